@@ -1,0 +1,146 @@
+"""Colour spaces in torch: sRGB <-> linear RGB <-> CIE XYZ <-> CIE L*a*b* (D65, 2 degrees).
+
+Every function is batched, differentiable and works on tensors of shape (..., 3, H, W); luminance
+has shape (..., 1, H, W) and chroma (..., 2, H, W). sRGB and linear RGB lie in [0, 1], XYZ is
+relative to a white of Y = 1, L* lies in [0, 100] and a*, b* within about -110..110 for colours of
+the sRGB gamut.
+
+Sources: IEC 61966-2-1 for sRGB (with the matrix as rounded by ITU-R BT.709 users and scikit-image),
+CIE 15:2004 for L*a*b*.
+"""
+
+import torch
+
+WHITE_D65 = (0.95047, 1.0, 1.08883)
+
+RGB_TO_XYZ = (
+    (0.412453, 0.357580, 0.180423),
+    (0.212671, 0.715160, 0.072169),
+    (0.019334, 0.119193, 0.950227),
+)
+
+# CIE 15:2004, section 8.2.1: below (6/29)^3 the cube root is replaced by its tangent.
+_EPSILON = 0.008856
+_SLOPE = 7.787
+_OFFSET = 16.0 / 116.0
+
+# Colours this close outside [0, 1] count as inside the gamut: less than a tenth of an 8-bit step.
+_GAMUT_TOLERANCE = 1e-4
+
+
+def _matmul(matrix: torch.Tensor, channels: torch.Tensor) -> torch.Tensor:
+    return torch.einsum("ij,...jhw->...ihw", matrix.to(channels), channels)
+
+
+def _rgb_to_xyz_matrix() -> torch.Tensor:
+    return torch.tensor(RGB_TO_XYZ, dtype=torch.float64)
+
+
+def _white(like: torch.Tensor) -> torch.Tensor:
+    return torch.tensor(WHITE_D65, dtype=like.dtype, device=like.device).view(3, 1, 1)
+
+
+def srgb_to_linear(rgb: torch.Tensor) -> torch.Tensor:
+    """Undo the sRGB transfer curve; any shape, [0, 1] to [0, 1]."""
+    curve = ((rgb.clamp(min=0.04045) + 0.055) / 1.055) ** 2.4
+    return torch.where(rgb > 0.04045, curve, rgb / 12.92)
+
+
+def linear_to_srgb(linear: torch.Tensor) -> torch.Tensor:
+    """Apply the sRGB transfer curve; any shape, [0, 1] to [0, 1] (values outside are kept)."""
+    # The clamp keeps the gradient of the branch that `where` throws away finite.
+    curve = 1.055 * linear.clamp(min=0.0031308) ** (1 / 2.4) - 0.055
+    return torch.where(linear > 0.0031308, curve, linear * 12.92)
+
+
+def linear_to_xyz(linear: torch.Tensor) -> torch.Tensor:
+    """Linear RGB (..., 3, H, W) to CIE XYZ."""
+    return _matmul(_rgb_to_xyz_matrix(), linear)
+
+
+def xyz_to_linear(xyz: torch.Tensor) -> torch.Tensor:
+    """CIE XYZ (..., 3, H, W) to linear RGB, which lies outside [0, 1] for colours out of gamut."""
+    return _matmul(torch.linalg.inv(_rgb_to_xyz_matrix()), xyz)
+
+
+def _lab_curve(ratio: torch.Tensor) -> torch.Tensor:
+    return torch.where(
+        ratio > _EPSILON, ratio.clamp(min=_EPSILON) ** (1 / 3), _SLOPE * ratio + _OFFSET
+    )
+
+
+def _lab_curve_inverse(value: torch.Tensor) -> torch.Tensor:
+    return torch.where(value > 0.2068966, value**3, (value - _OFFSET) / _SLOPE)
+
+
+def xyz_to_lab(xyz: torch.Tensor) -> torch.Tensor:
+    """CIE XYZ (..., 3, H, W) to L* in [0, 100], a*, b* (CIE 15:2004, eq. 8.3 to 8.5)."""
+    fx, fy, fz = _lab_curve(xyz / _white(xyz)).unbind(-3)
+    return torch.stack([116 * fy - 16, 500 * (fx - fy), 200 * (fy - fz)], dim=-3)
+
+
+def lab_to_xyz(lab: torch.Tensor) -> torch.Tensor:
+    """L*a*b* (..., 3, H, W) to CIE XYZ."""
+    lightness, a, b = lab.unbind(-3)
+    fy = (lightness + 16) / 116
+    curve = torch.stack([fy + a / 500, fy, fy - b / 200], dim=-3)
+    return _lab_curve_inverse(curve) * _white(lab)
+
+
+def rgb_to_lab(rgb: torch.Tensor) -> torch.Tensor:
+    """sRGB in [0, 1] (..., 3, H, W) to L*a*b*."""
+    return xyz_to_lab(linear_to_xyz(srgb_to_linear(rgb)))
+
+
+def lab_to_rgb(lab: torch.Tensor) -> torch.Tensor:
+    """L*a*b* (..., 3, H, W) to sRGB, outside [0, 1] where the colour is out of gamut."""
+    return linear_to_srgb(xyz_to_linear(lab_to_xyz(lab)))
+
+
+def rgb_to_luminance(rgb: torch.Tensor) -> torch.Tensor:
+    """sRGB in [0, 1] (..., 3, H, W) to L* in [0, 100] (..., 1, H, W)."""
+    weights = torch.tensor(RGB_TO_XYZ[1], dtype=rgb.dtype, device=rgb.device).view(3, 1, 1)
+    relative = (srgb_to_linear(rgb) * weights).sum(-3, keepdim=True)
+    return 116 * _lab_curve(relative) - 16
+
+
+def gray_to_luminance(gray: torch.Tensor) -> torch.Tensor:
+    """sRGB-encoded grey in [0, 1], any shape, to L* in [0, 100]."""
+    return 116 * _lab_curve(srgb_to_linear(gray)) - 16
+
+
+def _in_gamut(lab: torch.Tensor) -> torch.Tensor:
+    linear = xyz_to_linear(lab_to_xyz(lab))
+    inside = (linear >= -_GAMUT_TOLERANCE / 12.92) & (linear <= 1 + _GAMUT_TOLERANCE)
+    return inside.all(dim=-3, keepdim=True)
+
+
+def fit_gamut(lab: torch.Tensor, iterations: int = 12) -> torch.Tensor:
+    """Bring out-of-gamut colours into sRGB along constant L* and hue, by less chroma.
+
+    `lab` is (..., 3, H, W); colours inside the gamut are returned as they are. The chroma factor is
+    found by bisection, to 1 part in 2^`iterations`. Grey of any L* in [0, 100] is inside, so a
+    solution always exists; clipping each RGB channel instead would change lightness and hue.
+    """
+    outside = ~_in_gamut(lab)
+    if not outside.any():
+        return lab
+    # (..., 3, H, W) -> (3, N, 1): the out-of-gamut pixels only, which are few.
+    channels = lab.movedim(-3, 0)
+    chosen = channels[:, outside.squeeze(-3)].unsqueeze(-1)
+    low = torch.zeros_like(chosen[:1])
+    high = torch.ones_like(low)
+    for _ in range(iterations):
+        middle = (low + high) / 2
+        inside = _in_gamut(torch.cat([chosen[:1], chosen[1:] * middle]))
+        low = torch.where(inside, middle, low)
+        high = torch.where(inside, high, middle)
+    fitted = channels.clone()
+    fitted[:, outside.squeeze(-3)] = torch.cat([chosen[:1], chosen[1:] * low]).squeeze(-1)
+    return fitted.movedim(0, -3)
+
+
+def merge_luminance(luminance: torch.Tensor, chroma: torch.Tensor) -> torch.Tensor:
+    """L* (..., 1, H, W) and a*b* (..., 2, H, W) to sRGB in [0, 1] with exactly that luminance."""
+    lab = torch.cat([luminance.expand(*chroma.shape[:-3], *luminance.shape[-3:]), chroma], dim=-3)
+    return lab_to_rgb(fit_gamut(lab)).clamp(0, 1)

@@ -1,0 +1,386 @@
+"""The noise-conditional U-Net that invents colour for a given luminance.
+
+The file travels to the Hub with the weights, so it imports only torch, numpy and diffusers.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
+from diffusers.utils import BaseOutput
+from torch import nn
+from torch.nn import functional as F
+
+
+@dataclass
+class ColorizationUNetOutput(BaseOutput):
+    """What the network predicts.
+
+    Args:
+        sample (`torch.Tensor` of shape `(batch, channels, height, width)`):
+            Noise, velocity or clean colour, as the scheduler's `prediction_type` says.
+    """
+
+    sample: torch.Tensor
+
+
+class NoiseVarianceEmbedding(nn.Module):
+    """32 sines and cosines of the noise variance of an offset cosine schedule.
+
+    Frequencies are log-spaced from 1 to 1000 (Foster, Generative Deep Learning, 2nd edition,
+    chapter 8). Maps timesteps (B,) to (B, dim).
+    """
+
+    def __init__(self, dim, num_train_timesteps, max_signal_rate, min_signal_rate):
+        super().__init__()
+        self.start = math.acos(max_signal_rate)
+        self.slope = (math.acos(min_signal_rate) - self.start) / (num_train_timesteps - 1)
+        self.frequencies = 2 * math.pi * torch.logspace(0, 3, dim // 2)
+
+    def forward(self, timestep):
+        variance = torch.sin(self.start + self.slope * timestep.float()) ** 2
+        angles = variance[:, None] * self.frequencies.to(timestep.device)
+        return torch.cat([angles.sin(), angles.cos()], dim=1)
+
+
+class TimestepEmbedding(nn.Module):
+    """Sines and cosines of the timestep, then two linear layers. Maps (B,) to (B, dim)."""
+
+    def __init__(self, dim, num_train_timesteps):
+        super().__init__()
+        self.scale = 1000 / num_train_timesteps
+        self.frequencies = torch.exp(-math.log(10000) * torch.arange(32) / 32)
+        self.mlp = nn.Sequential(nn.Linear(64, dim), nn.SiLU(), nn.Linear(dim, dim), nn.SiLU())
+
+    def forward(self, timestep):
+        angles = self.scale * timestep.float()[:, None] * self.frequencies.to(timestep.device)
+        embedding = torch.cat([angles.sin(), angles.cos()], dim=1)
+        return self.mlp(embedding.to(self.mlp[0].weight.dtype))
+
+
+def make_norm(kind: str, channels: int, groups: int) -> nn.Module:
+    if kind == "batch":
+        return nn.BatchNorm2d(channels)
+    return nn.GroupNorm(groups, channels)
+
+
+class PlainResidualBlock(nn.Module):
+    """BatchNorm, 3x3 convolution, SiLU, 3x3 convolution, plus the input."""
+
+    def __init__(self, in_channels, out_channels):
+        super().__init__()
+        self.norm = nn.BatchNorm2d(in_channels)
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
+        same = in_channels == out_channels
+        self.shortcut = nn.Identity() if same else nn.Conv2d(in_channels, out_channels, 1)
+
+    def forward(self, x, embedding=None):
+        return self.shortcut(x) + self.conv2(F.silu(self.conv1(self.norm(x))))
+
+
+class ResidualBlock(nn.Module):
+    """Two normalised 3x3 convolutions plus the input, the second scaled and shifted by the time.
+
+    Norm, SiLU and convolution in the order of Dhariwal and Nichol 2021 (appendix A). Without
+    `time_channels` it is the block of the grey encoder, which knows no time.
+    """
+
+    def __init__(self, in_channels, out_channels, groups, time_channels=None):
+        super().__init__()
+        self.norm1 = nn.GroupNorm(groups, in_channels)
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.norm2 = nn.GroupNorm(groups, out_channels)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
+        self.time = nn.Linear(time_channels, 2 * out_channels) if time_channels else None
+        same = in_channels == out_channels
+        self.shortcut = nn.Identity() if same else nn.Conv2d(in_channels, out_channels, 1)
+        # Each block starts as its shortcut, which lets a deep stack learn from the first step.
+        nn.init.zeros_(self.conv2.weight)
+        nn.init.zeros_(self.conv2.bias)
+
+    def forward(self, x, embedding=None):
+        h = self.conv1(F.silu(self.norm1(x)))
+        h = self.norm2(h)
+        if self.time is not None:
+            scale, shift = self.time(embedding)[:, :, None, None].chunk(2, dim=1)
+            h = torch.addcmul(shift, h, scale + 1)
+        return self.shortcut(x) + self.conv2(F.silu(h))
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention over all positions, plus the input. Keeps (B, C, H, W)."""
+
+    def __init__(self, channels, groups, head_dim=32):
+        super().__init__()
+        self.heads = max(channels // head_dim, 1)
+        self.norm = nn.GroupNorm(groups, channels)
+        self.qkv = nn.Conv2d(channels, 3 * channels, 1)
+        self.out = nn.Conv2d(channels, channels, 1)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, x, embedding=None):
+        batch, channels, height, width = x.shape
+        # (B, 3C, H, W) -> 3 of (B, heads, H*W, C/heads)
+        qkv = self.qkv(self.norm(x)).view(batch, 3, self.heads, -1, height * width)
+        query, key, value = qkv.transpose(-1, -2).unbind(1)
+        h = F.scaled_dot_product_attention(query, key, value)
+        return x + self.out(h.transpose(-1, -2).reshape(batch, channels, height, width))
+
+
+class GreyEncoder(nn.Module):
+    """First half of a U-Net over the luminance (and hints): one feature map a level.
+
+    It knows neither time nor noise, so one run serves every step and every sample of a picture.
+    """
+
+    def __init__(self, in_channels, widths, layers_per_block, groups):
+        super().__init__()
+        self.conv_in = nn.Conv2d(in_channels, widths[0], 3, padding=1)
+        self.levels = nn.ModuleList()
+        previous = widths[0]
+        for level, width in enumerate(widths):
+            blocks = [ResidualBlock(previous, width, groups)]
+            blocks += [ResidualBlock(width, width, groups) for _ in range(layers_per_block - 1)]
+            if level == len(widths) - 1:
+                blocks.insert(max(layers_per_block - 1, 1), SelfAttention(width, groups))
+            self.levels.append(nn.ModuleList(blocks))
+            previous = width
+
+    def forward(self, x):
+        h = self.conv_in(x)
+        features = []
+        for level, blocks in enumerate(self.levels):
+            h = h if level == 0 else F.avg_pool2d(h, 2)
+            for block in blocks:
+                h = block(h)
+            features.append(h)
+        return tuple(features)
+
+
+class ColorizationUNet(ModelMixin, ConfigMixin):
+    r"""U-Net that predicts noise, velocity or clean colour from noisy colour and luminance.
+
+    Three layouts, all by configuration:
+
+    - *seed* (the defaults): RGB is noised, `block="plain"`, `time_embedding="variance"`;
+      1,955,331 parameters.
+    - *Lab*: chroma is noised (`sample_channels=2`), with a grey encoder whose feature maps are
+      concatenated along the down path (`encoder_block_out_channels`).
+    - *chroma grid*: chroma lives on a grid `chroma_stride` times coarser than the luminance, which
+      is pixel-unshuffled onto that grid (Shi et al. 2016), so that none of its detail is lost.
+
+    With `hint_channels=3` the condition carries three more channels behind the luminance: the
+    scaled a*, b* of the hints and a mask that is 1 where a colour is given, each constant over a
+    cell of the chroma grid.
+    """
+
+    _supports_gradient_checkpointing = True
+    _no_split_modules = ["PlainResidualBlock", "ResidualBlock", "SelfAttention"]
+    _repeated_blocks = ["PlainResidualBlock", "ResidualBlock"]
+
+    @register_to_config
+    def __init__(
+        self,
+        sample_channels: int = 3,  # colour channels, noisy in and predicted out
+        condition_channels: int = 1,  # luminance
+        hint_channels: int = 0,  # 3: scaled a*, b* and a mask
+        block_out_channels: tuple[int, ...] = (32, 64, 96, 128),  # the last is the bottleneck
+        layers_per_block: int = 2,  # residual blocks a level, on the way down and up
+        block: str = "plain",  # "plain" (BatchNorm) or "scale_shift" (GroupNorm)
+        norm_num_groups: int = 8,  # of "scale_shift"
+        attention: bool = False,  # self-attention in the bottleneck
+        time_embedding: str = "variance",  # "variance" is concatenated, "timestep" goes to blocks
+        time_embedding_dim: int = 32,  # channels of the embedding
+        num_train_timesteps: int = 1000,  # T of the schedule
+        max_signal_rate: float = 0.95,  # of the schedule, for "variance"
+        min_signal_rate: float = 0.02,  # of the schedule, for "variance"
+        chroma_stride: int = 1,  # luminance pixels to a cell of the sample, along one side
+        encoder_block_out_channels: tuple[int, ...] | None = None,  # the grey encoder's widths
+        encoder_layers_per_block: int = 2,  # residual blocks a level of the grey encoder
+        ab_scale: float = 110.0,  # chroma is divided by this; the pipeline reads it
+    ):
+        super().__init__()
+        self._check_config()
+        widths = tuple(block_out_channels)
+        if time_embedding == "variance":
+            self.time_proj = NoiseVarianceEmbedding(
+                time_embedding_dim, num_train_timesteps, max_signal_rate, min_signal_rate
+            )
+        else:
+            self.time_proj = TimestepEmbedding(time_embedding_dim, num_train_timesteps)
+
+        grid_channels = condition_channels * chroma_stride**2 + hint_channels
+        if encoder_block_out_channels is None:
+            self.encoder = None
+            in_channels, extra = sample_channels + grid_channels, [0] * len(widths)
+        else:
+            extra = list(encoder_block_out_channels)
+            self.encoder = GreyEncoder(
+                grid_channels, extra, encoder_layers_per_block, norm_num_groups
+            )
+            in_channels = sample_channels
+        self.conv_in = nn.Conv2d(in_channels, widths[0], 3, padding=1)
+        if time_embedding == "variance":
+            extra[0] += time_embedding_dim
+
+        self.down_blocks, self.up_blocks = nn.ModuleList(), nn.ModuleList()
+        previous = widths[0]
+        for width, more in zip(widths[:-1], extra[:-1], strict=True):
+            self.down_blocks.append(self._level(previous + more, width, width))
+            previous = width
+        self.mid_block = self._level(previous + extra[-1], widths[-1], widths[-1])
+        if attention:
+            middle = max(layers_per_block - 1, 1)
+            self.mid_block.insert(middle, SelfAttention(widths[-1], norm_num_groups))
+        previous = widths[-1]
+        for width in reversed(widths[:-1]):
+            self.up_blocks.append(self._level(previous + width, 2 * width, width))
+            previous = width
+        self.conv_out = nn.Conv2d(widths[0], sample_channels, 3, padding=1)
+        self.gradient_checkpointing = False
+
+    def _level(self, first_in: int, later_in: int, width: int) -> nn.ModuleList:
+        config = self.config
+        inputs = [first_in] + [later_in] * (config.layers_per_block - 1)
+        if config.block == "plain":
+            return nn.ModuleList([PlainResidualBlock(channels, width) for channels in inputs])
+        groups, dim = config.norm_num_groups, config.time_embedding_dim
+        return nn.ModuleList([ResidualBlock(channels, width, groups, dim) for channels in inputs])
+
+    def _check_config(self) -> None:
+        config = self.config
+        if config.block not in ("plain", "scale_shift"):
+            raise ValueError(f"`block` is 'plain' or 'scale_shift', not {config.block!r}.")
+        wanted = "variance" if config.block == "plain" else "timestep"
+        if config.time_embedding != wanted:
+            raise ValueError(
+                f"`block={config.block!r}` goes with `time_embedding={wanted!r}`, "
+                f"not {config.time_embedding!r}."
+            )
+        if config.hint_channels not in (0, 3):
+            raise ValueError(f"`hint_channels` is 0 or 3 (a*, b*, mask), not {config.hint_channels}.")
+        encoder = config.encoder_block_out_channels
+        if encoder is not None and len(encoder) != len(config.block_out_channels):
+            raise ValueError(
+                f"`encoder_block_out_channels` needs one width a level, "
+                f"{len(config.block_out_channels)}, but has {len(encoder)}."
+            )
+
+    @property
+    def stride(self) -> int:
+        """Height and width of a condition are multiples of this many luminance pixels."""
+        return self.config.chroma_stride * 2 ** (len(self.config.block_out_channels) - 1)
+
+    def encode(self, condition: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Everything that depends on the condition alone, to be computed once a picture.
+
+        Args:
+            condition: (B, condition_channels + hint_channels, H, W): luminance L/50 - 1 in [-1, 1],
+                then, where the model has them, the hint channels.
+
+        Returns:
+            Feature maps on the chroma grid and its halvings; `forward` takes them for `condition`.
+        """
+        config = self.config
+        channels = config.condition_channels + config.hint_channels
+        if condition.ndim != 4 or condition.shape[1] != channels:
+            raise ValueError(
+                f"`condition` must be (batch, {channels}, height, width), "
+                f"not {tuple(condition.shape)}."
+            )
+        if condition.shape[2] % self.stride or condition.shape[3] % self.stride:
+            raise ValueError(
+                f"Height and width of `condition` must be multiples of {self.stride}, "
+                f"not {tuple(condition.shape[2:])}."
+            )
+        grid = condition
+        if config.chroma_stride > 1:
+            luminance = condition[:, : config.condition_channels]
+            hints = condition[:, config.condition_channels :]
+            # (B, K, H, W) -> (B, K*s*s, H/s, W/s)
+            grid = F.pixel_unshuffle(luminance, config.chroma_stride)
+            if config.hint_channels:
+                grid = torch.cat([grid, F.avg_pool2d(hints, config.chroma_stride)], dim=1)
+        if self.encoder is None:
+            return (grid,)
+        return self.encoder(self._memory_format(grid))
+
+    def _memory_format(self, x: torch.Tensor) -> torch.Tensor:
+        """`x` in the memory format of the weights: mixing the two costs a copy a layer."""
+        if self.conv_in.weight.is_contiguous(memory_format=torch.channels_last):
+            return x.contiguous(memory_format=torch.channels_last)
+        return x
+
+    def forward(
+        self,
+        sample: torch.Tensor,
+        timestep: torch.Tensor | float | int,
+        condition: torch.Tensor | tuple[torch.Tensor, ...],
+        return_dict: bool = True,
+    ) -> ColorizationUNetOutput | tuple[torch.Tensor]:
+        """Predict noise, velocity or clean colour.
+
+        Args:
+            sample: (B * n, sample_channels, h, w), noisy colour, with h = H / chroma_stride; n
+                samples a picture, those of one picture side by side.
+            timestep: scalar or (B * n,), 0 (hardly any noise) to `num_train_timesteps - 1`.
+            condition: (B, K, H, W), or the features that `encode` made of it.
+            return_dict: `False` for a plain tuple.
+
+        Raises:
+            ValueError: for channels or sizes that do not fit, saying which would.
+        """
+        features = self.encode(condition) if torch.is_tensor(condition) else condition
+        features = self._match(features, sample)
+        timestep = torch.as_tensor(timestep, device=sample.device).expand(sample.shape[0])
+        embedding = self.time_proj(timestep).to(sample.dtype)
+
+        if self.encoder is None:
+            h = self.conv_in(self._memory_format(torch.cat([sample, features[0]], dim=1)))
+            features = [None] * len(self.config.block_out_channels)
+        else:
+            h = self.conv_in(self._memory_format(sample))
+        if self.config.time_embedding == "variance":
+            # (B, D) -> (B, D, h, w)
+            h = torch.cat([h, embedding[:, :, None, None].expand(-1, -1, *h.shape[2:])], dim=1)
+
+        skips = []
+        for blocks, feature in zip(self.down_blocks, features[:-1], strict=True):
+            h = h if feature is None else torch.cat([h, feature.to(h.dtype)], dim=1)
+            for block in blocks:
+                h = self._run(block, h, embedding)
+                skips.append(h)
+            h = F.avg_pool2d(h, 2)
+        h = h if features[-1] is None else torch.cat([h, features[-1].to(h.dtype)], dim=1)
+        for block in self.mid_block:
+            h = self._run(block, h, embedding)
+        for blocks in self.up_blocks:
+            h = F.interpolate(h, scale_factor=2, mode="bilinear", align_corners=False)
+            for block in blocks:
+                h = self._run(block, torch.cat([h, skips.pop()], dim=1), embedding)
+        prediction = self.conv_out(h)
+        return ColorizationUNetOutput(prediction) if return_dict else (prediction,)
+
+    def _match(
+        self, features: tuple[torch.Tensor, ...], sample: torch.Tensor
+    ) -> tuple[torch.Tensor, ...]:
+        """The features of each picture, repeated for each of its samples."""
+        pictures, _, height, width = features[0].shape
+        repeats = max(sample.shape[0] // pictures, 1)
+        wanted = (pictures * repeats, self.config.sample_channels, height, width)
+        if tuple(sample.shape) != wanted:
+            raise ValueError(
+                f"`sample` must be {wanted} for this condition, not {tuple(sample.shape)}."
+            )
+        if repeats == 1:
+            return features
+        return tuple(feature.repeat_interleave(repeats, 0) for feature in features)
+
+    def _run(self, block: nn.Module, *args: torch.Tensor) -> torch.Tensor:
+        if self.gradient_checkpointing and torch.is_grad_enabled():
+            return self._gradient_checkpointing_func(block, *args)
+        return block(*args)
