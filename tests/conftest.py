@@ -1,0 +1,96 @@
+"""Tiny networks and pictures that the tests share."""
+
+import pytest
+import torch
+
+from pipeline_colorize.unet import ColorizationUNet
+
+_SMALL = {
+    "block": "scale_shift",
+    "time_embedding": "timestep",
+    "time_embedding_dim": 16,
+    "block_out_channels": (8, 16),
+    "layers_per_block": 1,
+    "norm_num_groups": 4,
+    "sample_channels": 2,
+    "attention": True,
+}
+UNET_CONFIGS = {
+    "seed": {"block_out_channels": (8, 16, 24), "layers_per_block": 2, "time_embedding_dim": 8},
+    "lab": {**_SMALL, "encoder_block_out_channels": (8, 16), "encoder_layers_per_block": 1},
+    "grid": {**_SMALL, "chroma_stride": 4, "ab_scale": 33.0},
+    "hints": {
+        **_SMALL,
+        "chroma_stride": 4,
+        "ab_scale": 33.0,
+        "hint_channels": 3,
+        "encoder_block_out_channels": (8, 12),
+        "encoder_layers_per_block": 2,
+    },
+}
+
+
+def tiny_unet(kind: str) -> ColorizationUNet:
+    """A network of the layout `kind`, in evaluation mode, where every weight does something."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        unet = ColorizationUNet(**UNET_CONFIGS[kind])
+        with torch.no_grad():
+            # What starts at zero would hide the rest of its block from a test.
+            for parameter in unet.parameters():
+                if not parameter.any():
+                    parameter.normal_(std=0.1)
+            for name, buffer in unet.named_buffers():
+                if name.endswith("running_mean"):
+                    buffer.normal_(std=0.1)
+    return unet.eval()
+
+
+def unet_inputs(unet: ColorizationUNet, batch: int = 2, height: int = 2, width: int = 3, seed=0):
+    """Noisy colour, timesteps and condition of `height` x `width` strides."""
+    config = unet.config
+    generator = torch.Generator().manual_seed(seed)
+    size = (height * unet.stride, width * unet.stride)
+    channels = config.condition_channels + config.hint_channels
+    condition = 2 * torch.rand(batch, channels, *size, generator=generator) - 1
+    grid = [side // config.chroma_stride for side in size]
+    sample = torch.randn(batch, config.sample_channels, *grid, generator=generator)
+    timestep = torch.randint(0, config.num_train_timesteps, (batch,), generator=generator)
+    return sample, timestep, condition
+
+
+@pytest.fixture
+def make_unet():
+    """The function that makes a tiny network of a layout by its name."""
+    return tiny_unet
+
+
+@pytest.fixture
+def make_inputs():
+    """The function that makes inputs for a network."""
+    return unet_inputs
+
+
+@pytest.fixture(params=list(UNET_CONFIGS))
+def unet(request):
+    """A tiny network, of each layout in turn."""
+    return tiny_unet(request.param)
+
+
+def smooth_picture(height: int, width: int, seed: int = 0) -> torch.Tensor:
+    """Smooth patches of colour with a few hard edges, as (3, height, width) sRGB in [0, 1]."""
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.rand(1, 3, 4, 4, generator=generator)
+    picture = torch.nn.functional.interpolate(
+        coarse, (height, width), mode="bicubic", align_corners=False
+    ).clamp(0, 1)[0]
+    top, left = height // 4, width // 3
+    patch = torch.rand(3, 1, 1, generator=generator)
+    picture[:, top : top + height // 3, left : left + width // 3] = patch
+    return picture
+
+
+@pytest.fixture
+def make_picture():
+    """The function that makes a synthetic colour picture."""
+    return smooth_picture
