@@ -30,7 +30,8 @@ class OffsetCosineSchedulerOutput(BaseOutput):
 class OffsetCosineScheduler(SchedulerMixin, ConfigMixin):
     r"""Variance-preserving schedule whose angle runs evenly between two signal rates.
 
-        angle(i) = acos(max_signal_rate) + i / (T - 1) * (acos(min_signal_rate) - acos(max_signal_rate))
+        angle(i) = start + i / (T - 1) * (end - start),  i = 0 .. T - 1
+        start = acos(max_signal_rate),  end = acos(min_signal_rate)
         signal = cos(angle),  noise = sin(angle),  alphas_cumprod = signal^2
 
     (Béres 2022, Keras "Denoising Diffusion Implicit Models"; the cosine is Nichol and Dhariwal's,
@@ -73,25 +74,7 @@ class OffsetCosineScheduler(SchedulerMixin, ConfigMixin):
         timestep_spacing: str = "trailing",  # "trailing" or "linspace"
         steps_offset: int = 0,  # read by other schedulers
     ):
-        if not 0 < min_signal_rate < max_signal_rate < 1:
-            raise ValueError(
-                "Signal rates must satisfy 0 < `min_signal_rate` < `max_signal_rate` < 1, "
-                f"not {min_signal_rate} and {max_signal_rate}."
-            )
-        if prediction_type not in ("epsilon", "sample", "v_prediction"):
-            raise ValueError(
-                "`prediction_type` is 'epsilon', 'sample' or 'v_prediction', "
-                f"not {prediction_type!r}."
-            )
-        if timestep_spacing not in ("trailing", "linspace"):
-            raise ValueError(
-                f"`timestep_spacing` is 'trailing' or 'linspace', not {timestep_spacing!r}."
-            )
-        if trained_betas is not None and len(trained_betas) != num_train_timesteps:
-            raise ValueError(
-                f"`trained_betas` must have `num_train_timesteps`, {num_train_timesteps}, "
-                f"values, not {len(trained_betas)}."
-            )
+        self._check_config()
         start, end = math.acos(max_signal_rate), math.acos(min_signal_rate)
         angle = torch.linspace(start, end, num_train_timesteps, dtype=torch.float64)
         angle = torch.atan(shift * torch.tan(angle))
@@ -103,12 +86,38 @@ class OffsetCosineScheduler(SchedulerMixin, ConfigMixin):
 
         previous = torch.cat([alphas_cumprod.new_ones(1), alphas_cumprod[:-1]])
         self.register_to_config(trained_betas=(1 - alphas_cumprod / previous).tolist())
-        # Keys listed here are dropped by another class's `from_config`. The betas must not be.
-        own = ["max_signal_rate", "min_signal_rate", "shift"]
-        self.register_to_config(_use_default_values=own)
+        # Keys listed here are dropped by any `from_config`. The betas must not be, nor rates that
+        # were chosen; keys that only this class knows and that were left alone may be.
+        own = {"max_signal_rate": 0.95, "min_signal_rate": 0.02, "shift": 1.0}
+        unchanged = [key for key, default in own.items() if self.config[key] == default]
+        self.register_to_config(_use_default_values=unchanged)
 
         self.num_inference_steps = None
         self.timesteps = torch.arange(num_train_timesteps - 1, -1, -1)
+
+    def _check_config(self) -> None:
+        config, betas = self.config, self.config.trained_betas
+        if not 0 < config.min_signal_rate < config.max_signal_rate < 1:
+            raise ValueError(
+                "Signal rates must satisfy 0 < `min_signal_rate` < `max_signal_rate` < 1, "
+                f"not {config.min_signal_rate} and {config.max_signal_rate}."
+            )
+        if not config.shift > 0:
+            raise ValueError(f"`shift` must be positive, not {config.shift}.")
+        if config.prediction_type not in ("epsilon", "sample", "v_prediction"):
+            raise ValueError(
+                "`prediction_type` is 'epsilon', 'sample' or 'v_prediction', "
+                f"not {config.prediction_type!r}."
+            )
+        if config.timestep_spacing not in ("trailing", "linspace"):
+            raise ValueError(
+                f"`timestep_spacing` is 'trailing' or 'linspace', not {config.timestep_spacing!r}."
+            )
+        if betas is not None and len(betas) != config.num_train_timesteps:
+            raise ValueError(
+                f"`trained_betas` must have `num_train_timesteps`, {config.num_train_timesteps}, "
+                f"values, not {len(betas)}."
+            )
 
     def __len__(self) -> int:
         return self.config.num_train_timesteps
@@ -130,7 +139,7 @@ class OffsetCosineScheduler(SchedulerMixin, ConfigMixin):
                 f"`num_inference_steps` must be between 1 and {total}, not {num_inference_steps}."
             )
         if self.config.timestep_spacing == "trailing":
-            # Lin et al. 2023, table 2: starts at the noisiest timestep whatever the number of steps.
+            # Lin et al. 2023, table 2: starts at the noisiest timestep for any number of steps.
             steps = np.round(total - np.arange(num_inference_steps) * total / num_inference_steps)
             steps = steps - 1
         else:
@@ -206,7 +215,9 @@ class OffsetCosineScheduler(SchedulerMixin, ConfigMixin):
         if len(later) == 0:  # the last step ends at the clean estimate
             previous = clean
         else:
-            previous = self._towards(clean, noise, timestep, later[0], eta, generator, variance_noise)
+            previous = self._towards(
+                clean, noise, timestep, later[0], eta, generator, variance_noise
+            )
         if not return_dict:
             return previous, clean
         return OffsetCosineSchedulerOutput(previous, clean)

@@ -262,7 +262,9 @@ class ColorizationUNet(ModelMixin, ConfigMixin):
                 f"not {config.time_embedding!r}."
             )
         if config.hint_channels not in (0, 3):
-            raise ValueError(f"`hint_channels` is 0 or 3 (a*, b*, mask), not {config.hint_channels}.")
+            raise ValueError(
+                f"`hint_channels` is 0 or 3 (a*, b*, mask), not {config.hint_channels}."
+            )
         encoder = config.encoder_block_out_channels
         if encoder is not None and len(encoder) != len(config.block_out_channels):
             raise ValueError(

@@ -1,0 +1,79 @@
+"""What importing costs, and which module may know of which."""
+
+import ast
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(importlib.util.find_spec("pipeline_colorize").origin).parent
+MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
+
+# Each module, with the siblings that it may import: arrows point downward only.
+BELOW = {
+    "color": set(),
+    "unet": set(),
+    "scheduler": set(),
+    "objectives": set(),
+    "ema": set(),
+    "image_processor": {"color"},
+    "data": {"color"},
+    "metrics": {"color"},
+    "pipeline": {"color", "image_processor", "unet", "scheduler"},
+    "photo": {"color"},
+}
+TOP = {"cli"}  # imports what it likes, and nothing imports it
+
+
+def siblings(module: str) -> set[str]:
+    """Modules of the package that `module` imports, anywhere in its code."""
+    found = set()
+    for node in ast.walk(ast.parse((PACKAGE / f"{module}.py").read_text())):
+        if isinstance(node, ast.ImportFrom):
+            name = node.module or ""
+            if node.level or name.split(".")[0] == "pipeline_colorize":
+                inner = name.removeprefix("pipeline_colorize").strip(".")
+                found |= {inner.split(".")[0]} if inner else {a.name for a in node.names}
+        elif isinstance(node, ast.Import):
+            parts = [alias.name.split(".") for alias in node.names]
+            found |= {part[1] for part in parts if part[0] == "pipeline_colorize" and part[1:]}
+    return found & set(MODULES)
+
+
+def outside(module: str) -> set[str]:
+    """Top-level names of the packages that `module` imports."""
+    found = set()
+    for node in ast.walk(ast.parse((PACKAGE / f"{module}.py").read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            found.add(node.module.split(".")[0])
+    return found - set(sys.stdlib_module_names)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_arrows_point_downward(module):
+    if module in TOP:
+        return
+    assert module in BELOW, f"say in BELOW what {module}.py may import"
+    assert siblings(module) <= BELOW[module]
+
+
+@pytest.mark.parametrize("module", ["unet", "scheduler"])
+def test_files_that_travel_import_little(module):
+    assert outside(module) <= {"torch", "numpy", "diffusers"}
+
+
+def test_importing_the_package_pulls_in_nothing_heavy():
+    code = (
+        "import sys, pipeline_colorize;"
+        "heavy = ['accelerate', 'datasets', 'gradio', 'transformers'];"
+        "print([name for name in heavy if name in sys.modules])"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "[]"
+    assert result.stderr == ""
