@@ -1,0 +1,36 @@
+"""Conditional diffusion that gives black-and-white photographs their colours."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+# Loaded when first used (PEP 562): `colorize --help` must not wait for torch.
+_MODULES = {
+    "ColorizationImageProcessor": "image_processor",
+    "ColorizationPipeline": "pipeline",
+    "ColorizationPipelineOutput": "pipeline",
+    "ColorizationUNet": "unet",
+    "ExponentialMovingAverage": "ema",
+    "Hint": "image_processor",
+    "OffsetCosineScheduler": "scheduler",
+}
+
+__all__ = [*_MODULES, "__version__"]
+
+if TYPE_CHECKING:
+    from .ema import ExponentialMovingAverage
+    from .image_processor import ColorizationImageProcessor, Hint
+    from .pipeline import ColorizationPipeline, ColorizationPipelineOutput
+    from .scheduler import OffsetCosineScheduler
+    from .unet import ColorizationUNet
+
+
+def __getattr__(name: str):
+    if name in _MODULES:
+        return getattr(import_module(f".{_MODULES[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted({*globals(), *__all__})

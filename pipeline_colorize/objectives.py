@@ -13,7 +13,7 @@ def stratified_timesteps(
     """Uniform timesteps, one from each of `batch * levels` equal strata, shuffled.
 
     Each timestep is uniform by itself; together they cover the schedule evenly, which takes out
-    much of the variance that comes from the choice of noise level (Kingma et al. 2021, section 4.2).
+    much of the variance that comes from the choice of noise level (Kingma et al. 2021).
     Returns (batch * levels,), picture by picture, each picture's levels from different strata.
     """
     count = batch * levels

@@ -1,0 +1,340 @@
+"""Pictures of any kind -> luminance for the network; chroma from the network -> pictures.
+
+The luminance of the input is never changed: at full size, it decides where the colours end.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import PIL.Image
+import torch
+from torch.nn import functional as F
+
+from .color import (
+    bytes_to_linear,
+    linear_to_luminance,
+    merge_luminance,
+    rgb_to_lab,
+    rgb_to_luminance,
+)
+
+# The long side of the working picture is at most this many times the short side.
+_LONGEST = 8
+# Pixels worked on at a time at full size: bounds the memory that a large photograph takes.
+_CHUNK_PIXELS = 1 << 19
+# Of the guided filter: the variance of L* under which a neighbourhood counts as even.
+_EVEN_VARIANCE = 20.0
+# Pixels of the guide to a side of a cell while the filter is fitted.
+_GUIDE_DETAIL = 8
+
+
+@dataclass
+class Hint:
+    """A colour that is known at one place of a picture.
+
+    Args:
+        x: pixels from the left edge of the input.
+        y: pixels from its top edge.
+        color: "#RRGGBB", or (red, green, blue) in 0..255; its lightness is not used.
+        radius: in pixels of the input; `None` for the one cell of the chroma grid that holds it.
+    """
+
+    x: float
+    y: float
+    color: str | tuple[int, int, int]
+    radius: float | None = None
+
+    def chroma(self) -> torch.Tensor:
+        """a*, b* of the colour, (2,)."""
+        color = self.color
+        if isinstance(color, str):
+            try:
+                color = tuple(bytes.fromhex(color.removeprefix("#")))
+            except ValueError:
+                color = ()
+        if len(color) != 3 or not all(0 <= value <= 255 for value in color):
+            raise ValueError(
+                f"A hint's color is '#RRGGBB' or three values in 0..255, not {self.color!r}."
+            )
+        return rgb_to_lab(torch.tensor(color).view(3, 1, 1) / 255)[1:].flatten()
+
+
+@dataclass
+class WorkingPicture:
+    """A picture as the network sees it.
+
+    Args:
+        luminance: (1, 1, h, w), L* in [0, 100], padded to multiples of the network's stride.
+        height: of the picture within it.
+        width: of the picture within it.
+    """
+
+    luminance: torch.Tensor
+    height: int
+    width: int
+
+
+def _row_chunks(height: int, width: int):
+    """Slices of rows that hold about `_CHUNK_PIXELS` pixels each."""
+    rows = max(_CHUNK_PIXELS // width, 1)
+    for top in range(0, height, rows):
+        yield slice(top, min(top + rows, height))
+
+
+def _pixels_to_luminance(pixels: torch.Tensor) -> torch.Tensor:
+    """(1 or 3, H, W) uint8 or float sRGB in [0, 1] to L* (1, H, W), chunk by chunk."""
+    if pixels.dtype == torch.uint8 and pixels.shape[0] == 1:
+        table = linear_to_luminance(bytes_to_linear(torch.arange(256)).view(1, 1, 256)).flatten()
+        return table[pixels.int()]
+    result = torch.empty(1, *pixels.shape[1:])
+    for rows in _row_chunks(*pixels.shape[1:]):
+        if pixels.dtype == torch.uint8:
+            result[:, rows] = linear_to_luminance(bytes_to_linear(pixels[:, rows]))
+        else:
+            result[:, rows] = rgb_to_luminance(pixels[:, rows])
+    return result.clamp(0, 100)
+
+
+def _normalise_array(array: np.ndarray) -> np.ndarray:
+    """Any picture array to (H, W, 1 or 3), uint8 or float32 in [0, 1]."""
+    if array.ndim == 2:
+        array = array[:, :, None]
+    if array.ndim != 3 or array.shape[2] not in (1, 2, 3, 4) or 0 in array.shape:
+        raise ValueError(
+            "A picture array is (H, W) or (H, W, 1 to 4 channels) with at least one pixel, "
+            f"not {array.shape}."
+        )
+    array = array[:, :, : 1 if array.shape[2] < 3 else 3]  # without alpha
+    if array.dtype == np.uint8:
+        return array
+    if array.dtype == np.uint16:
+        return array.astype(np.float32) / 65535
+    if array.dtype == bool:
+        return array.astype(np.float32)
+    if not np.issubdtype(array.dtype, np.floating):
+        raise ValueError(f"A picture array is bool, uint8, uint16 or float, not {array.dtype}.")
+    array = array.astype(np.float32)
+    low, high = float(array.min()), float(array.max())
+    if not (low >= 0 and high <= 1):  # also true for NaN
+        raise ValueError(f"A float picture lies in [0, 1], but this one in [{low}, {high}].")
+    return array
+
+
+def _pil_to_array(image: PIL.Image.Image) -> np.ndarray:
+    """Any mode to an array that `_normalise_array` takes."""
+    if image.mode.startswith("I"):  # "I;16" and its kin, and 32-bit "I" that holds 16-bit values
+        array = np.asarray(image).astype(np.int64)
+        if array.size and not 0 <= array.min() <= array.max() <= 65535:
+            raise ValueError(
+                f"An integer picture lies in 0..65535, but this one in "
+                f"{array.min()}..{array.max()}."
+            )
+        return array.astype(np.uint16)
+    if image.mode in ("F", "L", "RGB"):
+        return np.asarray(image)
+    return np.asarray(image.convert("L" if image.mode in ("1", "LA", "La") else "RGB"))
+
+
+class ColorizationImageProcessor:
+    """What the pipeline does before and after the network.
+
+    Args:
+        chroma_stride: working luminance pixels to a cell of the chroma grid, along one side.
+        stride: the working picture is padded to multiples of this.
+    """
+
+    def __init__(self, chroma_stride: int = 1, stride: int = 8):
+        self.chroma_stride = chroma_stride
+        self.stride = stride
+
+    # --- picture in -----------------------------------------------------------------------------
+
+    def to_luminance(self, image: PIL.Image.Image | np.ndarray | torch.Tensor) -> torch.Tensor:
+        """One picture of any kind to L* (1, H, W), float32 in [0, 100].
+
+        Args:
+            image: PIL of any mode; an array (H, W[, C]) of bool, uint8, uint16 or float in [0, 1];
+                or a tensor ([C, ]H, W) of the same types. Colour is taken as its luminance, alpha
+                is left out.
+        """
+        if isinstance(image, PIL.Image.Image):
+            image = _pil_to_array(image)
+        elif torch.is_tensor(image):
+            image = image.detach().cpu()
+            image = image.float() if image.dtype == torch.bfloat16 else image
+            image = image.movedim(0, -1).numpy() if image.ndim == 3 else image.numpy()
+        pixels = torch.from_numpy(np.array(_normalise_array(image))).movedim(-1, 0)
+        return _pixels_to_luminance(pixels)
+
+    def as_list(self, image) -> list:
+        """One picture, a list, or a batch array (N, H, W, C) or tensor (N, C, H, W), as a list."""
+        if isinstance(image, PIL.Image.Image):
+            return [image]
+        if isinstance(image, np.ndarray) or torch.is_tensor(image):
+            return list(image) if image.ndim == 4 else [image]
+        if not isinstance(image, list | tuple) or len(image) == 0:
+            raise ValueError(
+                "`image` is a PIL picture, an array, a tensor or a list of these, "
+                f"not {'an empty list' if image in ([], ()) else type(image).__name__}."
+            )
+        for one in image:
+            if not (isinstance(one, PIL.Image.Image | np.ndarray) or torch.is_tensor(one)):
+                raise ValueError(
+                    f"A picture is PIL, an array or a tensor, not {type(one).__name__}; "
+                    "open files with PIL.Image.open."
+                )
+        return list(image)
+
+    def working_size(self, height: int, width: int, resolution: int) -> tuple[int, int]:
+        """Size at which a picture is processed: its short side at `resolution`, in whole cells.
+
+        The aspect ratio is kept but for the rounding to cells; 0: the picture's own size.
+        """
+        scale = 1.0
+        if resolution:
+            scale = min(resolution / min(height, width), _LONGEST * resolution / max(height, width))
+        cell = self.chroma_stride
+        return tuple(max(round(side * scale / cell), 1) * cell for side in (height, width))
+
+    def preprocess(self, luminance: torch.Tensor, resolution: int) -> WorkingPicture:
+        """Resize L* (1, H, W) to `resolution` on the short side and pad to the stride."""
+        height, width = self.working_size(*luminance.shape[1:], resolution)
+        small = F.interpolate(
+            luminance[None], (height, width), mode="bilinear", antialias=True, align_corners=False
+        )
+        bottom, right = -height % self.stride, -width % self.stride
+        padded = F.pad(small, (0, right, 0, bottom), mode="replicate")
+        return WorkingPicture(padded.clamp(0, 100), height, width)
+
+    def rasterize_hints(
+        self, hints: list[Hint], size: tuple[int, int], working: WorkingPicture
+    ) -> torch.Tensor:
+        """Hints in pixels of the input of `size` (height, width) to (1, 3, h, w) on the grid.
+
+        Channels: a*, b* and a mask that is 1 in the cells of a hint; later hints cover earlier.
+        """
+        rows, columns = (side // self.chroma_stride for side in working.luminance.shape[2:])
+        result = torch.zeros(1, 3, rows, columns)
+        cell_height = size[0] * self.chroma_stride / working.height  # in pixels of the input
+        cell_width = size[1] * self.chroma_stride / working.width
+        y = (torch.arange(rows) + 0.5)[:, None] * cell_height
+        x = (torch.arange(columns) + 0.5)[None, :] * cell_width
+        for hint in hints:
+            if not (0 <= hint.x < size[1] and 0 <= hint.y < size[0]):
+                raise ValueError(
+                    f"The hint at ({hint.x}, {hint.y}) lies outside the picture, which is "
+                    f"{size[1]} wide and {size[0]} high."
+                )
+            place = (x - hint.x) ** 2 + (y - hint.y) ** 2 <= (hint.radius or 0) ** 2
+            place[int(hint.y / cell_height), int(hint.x / cell_width)] = True
+            result[0, :2, place] = hint.chroma()[:, None]
+            result[0, 2, place] = 1
+        return result
+
+    # --- picture out ----------------------------------------------------------------------------
+
+    def crop(self, chroma: torch.Tensor, working: WorkingPicture) -> torch.Tensor:
+        """Take the padding off chroma (..., h, w) on the grid."""
+        rows = working.height // self.chroma_stride
+        columns = working.width // self.chroma_stride
+        return chroma[..., :rows, :columns]
+
+    def colorize(self, luminance: torch.Tensor, chroma: torch.Tensor) -> torch.Tensor:
+        """Full-size L* (1, H, W) and chroma a*b* (2, h, w) on the grid to sRGB bytes (H, W, 3)."""
+        result = torch.empty(*luminance.shape[1:], 3, dtype=torch.uint8)
+        for rows, rgb in self._merged_rows(luminance, chroma):
+            result[rows] = rgb.mul_(255).round_().byte().movedim(0, -1)
+        return result
+
+    def colorize_float(self, luminance: torch.Tensor, chroma: torch.Tensor) -> torch.Tensor:
+        """As `colorize`, but float32 sRGB in [0, 1] (3, H, W)."""
+        result = torch.empty(3, *luminance.shape[1:])
+        for rows, rgb in self._merged_rows(luminance, chroma):
+            result[:, rows] = rgb
+        return result
+
+    def _merged_rows(self, luminance: torch.Tensor, chroma: torch.Tensor):
+        slope, offset = fit_guided_upsampling(luminance, chroma)
+        down, across = interpolation_matrices(chroma.shape[1:], luminance.shape[1:])
+        for rows in _row_chunks(*luminance.shape[1:]):
+            guide = luminance[:, rows]
+            full = down[rows] @ slope @ across * guide + down[rows] @ offset @ across
+            yield rows, merge_luminance(guide, full)
+
+    def upsample_chroma(self, luminance: torch.Tensor, chroma: torch.Tensor) -> torch.Tensor:
+        """Chroma (C, h, w) to the size of `luminance` (1, H, W), with edges where L* has them."""
+        slope, offset = fit_guided_upsampling(luminance, chroma)
+        down, across = interpolation_matrices(chroma.shape[1:], luminance.shape[1:])
+        return down @ slope @ across * luminance + down @ offset @ across
+
+    def visualize_uncertainty(self, uncertainty: np.ndarray | torch.Tensor) -> PIL.Image.Image:
+        """Spread of the samples' chroma, (H, W) in units of a*b*, as a picture.
+
+        Black is agreement; through purple and orange to pale yellow at a spread of 30 and above.
+        """
+        value = torch.as_tensor(uncertainty).float().div(30).clamp(0, 1)
+        # Anchors of an inferno-like map whose lightness rises evenly.
+        stops = torch.tensor(
+            [[0, 0, 8], [87, 16, 110], [188, 55, 84], [249, 142, 9], [252, 255, 164]]
+        )
+        position = value * (len(stops) - 1)
+        lower = position.floor().long().clamp(max=len(stops) - 2)
+        fraction = (position - lower)[..., None]
+        rgb = torch.lerp(stops[lower].float(), stops[lower + 1].float(), fraction)
+        return PIL.Image.fromarray(rgb.round().byte().numpy())
+
+
+def interpolation_matrices(
+    source: tuple[int, int], target: tuple[int, int]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Bicubic interpolation as matrices: `down @ x @ across` takes (..., h, w) to (..., H, W).
+
+    Rows of `down` can be taken one part at a time, which interpolating a picture cannot.
+    """
+
+    def matrix(size: int, new: int) -> torch.Tensor:
+        identity = torch.eye(size)[None, None]
+        return F.interpolate(identity, (new, size), mode="bicubic", align_corners=False)[0, 0]
+
+    return matrix(source[0], target[0]), matrix(source[1], target[1]).T.contiguous()
+
+
+def _box(x: torch.Tensor) -> torch.Tensor:
+    """Mean over 3x3 cells, (1, C, h, w)."""
+    return F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
+
+
+def fit_guided_upsampling(
+    luminance: torch.Tensor, chroma: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Chroma as a locally linear function of luminance: chroma = slope * L* + offset.
+
+    The fast guided filter (He and Sun 2015), fitted on the grid; then the offset is corrected
+    twice so that the result, averaged over each cell, gives back the chroma of the cell
+    (back-projection, Irani and Peleg 1991). Both are interpolated to full size by the caller, so
+    the cost at full size is that of two interpolations.
+
+    Args:
+        luminance: (1, H, W), L* of the picture at full size.
+        chroma: (C, h, w), on the grid.
+
+    Returns:
+        Slope and offset, (C, h, w) each.
+    """
+    chroma = chroma[None].float()
+    rows, columns = chroma.shape[2:]
+    detail = (rows * _GUIDE_DETAIL, columns * _GUIDE_DETAIL)
+    guide = F.interpolate(
+        luminance[None], detail, mode="bilinear", antialias=True, align_corners=False
+    )
+    mean = F.avg_pool2d(guide, _GUIDE_DETAIL)
+    variance = _box(mean * mean) - _box(mean) ** 2
+    covariance = _box(mean * chroma) - _box(mean) * _box(chroma)
+    slope = covariance / (variance + _EVEN_VARIANCE)
+    offset = _box(_box(chroma) - slope * _box(mean))
+    slope = _box(slope)
+    down, across = interpolation_matrices((rows, columns), detail)
+    varying = F.avg_pool2d(down @ slope @ across * guide, _GUIDE_DETAIL)
+    for _ in range(2):
+        offset = offset + chroma - varying - F.avg_pool2d(down @ offset @ across, _GUIDE_DETAIL)
+    return slope[0], offset[0]

@@ -1,0 +1,521 @@
+"""The colorization pipeline: a photograph in, the same photograph in colour out.
+
+`save_pretrained` writes this file into the model's folder with its siblings inlined, so that plain
+diffusers can load it from there.
+"""
+
+import ast
+import importlib
+import inspect
+import json
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import torch
+from diffusers import DiffusionPipeline
+from diffusers.utils import BaseOutput
+from diffusers.utils.torch_utils import randn_tensor
+from huggingface_hub import snapshot_download
+from torch.nn import functional as F
+
+from .color import rgb_to_lab
+from .image_processor import ColorizationImageProcessor, Hint, WorkingPicture
+
+# Models that ship with the package; a pipeline file loaded from the Hub has none beside it.
+_SHIPPED = Path(__file__).parent / "models"
+
+
+@dataclass
+class ColorizationPipelineOutput(BaseOutput):
+    """What the pipeline returns.
+
+    Args:
+        images: as `output_type` says, flat: picture by picture, sample by sample. PIL pictures, a
+            list of arrays (H, W, 3), of tensors (3, H, W), both in [0, 1], or of chroma (2, h, w).
+        uncertainty: one array (H, W) a picture: the standard deviation of the samples' chroma, in
+            units of a*b*; `None` unless asked for.
+        intermediates: one list of small PIL pictures for each of `images`, a picture a step.
+    """
+
+    images: list[PIL.Image.Image] | list[np.ndarray] | list[torch.Tensor]
+    uncertainty: list[np.ndarray] | None = None
+    intermediates: list[list[PIL.Image.Image]] | None = None
+
+
+@dataclass
+class _Picture:
+    """A picture on its way through the pipeline."""
+
+    luminance: torch.Tensor  # (1, H, W), L* at full size
+    working: WorkingPicture
+    hints: torch.Tensor | None  # (1, 3, h, w)
+    generator: torch.Generator | None
+    chroma: torch.Tensor | None = None  # (samples, 2, h, w), a*b* without padding
+    steps: list[torch.Tensor] | None = None  # the same, after each step
+
+
+def native_dtype() -> torch.dtype:
+    """bfloat16 where this CPU computes it natively, else float32."""
+    capabilities = torch.backends.cpu.get_cpu_capability()
+    native = "AMX" in capabilities or torch.cpu._is_avx512_bf16_supported()
+    return torch.bfloat16 if native else torch.float32
+
+
+def _inlined_source(file: Path, done: set[str] | None = None) -> str:
+    """The source of `file`, with the source of each sibling in place of its import."""
+    done = set() if done is None else done
+    source = file.read_text(encoding="utf-8")
+    lines = source.splitlines(keepends=True)
+    for node in reversed(ast.parse(source).body):
+        if isinstance(node, ast.ImportFrom) and node.level == 1:
+            names = [alias for alias in node.names if alias.asname]
+            if names or node.module is None:
+                raise ValueError(f"{file.name}: only `from .sibling import name` can be inlined.")
+            sibling = ""
+            if node.module not in done:
+                done.add(node.module)
+                sibling = _inlined_source(file.parent / f"{node.module}.py", done)
+            lines[node.lineno - 1 : node.end_lineno] = [sibling]
+    return "".join(lines)
+
+
+class ColorizationPipeline(DiffusionPipeline):
+    r"""Gives black-and-white photographs their colours; their luminance is kept as it is.
+
+    Args:
+        unet ([`ColorizationUNet`] or [`~diffusers.UNet2DModel`]):
+            Predicts colour from noisy colour and luminance. A stock `UNet2DModel` takes both
+            concatenated. Two output channels are chroma a*b*, three are RGB in [-1, 1].
+        scheduler ([`OffsetCosineScheduler`] or a compatible diffusers scheduler, *optional*):
+            `None` makes it a one-pass model: the network is called once, with a sample of zeros at
+            the last timestep, and returns the clean colour.
+        default_num_inference_steps: steps when a call does not say.
+        default_processing_resolution: short side of the working picture when a call does not say.
+        default_temperature: scale of the starting noise when a call does not say.
+        default_saturation: factor on chroma that a call's `saturation` multiplies.
+
+    Example:
+
+    ```python
+    >>> from PIL import Image
+    >>> from pipeline_colorize import ColorizationPipeline
+
+    >>> pipe = ColorizationPipeline.from_pretrained("default")
+    >>> pipe(Image.open("photograph.jpg")).images[0].save("colorized.png")
+    ```
+    """
+
+    model_cpu_offload_seq = "unet"
+    _optional_components = ["scheduler"]
+    _callback_tensor_inputs = ["latents"]
+
+    def __init__(
+        self,
+        unet,
+        scheduler=None,
+        default_num_inference_steps: int = 20,
+        default_processing_resolution: int = 128,
+        default_temperature: float = 1.0,
+        default_saturation: float = 1.0,
+    ):
+        super().__init__()
+        self.register_modules(unet=unet, scheduler=scheduler)
+        self.register_to_config(
+            default_num_inference_steps=default_num_inference_steps,
+            default_processing_resolution=default_processing_resolution,
+            default_temperature=default_temperature,
+            default_saturation=default_saturation,
+        )
+        config = unet.config
+        chroma_stride = getattr(config, "chroma_stride", 1)
+        levels = len(config.block_out_channels) - 1 if hasattr(config, "block_out_channels") else 0
+        stride = getattr(unet, "stride", chroma_stride * 2**levels)
+        self.image_processor = ColorizationImageProcessor(chroma_stride, stride)
+
+    # --- the call -------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        image,
+        num_inference_steps: int | None = None,
+        num_samples: int = 1,
+        eta: float = 0.0,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        processing_resolution: int | None = None,
+        match_input_resolution: bool = True,
+        hints: list[Hint] | list[list[Hint]] | None = None,
+        saturation: float = 1.0,
+        temperature: float | None = None,
+        batch_size: int | None = None,
+        output_type: str = "pil",
+        output_uncertainty: bool = False,
+        output_intermediates: bool = False,
+        callback_on_step_end: Callable | None = None,
+        callback_on_step_end_tensor_inputs: list[str] = ["latents"],  # noqa: B006, as in diffusers
+        return_dict: bool = True,
+    ) -> ColorizationPipelineOutput | tuple:
+        r"""Colorize one picture or several.
+
+        Args:
+            image: PIL picture, array (H, W[, C]) or tensor ([C, ]H, W), a list of these (their
+                sizes may differ), or a batch. Colour input is taken as its luminance.
+            num_inference_steps: denoising steps; `None` is the model's default.
+            num_samples: colourings of each picture.
+            eta: 0 for deterministic DDIM to 1 for ancestral sampling; schedulers without it ignore
+                it.
+            generator: one a picture, or one for all. With one a picture, a picture's result does
+                not depend on the others in the call.
+            processing_resolution: short side at which colours are invented, in luminance pixels;
+                `None` is the model's default, 0 the picture's own size.
+            match_input_resolution: `False` returns pictures at the working size.
+            hints: known colours: a list of [`Hint`] for one picture, else one such list a picture.
+            saturation: factor on chroma; 1 is what the model believes in.
+            temperature: scale of the starting noise: 1 samples, 0 gives the one most expected
+                colouring; `None` is the model's default.
+            batch_size: pictures through the network at a time; `None`: all of one size.
+            output_type: "pil", "np" (H, W, 3), "pt" (3, H, W) or "latent": chroma a*b* (2, h, w).
+            output_uncertainty: also return where the samples disagree (two samples or more).
+            output_intermediates: also return the clean estimate after each step, small.
+            callback_on_step_end: called as `callback(pipe, step, timestep, tensors)` after each
+                step; may return changed tensors.
+            callback_on_step_end_tensor_inputs: names of the tensors it gets, of "latents".
+            return_dict: `False` for the tuple (images, uncertainty, intermediates).
+
+        Returns:
+            [`ColorizationPipelineOutput`]
+        """
+        # 1. Defaults and checks
+        images = self.image_processor.as_list(image)
+        steps = num_inference_steps or self.config.default_num_inference_steps
+        if temperature is None:
+            temperature = self.config.default_temperature
+        if processing_resolution is None:
+            processing_resolution = self.config.default_processing_resolution
+        hints = self._hints_by_picture(hints, len(images))
+        self._check_inputs(
+            num_inference_steps, num_samples, eta, generator, processing_resolution, temperature,
+            saturation, batch_size, output_type, output_uncertainty, output_intermediates,
+            callback_on_step_end_tensor_inputs, len(images),
+        )  # fmt: skip
+        self._interrupt = False
+
+        # 2. Luminance, resized for the network
+        generators = generator if isinstance(generator, list) else [generator] * len(images)
+        pictures = [
+            self._prepare(*one, processing_resolution)
+            for one in zip(images, hints, generators, strict=True)
+        ]
+
+        # 3. Colour, for pictures of one working size together
+        batches = self._batches(pictures, batch_size)
+        self._num_timesteps = steps * len(batches) if self.scheduler else len(batches)
+        with self.progress_bar(total=self._num_timesteps) as progress:
+            for batch in batches:
+                self._invent_chroma(
+                    batch, steps, num_samples, eta, temperature, output_intermediates, progress,
+                    callback_on_step_end, callback_on_step_end_tensor_inputs,
+                )  # fmt: skip
+        saturation = saturation * self.config.default_saturation
+        for picture in pictures:
+            picture.chroma = picture.chroma * saturation
+
+        # 4. Full size, with the luminance of the input
+        uncertainty = intermediates = None
+        if output_uncertainty:
+            uncertainty = [self._spread(picture, match_input_resolution) for picture in pictures]
+        if output_intermediates:
+            intermediates = [
+                self._film(picture, sample, saturation)
+                for picture in pictures
+                for sample in range(num_samples)
+            ]
+        images = [
+            self._finish(picture, chroma, match_input_resolution, output_type)
+            for picture in pictures
+            for chroma in picture.chroma
+        ]
+        self.maybe_free_model_hooks()
+        if not return_dict:
+            return images, uncertainty, intermediates
+        return ColorizationPipelineOutput(images, uncertainty, intermediates)
+
+    @property
+    def num_timesteps(self) -> int:
+        """Denoising steps of the call in progress, over all of its batches."""
+        return self._num_timesteps
+
+    @property
+    def interrupt(self) -> bool:
+        """Set `pipe._interrupt = True` in a callback to stop after the step."""
+        return self._interrupt
+
+    def _hints_by_picture(self, hints, count: int) -> list[list[Hint]]:
+        if hints is None or len(hints) == 0:
+            return [[] for _ in range(count)]
+        if isinstance(hints[0], Hint):
+            hints = [hints]
+        if len(hints) != count:
+            raise ValueError(f"`hints` needs one list a picture, {count}, but has {len(hints)}.")
+        if any(hints) and not getattr(self.unet.config, "hint_channels", 0):
+            raise ValueError(
+                "This model takes no colour hints: its `hint_channels` is 0. The model 'default' "
+                "takes them."
+            )
+        return [list(one) for one in hints]
+
+    def _check_inputs(
+        self, num_inference_steps, num_samples, eta, generator, processing_resolution, temperature,
+        saturation, batch_size, output_type, output_uncertainty, output_intermediates,
+        tensor_inputs, count,
+    ) -> None:  # fmt: skip
+        for name, value, least in (
+            ("num_inference_steps", num_inference_steps, 1),
+            ("num_samples", num_samples, 1),
+            ("batch_size", batch_size, 1),
+            ("processing_resolution", processing_resolution, 0),
+        ):
+            if value is not None and (not isinstance(value, int) or value < least):
+                raise ValueError(
+                    f"`{name}` must be a whole number of at least {least}, not {value}."
+                )
+        if not 0 <= eta <= 1:
+            raise ValueError(f"`eta` lies between 0 and 1, not {eta}.")
+        for name, value in (("temperature", temperature), ("saturation", saturation)):
+            if value < 0:
+                raise ValueError(f"`{name}` must not be negative, but is {value}.")
+        if output_type not in ("pil", "np", "pt", "latent"):
+            raise ValueError(
+                f"`output_type` is 'pil', 'np', 'pt' or 'latent', not {output_type!r}."
+            )
+        if isinstance(generator, list) and len(generator) != count:
+            raise ValueError(
+                f"`generator` needs one generator a picture, {count}, but has {len(generator)}."
+            )
+        if output_uncertainty and num_samples < 2:
+            raise ValueError("`output_uncertainty` compares samples: `num_samples` must be over 1.")
+        if output_intermediates and self.scheduler is None:
+            raise ValueError("A one-pass model has no intermediate steps to return.")
+        unknown = set(tensor_inputs) - set(self._callback_tensor_inputs)
+        if unknown:
+            raise ValueError(
+                f"`callback_on_step_end_tensor_inputs` may name {self._callback_tensor_inputs}, "
+                f"not {sorted(unknown)}."
+            )
+
+    # --- the parts of the call --------------------------------------------------------------------
+
+    def _prepare(self, image, hints: list[Hint], generator, resolution: int) -> _Picture:
+        luminance = self.image_processor.to_luminance(image)
+        working = self.image_processor.preprocess(luminance, resolution)
+        raster = None
+        if getattr(self.unet.config, "hint_channels", 0):
+            raster = self.image_processor.rasterize_hints(hints, luminance.shape[1:], working)
+        return _Picture(luminance, working, raster, generator)
+
+    @staticmethod
+    def _batches(pictures: list[_Picture], batch_size: int | None) -> list[list[_Picture]]:
+        by_size: dict[tuple, list[_Picture]] = {}
+        for picture in pictures:
+            by_size.setdefault(tuple(picture.working.luminance.shape), []).append(picture)
+        return [
+            group[start : start + (batch_size or len(group))]
+            for group in by_size.values()
+            for start in range(0, len(group), batch_size or len(group))
+        ]
+
+    def _condition(self, batch: list[_Picture]) -> torch.Tensor:
+        """(B, K, H, W): luminance L/50 - 1, then the hints where the model has them."""
+        luminance = torch.cat([picture.working.luminance for picture in batch]) / 50 - 1
+        if batch[0].hints is None:
+            return luminance
+        hints = torch.cat([picture.hints for picture in batch])
+        hints[:, :2] /= self._ab_scale
+        return torch.cat([luminance, F.interpolate(hints, luminance.shape[2:])], dim=1)
+
+    @property
+    def _ab_scale(self) -> float:
+        return getattr(self.unet.config, "ab_scale", 110.0)
+
+    def _invent_chroma(
+        self, batch, steps, num_samples, eta, temperature, keep_steps, progress, callback, inputs
+    ) -> None:
+        """Run the network for pictures of one working size and set their `chroma`."""
+        device, dtype = self._execution_device, self.unet.dtype
+        condition = self._condition(batch).to(device, dtype)
+        if hasattr(self.unet, "encode"):
+            condition = self.unet.encode(condition)  # once a picture, for all steps and samples
+        colors = getattr(self.unet.config, "sample_channels", None) or self.unet.config.out_channels
+        stride = self.image_processor.chroma_stride
+        height, width = (side // stride for side in batch[0].working.luminance.shape[2:])
+        shape = (num_samples, colors, height, width)
+        films = []
+        if self.scheduler is None:
+            last = getattr(self.unet.config, "num_train_timesteps", 1000) - 1
+            zeros = torch.zeros(len(batch), *shape[1:], device=device)
+            clean = self._predict(zeros, last, condition).repeat_interleave(num_samples, 0)
+            progress.update()
+        else:
+            noise = [randn_tensor(shape, picture.generator, device) for picture in batch]
+            generators = None
+            if any(picture.generator for picture in batch):
+                generators = [p.generator for p in batch for _ in range(num_samples)]
+            clean = self._denoise(
+                torch.cat(noise) * temperature, condition, steps, eta, generators,
+                films if keep_steps else None, progress, callback, inputs,
+            )  # fmt: skip
+        chroma = self._to_chroma(clean).split(num_samples)
+        films = list(
+            zip(*(self._to_chroma(film).split(num_samples) for film in films), strict=True)
+        )
+        for index, picture in enumerate(batch):
+            picture.chroma = self.image_processor.crop(chroma[index], picture.working)
+            if films:
+                crop = self.image_processor.crop
+                picture.steps = [crop(film, picture.working) for film in films[index]]
+
+    def _denoise(
+        self, latents, condition, steps, eta, generators, films, progress, callback, inputs
+    ) -> torch.Tensor:
+        """From noise (B * samples, C, h, w) to clean colour, by the scheduler."""
+        scheduler = self.scheduler
+        scheduler.set_timesteps(steps, device=latents.device)
+        latents = latents * scheduler.init_noise_sigma
+        accepted = inspect.signature(scheduler.step).parameters
+        extra = {"eta": eta, "generator": generators}
+        extra = {name: value for name, value in extra.items() if name in accepted}
+        for index, timestep in enumerate(scheduler.timesteps):
+            if self._interrupt:
+                break
+            scaled = scheduler.scale_model_input(latents, timestep)
+            output = scheduler.step(
+                self._predict(scaled, timestep, condition), timestep, latents, **extra
+            )
+            latents = output.prev_sample
+            if films is not None:
+                films.append(getattr(output, "pred_original_sample", None))
+                films[-1] = latents if films[-1] is None else films[-1]
+            if callback is not None:
+                tensors = {name: {"latents": latents}[name] for name in inputs}
+                latents = callback(self, index, timestep, tensors).pop("latents", latents)
+            progress.update()
+        return latents
+
+    def _predict(self, latents, timestep, condition) -> torch.Tensor:
+        """The network's word, in float32. Ours takes the condition; a stock one, concatenated."""
+        sample = latents.to(self.unet.dtype)
+        if hasattr(self.unet.config, "sample_channels"):
+            return self.unet(sample, timestep, condition, return_dict=False)[0].float()
+        repeated = condition.repeat_interleave(len(sample) // len(condition), 0)
+        stacked = torch.cat([sample, repeated], dim=1)
+        return self.unet(stacked, timestep, return_dict=False)[0].float()
+
+    def _to_chroma(self, color: torch.Tensor) -> torch.Tensor:
+        """The network's colour (N, 2 or 3, h, w) to a*b* (N, 2, h, w), on the CPU."""
+        color = color.float().cpu()
+        if color.shape[1] == 3:
+            return rgb_to_lab((color / 2 + 0.5).clamp(0, 1))[:, 1:]
+        return color * self._ab_scale
+
+    def _size(self, picture: _Picture, full: bool) -> torch.Tensor:
+        """The luminance (1, H, W) that the result gets."""
+        if full:
+            return picture.luminance
+        working = picture.working
+        return working.luminance[0, :, : working.height, : working.width]
+
+    def _finish(self, picture: _Picture, chroma: torch.Tensor, full: bool, output_type: str):
+        if output_type == "latent":
+            return chroma
+        luminance = self._size(picture, full)
+        if output_type == "pil":
+            return PIL.Image.fromarray(self.image_processor.colorize(luminance, chroma).numpy())
+        rgb = self.image_processor.colorize_float(luminance, chroma)
+        return rgb if output_type == "pt" else rgb.movedim(0, -1).numpy()
+
+    def _spread(self, picture: _Picture, full: bool) -> np.ndarray:
+        """Standard deviation of the samples' chroma, (H, W)."""
+        spread = picture.chroma.var(dim=0).sum(0).sqrt()
+        size = self._size(picture, full).shape[1:]
+        return F.interpolate(spread[None, None], size, mode="bilinear")[0, 0].numpy()
+
+    def _film(self, picture: _Picture, sample: int, saturation: float) -> list[PIL.Image.Image]:
+        luminance = self._size(picture, full=False)
+        frames = [step[sample] * saturation for step in picture.steps]
+        return [
+            PIL.Image.fromarray(self.image_processor.colorize(luminance, frame).numpy())
+            for frame in frames
+        ]
+
+    # --- files ------------------------------------------------------------------------------------
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs):
+        """Load a model that ships (`"default"`), a folder, or a repository of the Hub.
+
+        No code of the folder or repository is run. As in diffusers, but for two things: without
+        `dtype`, weights are bfloat16 where the CPU computes that natively and float32
+        elsewhere; on a CPU, convolutions get channels-last weights, which is what is quick there.
+        """
+        name = str(pretrained_model_name_or_path)
+        if (_SHIPPED / name / "model_index.json").is_file() and not os.path.isdir(name):
+            pretrained_model_name_or_path = _SHIPPED / name
+        if "torch_dtype" not in kwargs and "dtype" not in kwargs:
+            kwargs["dtype"] = native_dtype()
+        pipe = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+        pipe.unet.to(memory_format=torch.channels_last)
+        return pipe
+
+    @classmethod
+    def load_config(cls, pretrained_model_name_or_path, **kwargs):
+        """As in diffusers, with our classes for the files of the same name in the folder."""
+        loaded = super().load_config(pretrained_model_name_or_path, **kwargs)
+        config = loaded[0] if isinstance(loaded, tuple) else loaded
+        package = __name__.rpartition(".")[0]
+        if package:  # else this is the file in a release, which diffusers itself handles
+            for key, value in config.items():
+                if isinstance(value, list) and value[0] in ("unet", "scheduler"):
+                    module = f"{package}.{value[0]}"
+                    importlib.import_module(module)
+                    config[key] = [module, value[1]]
+            if isinstance(config.get("_class_name"), list):
+                config["_class_name"] = config["_class_name"][1]
+        return loaded
+
+    @classmethod
+    def download(cls, pretrained_model_name, **kwargs) -> str:
+        """Fetch a repository's configuration and safetensors, and nothing that could run."""
+        if not __name__.rpartition(".")[0]:
+            return super().download(pretrained_model_name, **kwargs)
+        names = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "token")
+        options = {name: kwargs[name] for name in names if kwargs.get(name) is not None}
+        return snapshot_download(
+            pretrained_model_name, allow_patterns=["*.json", "*.safetensors"], **options
+        )
+
+    def save_config(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs):
+        """Write `model_index.json` and the code that plain diffusers needs to load the folder."""
+        super().save_config(save_directory, push_to_hub=False, **kwargs)
+        folder = Path(save_directory)
+        index_file = folder / self.config_name
+        index = json.loads(index_file.read_text(encoding="utf-8"))
+        index.pop("_name_or_path", None)  # a path of this machine
+        index["_class_name"] = ["pipeline", type(self).__name__]
+        for name in ("unet", "scheduler"):
+            component = getattr(self, name)
+            module = type(component).__module__
+            if component is None or module.startswith("diffusers."):
+                continue
+            source = Path(inspect.getfile(type(component)))
+            stem = module.rpartition(".")[2]
+            index[name] = [stem, type(component).__name__]
+            (folder / name).mkdir(parents=True, exist_ok=True)
+            (folder / name / f"{stem}.py").write_text(source.read_text("utf-8"), "utf-8")
+        source = Path(inspect.getfile(sys.modules[type(self).__module__].ColorizationPipeline))
+        (folder / "pipeline.py").write_text(_inlined_source(source), "utf-8")
+        index_file.write_text(json.dumps(index, indent=2, sort_keys=True) + "\n", "utf-8")
