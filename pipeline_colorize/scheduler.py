@@ -86,11 +86,11 @@ class OffsetCosineScheduler(SchedulerMixin, ConfigMixin):
 
         previous = torch.cat([alphas_cumprod.new_ones(1), alphas_cumprod[:-1]])
         self.register_to_config(trained_betas=(1 - alphas_cumprod / previous).tolist())
-        # Keys listed here are dropped by any `from_config`. The betas must not be, nor rates that
-        # were chosen; keys that only this class knows and that were left alone may be.
-        own = {"max_signal_rate": 0.95, "min_signal_rate": 0.02, "shift": 1.0}
-        unchanged = [key for key, default in own.items() if self.config[key] == default]
-        self.register_to_config(_use_default_values=unchanged)
+        # Keys listed here are dropped by any `from_config`. The betas must not be; those that only
+        # this class knows may be, where they were left at their defaults.
+        if defaults := self.config.get("_use_default_values"):
+            own = {"max_signal_rate", "min_signal_rate", "shift"}
+            self.register_to_config(_use_default_values=sorted(own.intersection(defaults)))
 
         self.num_inference_steps = None
         self.timesteps = torch.arange(num_train_timesteps - 1, -1, -1)

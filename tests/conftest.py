@@ -1,5 +1,9 @@
 """Tiny networks and pictures that the tests share."""
 
+import os
+import re
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -28,6 +32,14 @@ UNET_CONFIGS = {
         "encoder_layers_per_block": 2,
     },
 }
+
+
+def pytest_configure(config):
+    """Register the marks of diffusers' test suite, which `conformance` borrows from."""
+    if source := os.environ.get("DIFFUSERS_SRC"):
+        text = (Path(source) / "tests" / "testing_utils.py").read_text()
+        for mark in sorted(set(re.findall(r"pytest\.mark\.(\w+)", text))):
+            config.addinivalue_line("markers", f"{mark}: of diffusers' tests")
 
 
 def tiny_unet(kind: str) -> ColorizationUNet:

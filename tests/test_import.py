@@ -19,7 +19,7 @@ BELOW = {
     "objectives": set(),
     "ema": set(),
     "image_processor": {"color"},
-    "data": {"color"},
+    "data": {"color", "objectives"},
     "metrics": {"color"},
     "pipeline": {"color", "image_processor", "unet", "scheduler"},
     "photo": {"color"},
