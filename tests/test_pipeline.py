@@ -1,0 +1,326 @@
+"""The pipeline's contract: every model and sampler keeps the light and invents the colour."""
+
+import json
+import subprocess
+import sys
+
+import diffusers
+import numpy as np
+import pytest
+import torch
+from diffusers import DDIMScheduler, UNet2DModel
+from PIL import Image
+
+from pipeline_colorize import (
+    ColorizationPipeline,
+    ColorizationPipelineOutput,
+    Hint,
+    OffsetCosineScheduler,
+)
+from pipeline_colorize.color import rgb_to_luminance
+
+COMPATIBLE = [name for name in OffsetCosineScheduler._compatibles]
+
+
+def make_pipe(unet, prediction_type="v_prediction", **defaults):
+    pipe = ColorizationPipeline(
+        unet, OffsetCosineScheduler(prediction_type=prediction_type), **defaults
+    )
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def seeds(*values):
+    return [torch.Generator().manual_seed(value) for value in values]
+
+
+@pytest.fixture
+def photo(make_picture):
+    rgb = make_picture(40, 56)
+    return Image.fromarray((rgb * 255).round().byte().movedim(0, -1).numpy())
+
+
+@pytest.fixture
+def pipe(make_unet):
+    return make_pipe(make_unet("hints"), default_processing_resolution=32)
+
+
+def luminance_error(image, result):
+    def luminance(picture):
+        return rgb_to_luminance(
+            torch.from_numpy(np.array(picture.convert("RGB"))).movedim(-1, 0) / 255
+        )
+
+    return (luminance(image) - luminance(result)).abs().max().item()
+
+
+def small_stock_unet(colors):
+    return UNet2DModel(
+        in_channels=colors + 1,
+        out_channels=colors,
+        block_out_channels=(8, 16),
+        down_block_types=("DownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "UpBlock2D"),
+        norm_num_groups=4,
+        layers_per_block=1,
+    ).eval()
+
+
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+def test_every_layout_keeps_the_luminance(unet, photo, eta):
+    pipe = make_pipe(unet, "epsilon" if unet.config.sample_channels == 3 else "v_prediction")
+    result = pipe(photo, 3, eta=eta, processing_resolution=24, generator=seeds(0))
+    assert isinstance(result, ColorizationPipelineOutput)
+    (image,) = result.images
+    assert image.size == photo.size and image.mode == "RGB"
+    assert luminance_error(photo, image) <= 100 / 255
+    assert np.ptp(np.asarray(image), axis=-1).max() > 0  # there is colour
+
+
+@pytest.mark.parametrize("name", COMPATIBLE)
+def test_compatible_schedulers_colorize(pipe, photo, name):
+    pipe.scheduler = getattr(diffusers, name).from_config(pipe.scheduler.config)
+    (image,) = pipe(photo, 4, generator=seeds(0)).images
+    assert luminance_error(photo, image) <= 100 / 255
+    assert np.ptp(np.asarray(image), axis=-1).max() > 0
+
+
+def test_ddim_of_diffusers_gives_the_same_colours(pipe, photo):
+    ours = pipe(photo, 5, generator=seeds(0), output_type="latent").images[0]
+    pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
+    theirs = pipe(photo, 5, generator=seeds(0), output_type="latent").images[0]
+    assert torch.allclose(ours, theirs, atol=0.02)
+
+
+@pytest.mark.parametrize("colors", [2, 3])
+def test_stock_unet(photo, colors):
+    (image,) = make_pipe(small_stock_unet(colors), "epsilon")(
+        photo, 2, processing_resolution=32, generator=seeds(0)
+    ).images
+    assert image.size == photo.size
+    assert luminance_error(photo, image) <= 100 / 255
+
+
+def test_one_pass_model(make_unet, photo):
+    pipe = ColorizationPipeline(make_unet("grid"), None, default_processing_resolution=32)
+    pipe.set_progress_bar_config(disable=True)
+    first, second = (pipe(photo).images[0] for _ in range(2))
+    assert luminance_error(photo, first) <= 100 / 255
+    assert np.array_equal(np.asarray(first), np.asarray(second))
+    with pytest.raises(ValueError, match="one-pass"):
+        pipe(photo, output_intermediates=True)
+
+
+def test_batch_equals_singles(pipe, photo):
+    pictures = [photo, photo.resize((30, 64)), photo.convert("L"), photo.resize((30, 64)).rotate(9)]
+    options = {"num_inference_steps": 3, "num_samples": 2, "output_type": "latent", "eta": 0.7}
+    together = pipe(pictures, generator=seeds(0, 1, 2, 3), **options).images
+    small = pipe(pictures, generator=seeds(0, 1, 2, 3), batch_size=1, **options).images
+    assert len(together) == 8
+    for index, picture in enumerate(pictures):
+        alone = pipe(picture, generator=seeds(index), **options).images
+        for sample in range(2):
+            assert torch.allclose(together[2 * index + sample], alone[sample], atol=1e-4)
+            assert torch.allclose(
+                together[2 * index + sample], small[2 * index + sample], atol=1e-4
+            )
+
+
+def test_one_generator_and_seeds(pipe, photo):
+    def run(seed):
+        generator = torch.Generator().manual_seed(seed)
+        return np.asarray(pipe(photo, 3, generator=generator).images[0])
+
+    assert np.array_equal(run(0), run(0))
+    assert not np.array_equal(run(0), run(1))
+    a, b = pipe(photo, 3, num_samples=2, generator=seeds(0)).images
+    assert not np.array_equal(np.asarray(a), np.asarray(b))
+
+
+def test_temperature_zero_needs_no_seed(pipe, photo):
+    a, b = pipe(photo, 3, num_samples=2, temperature=0).images
+    assert np.array_equal(np.asarray(a), np.asarray(b))
+
+
+def test_saturation_scales_chroma(pipe, photo):
+    full = pipe(photo, 3, generator=seeds(0), output_type="latent").images[0]
+    half = pipe(photo, 3, generator=seeds(0), output_type="latent", saturation=0.5).images[0]
+    assert torch.allclose(half, full / 2, atol=1e-4)
+    (grey,) = pipe(photo, 3, saturation=0).images
+    assert np.ptp(np.asarray(grey), axis=-1).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("output_type", "kind", "shape"),
+    [
+        ("pil", Image.Image, None),
+        ("np", np.ndarray, (40, 56, 3)),
+        ("pt", torch.Tensor, (3, 40, 56)),
+        ("latent", torch.Tensor, (2, 8, 11)),
+    ],
+)
+def test_output_types(pipe, photo, output_type, kind, shape):
+    (image,) = pipe(photo, 2, output_type=output_type, generator=seeds(0)).images
+    assert isinstance(image, kind)
+    assert shape is None or tuple(image.shape) == shape
+    as_tuple = pipe(photo, 2, output_type=output_type, return_dict=False, generator=seeds(0))
+    assert isinstance(as_tuple, tuple) and len(as_tuple) == 3
+
+
+def test_working_size_output(pipe, photo):
+    (image,) = pipe(photo, 2, match_input_resolution=False).images
+    assert image.size == (44, 32)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 400), (400, 1), (3, 2), (257, 33)])
+def test_sizes_of_every_kind(pipe, size):
+    image = Image.linear_gradient("L").resize(size)
+    (result,) = pipe(image, 2, generator=seeds(0)).images
+    assert result.size == size
+    assert luminance_error(image, result) <= 100 / 255
+
+
+def test_uncertainty(pipe, photo):
+    result = pipe(photo, 3, num_samples=4, output_uncertainty=True, generator=seeds(0))
+    (spread,) = result.uncertainty
+    assert spread.shape == (40, 56) and (spread >= 0).all() and spread.max() > 0
+    chroma = pipe(photo, 3, num_samples=4, output_type="latent", generator=seeds(0)).images
+    assert np.isclose(spread.mean(), torch.stack(chroma).var(0).sum(0).sqrt().mean(), rtol=0.1)
+    assert pipe.image_processor.visualize_uncertainty(spread).size == (56, 40)
+    with pytest.raises(ValueError, match="num_samples"):
+        pipe(photo, output_uncertainty=True)
+
+
+def test_intermediates_end_at_the_result(pipe, photo):
+    result = pipe(
+        [photo, photo], 3, num_samples=2, output_intermediates=True,
+        match_input_resolution=False, generator=seeds(0, 1),
+    )  # fmt: skip
+    assert [len(film) for film in result.intermediates] == [3] * 4
+    for film, image in zip(result.intermediates, result.images, strict=True):
+        assert film[-1].size == image.size
+        assert np.array_equal(np.asarray(film[-1]), np.asarray(image))
+
+
+def test_hints_change_the_colours(pipe, photo):
+    plain = pipe(photo, 3, generator=seeds(0), output_type="latent").images[0]
+    hints = [Hint(20, 20, "#c02020", radius=8)]
+    hinted = pipe(photo, 3, generator=seeds(0), hints=hints, output_type="latent").images[0]
+    assert not torch.allclose(plain, hinted)
+    both = pipe([photo] * 2, 3, generator=seeds(0, 0), hints=[hints, []], output_type="latent")
+    assert torch.allclose(both.images[0], hinted, atol=1e-3)
+    assert torch.allclose(both.images[1], plain, atol=1e-3)
+
+
+def test_hints_need_a_model_with_hint_channels(make_unet, photo):
+    with pytest.raises(ValueError, match="takes no colour hints"):
+        make_pipe(make_unet("grid"))(photo, hints=[Hint(1, 1, "#ffffff")])
+
+
+def test_callback(pipe, photo):
+    calls = []
+
+    def callback(pipe, step, timestep, tensors):
+        calls.append((step, int(timestep), tensors["latents"].shape))
+        return {"latents": torch.zeros_like(tensors["latents"])}
+
+    chroma = pipe(photo, 4, callback_on_step_end=callback, output_type="latent").images[0]
+    assert [step for step, *_ in calls] == [0, 1, 2, 3]
+    assert calls[0][1] == 999 and pipe.num_timesteps == 4
+    assert chroma.abs().max() == 0  # the last step's tensors are used
+
+
+def test_interrupt(pipe, photo):
+    calls = []
+
+    def stop(pipe, step, timestep, tensors):
+        calls.append(step)
+        pipe._interrupt = True
+        return tensors
+
+    pipe(photo, 10, callback_on_step_end=stop)
+    assert calls == [0]
+    pipe(
+        photo, 2, callback_on_step_end=lambda pipe, step, t, tensors: calls.append(step) or tensors
+    )
+    assert calls == [0, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_inference_steps": 0}, "num_inference_steps"),
+        ({"num_inference_steps": 1001}, "between 1 and 1000"),
+        ({"num_samples": 0}, "num_samples"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"processing_resolution": -1}, "processing_resolution"),
+        ({"eta": 1.5}, "eta"),
+        ({"temperature": -1.0}, "temperature"),
+        ({"saturation": -1.0}, "saturation"),
+        ({"output_type": "jpeg"}, "output_type"),
+        ({"generator": seeds(0, 1)}, "one generator a picture"),
+        ({"hints": [[], []]}, "one list a picture"),
+        ({"callback_on_step_end_tensor_inputs": ["noise"]}, "noise"),
+    ],
+)
+def test_wrong_arguments(pipe, photo, options, message):
+    with pytest.raises(ValueError, match=message):
+        pipe(photo, **options)
+
+
+def test_save_and_load(pipe, photo, tmp_path):
+    want = pipe(photo, 3, generator=seeds(0), output_type="latent").images[0]
+    pipe.save_pretrained(tmp_path / "model")
+    assert {path.suffix for path in (tmp_path / "model").rglob("*.*")} == {
+        ".json", ".py", ".safetensors",
+    }  # fmt: skip
+    index = json.loads((tmp_path / "model" / "model_index.json").read_text())
+    assert index["_class_name"] == ["pipeline", "ColorizationPipeline"]
+    assert index["unet"] == ["unet", "ColorizationUNet"]
+    assert "_name_or_path" not in index
+    loaded = ColorizationPipeline.from_pretrained(tmp_path / "model", dtype=torch.float32)
+    loaded.set_progress_bar_config(disable=True)
+    assert type(loaded) is ColorizationPipeline
+    assert loaded.config.default_processing_resolution == 32
+    got = loaded(photo, 3, generator=seeds(0), output_type="latent").images[0]
+    assert torch.allclose(got, want, atol=0.01)
+    loaded.scheduler = diffusers.UniPCMultistepScheduler.from_config(loaded.scheduler.config)
+    loaded.save_pretrained(tmp_path / "swapped")
+    again = ColorizationPipeline.from_pretrained(tmp_path / "swapped")
+    assert type(again.scheduler) is diffusers.UniPCMultistepScheduler
+
+
+PLAIN_DIFFUSERS = """
+import sys
+sys.path = [path for path in sys.path if path]  # without the working directory
+import numpy, torch
+from diffusers import DiffusionPipeline
+pipe = DiffusionPipeline.from_pretrained(sys.argv[1], trust_remote_code=True)
+assert not any(name.split(".")[0] == "pipeline_colorize" for name in sys.modules)
+chroma = pipe(
+    numpy.load(sys.argv[2]), 3, generator=[torch.Generator().manual_seed(0)], output_type="latent"
+).images[0]
+numpy.save(sys.argv[3], chroma.numpy())
+pipe.save_pretrained(sys.argv[4])
+"""
+
+
+def test_plain_diffusers_opens_what_is_saved(pipe, photo, tmp_path):
+    want = pipe(photo, 3, generator=seeds(0), output_type="latent").images[0]
+    pipe.save_pretrained(tmp_path / "model")
+    np.save(tmp_path / "photo.npy", np.asarray(photo))
+    paths = [str(tmp_path / name) for name in ("model", "photo.npy", "chroma.npy", "again")]
+    subprocess.run([sys.executable, "-c", PLAIN_DIFFUSERS, *paths], check=True, cwd=tmp_path)
+    assert np.allclose(np.load(paths[2]), want, atol=0.01)
+    again = ColorizationPipeline.from_pretrained(paths[3], dtype=torch.float32)
+    got = again(photo, 3, generator=seeds(0), output_type="latent").images[0]
+    assert torch.allclose(got, want, atol=0.01)
+
+
+def test_no_code_of_a_folder_is_run(pipe, tmp_path):
+    pipe.save_pretrained(tmp_path)
+    hostile = f"open({str(tmp_path / 'ran')!r}, 'w').close()\n"
+    for file in ("pipeline.py", "unet/unet.py", "scheduler/scheduler.py"):
+        (tmp_path / file).write_text(hostile)
+    ColorizationPipeline.from_pretrained(tmp_path)
+    assert not (tmp_path / "ran").exists()
