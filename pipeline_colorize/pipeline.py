@@ -35,14 +35,15 @@ class ColorizationPipelineOutput(BaseOutput):
     """What the pipeline returns.
 
     Args:
-        images: as `output_type` says, flat: picture by picture, sample by sample. PIL pictures, a
-            list of arrays (H, W, 3), of tensors (3, H, W), both in [0, 1], or of chroma (2, h, w).
+        images: as `output_type` says, flat: picture by picture, sample by sample. A list of PIL
+            pictures; an array (N, H, W, 3) or tensor (N, 3, H, W) in [0, 1]; chroma (N, 2, h, w).
+            Arrays and tensors of different sizes are a list of N instead.
         uncertainty: one array (H, W) a picture: the standard deviation of the samples' chroma, in
             units of a*b*; `None` unless asked for.
         intermediates: one list of small PIL pictures for each of `images`, a picture a step.
     """
 
-    images: list[PIL.Image.Image] | list[np.ndarray] | list[torch.Tensor]
+    images: list[PIL.Image.Image] | np.ndarray | torch.Tensor | list[np.ndarray | torch.Tensor]
     uncertainty: list[np.ndarray] | None = None
     intermediates: list[list[PIL.Image.Image]] | None = None
 
@@ -64,6 +65,14 @@ def native_dtype() -> torch.dtype:
     capabilities = torch.backends.cpu.get_cpu_capability()
     native = "AMX" in capabilities or torch.cpu._is_avx512_bf16_supported()
     return torch.bfloat16 if native else torch.float32
+
+
+def _stack(images: list) -> list | np.ndarray | torch.Tensor:
+    """Arrays or tensors of one size as a batch; anything else as the list it is."""
+    shapes = {getattr(image, "shape", None) for image in images}
+    if shapes == {None} or len(shapes) > 1:
+        return images
+    return torch.stack(images) if torch.is_tensor(images[0]) else np.stack(images)
 
 
 def _inlined_source(file: Path, done: set[str] | None = None) -> str:
@@ -240,6 +249,7 @@ class ColorizationPipeline(DiffusionPipeline):
             for picture in pictures
             for chroma in picture.chroma
         ]
+        images = _stack(images)
         self.maybe_free_model_hooks()
         if not return_dict:
             return images, uncertainty, intermediates
