@@ -1,15 +1,104 @@
 """Colour pictures -> batches of luminance and colour for training and evaluation.
 
-Pictures are held decoded, as 8-bit RGB in memory, and everything random about a batch (flip, crop,
-degraded luminance, hints) is a function of the generator handed in.
+A training run is a numbered sequence of draws: draw d is one picture with everything random about
+it (crop, flip, wear, hints, noise). What a draw is follows from (seed, d) alone, by counter-based
+random numbers (Philox; Salmon et al. 2011), so it does not depend on how many processes or workers
+share the work, and a run that resumes at draw d goes on exactly as if it had never stopped.
 """
 
+import collections
+import dataclasses
+import difflib
+import io
+import itertools
+import math
+import warnings
+from pathlib import Path
+
+import numpy as np
 import torch
+from PIL import Image, ImageOps
 from torch.nn import functional as F
 
-from .color import linear_to_xyz, srgb_to_linear, xyz_to_lab
+from .color import lab_to_rgb, linear_to_xyz, srgb_to_linear, xyz_to_lab
+from .objectives import stratified_timesteps
 
 _LINEAR_OF_BYTE = srgb_to_linear(torch.arange(256) / 255)
+
+# Independent streams of random numbers under one seed.
+PICTURES, ORDER, TIMESTEPS, VALIDATION = range(4)
+
+
+def option(default, help: str):
+    """A dataclass field with its help text; lists and dicts are copied for each instance."""
+    metadata = {"help": help}
+    if isinstance(default, list | dict):
+        return dataclasses.field(default_factory=lambda: type(default)(default), metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclasses.dataclass
+class DataConfig:
+    """Which pictures are trained on, how they are read and what is done to them."""
+
+    _argument_group_name = "data"
+
+    datasets: list[str] = option([], "Hub ids, folders of parquet files or folders of pictures")
+    dataset_weights: list[float] = option([], "one factor a data set on its share of the draws")
+    size_exponent: float = option(
+        1.0,
+        "share of a set: its size to this power; 1 all pictures alike, .5 the root, 0 sets alike",
+    )
+    image_column: str = option("image", "the column that holds the colour pictures")
+    train_split: str = option("train", "split to train on")
+    validation_split: str = option(
+        "validation",
+        "split to validate on; a set without it gives a tenth of its training pictures",
+    )
+    validation_pictures: int = option(150, "at most so many validation pictures a set; 0: none")
+    streaming: bool = option(False, "read the sets while training, through a shuffle buffer")
+    shuffle_buffer: int = option(2000, "pictures in the shuffle buffer of a stream")
+    epoch_pictures: int | None = option(
+        None, "pictures an epoch; none: as many as the sets hold, to be given for a stream"
+    )
+    resolution: int = option(128, "height and width of a training picture, in pixels")
+    load_size: int | None = option(
+        None, "short side at which pictures are kept, to cut squares from; none: the resolution"
+    )
+    cache_gigabytes: float = option(8.0, "memory a process for decoded pictures")
+    workers: int = option(0, "processes that make batches ahead; 0: made between the steps")
+    flip: bool = option(True, "mirror half of the pictures")
+    crop_probability: float = option(0.5, "share of pictures of which a part is enlarged")
+    crop_smallest: float = option(0.7, "smallest part of a side that is enlarged")
+    color_jitter: float = option(0.0, "vary chroma by up to this factor, hue by as many radians")
+    degrade_probability: float = option(0.3, "share of pictures with worn luminance")
+    degrade_scratches: int = option(0, "at most so many scratches on a worn picture")
+    hint_probability: float = option(0.5, "share of pictures with hints, for models that take them")
+    hint_most: int = option(16, "at most so many hints on a picture")
+
+
+# Random numbers
+
+
+def make_generator(seed: int, stream: int, number: int) -> np.random.Generator:
+    """The generator of item `number` in a stream (`PICTURES`, `ORDER`, ...) of `seed`."""
+    key = np.array([(stream << 56) | seed, number], dtype=np.uint64)
+    return np.random.Generator(np.random.Philox(key=key))
+
+
+def uniform(generators: list[np.random.Generator], count: int) -> torch.Tensor:
+    """Numbers in [0, 1), (B, count): one row from each picture's generator."""
+    return torch.from_numpy(np.stack([g.random(count, dtype=np.float32) for g in generators]))
+
+
+def normal(generators: list[np.random.Generator], shape: tuple[int, ...]) -> torch.Tensor:
+    """Standard normal numbers, (B, *shape)."""
+    return torch.from_numpy(
+        np.stack([g.standard_normal(shape, dtype=np.float32) for g in generators])
+    )
+
+
+# Augmentation: (B, ...) tensors and one generator a picture
 
 
 def bytes_to_lab(pictures: torch.Tensor) -> torch.Tensor:
@@ -18,19 +107,47 @@ def bytes_to_lab(pictures: torch.Tensor) -> torch.Tensor:
     return xyz_to_lab(linear_to_xyz(linear))
 
 
+def cut_square(
+    picture: torch.Tensor, size: int, generator: np.random.Generator | None = None
+) -> torch.Tensor:
+    """A square of `size` pixels from an 8-bit picture (3, H, W).
+
+    With a generator, a square of `size` to the short side at a random place; without, the largest
+    square in the middle.
+    """
+    height, width = picture.shape[1:]
+    if (height, width) == (size, size):
+        return picture
+    short = min(height, width)
+    side, top, left = short, 0.5, 0.5
+    if generator is not None:
+        scale, top, left = generator.random(3)
+        side = size + round(scale * (short - size))
+    top, left = int(top * (height - side + 1)), int(left * (width - side + 1))
+    square = picture[:, top : top + side, left : left + side]
+    if side == size:
+        return square
+    return F.interpolate(square[None], (size, size), mode="bilinear", antialias=True)[0]
+
+
 def flip_and_crop(
-    lab: torch.Tensor, generator: torch.Generator, probability: float = 0.5, smallest: float = 0.7
+    lab: torch.Tensor,
+    generators: list[np.random.Generator],
+    flip: bool = True,
+    probability: float = 0.5,
+    smallest: float = 0.7,
 ) -> torch.Tensor:
     """Mirror half of the pictures; with `probability`, enlarge a crop of `smallest` to 1 of a side.
 
     (B, 3, H, W) to the same shape.
     """
     batch = len(lab)
-    flipped = torch.rand(batch, generator=generator) < 0.5
-    cropped = torch.rand(batch, generator=generator) < probability
-    size = smallest + (1 - smallest) * torch.rand(batch, generator=generator)
-    shift = (2 * torch.rand(batch, 2, generator=generator) - 1) * (1 - size[:, None])
-    lab = torch.where(flipped[:, None, None, None].to(lab.device), lab.flip(-1), lab)
+    numbers = uniform(generators, 5)
+    flipped = (numbers[:, 0] < 0.5) & flip
+    cropped = numbers[:, 1] < probability
+    size = smallest + (1 - smallest) * numbers[:, 2]
+    shift = (2 * numbers[:, 3:] - 1) * (1 - size[:, None])
+    lab = torch.where(flipped[:, None, None, None], lab.flip(-1), lab)
     if not cropped.any():
         return lab
     # x_in = size * x_out + shift, in the coordinates of grid_sample, where a side is -1..1.
@@ -38,63 +155,95 @@ def flip_and_crop(
     theta[:, 0, 0] = theta[:, 1, 1] = size
     theta[:, :, 2] = shift
     chosen = lab[cropped]
-    grid = F.affine_grid(theta[cropped].to(lab), list(chosen.shape), align_corners=False)
+    grid = F.affine_grid(theta[cropped], list(chosen.shape), align_corners=False)
     lab[cropped] = F.grid_sample(
         chosen, grid, mode="bilinear", padding_mode="reflection", align_corners=False
     )
     return lab
 
 
-def degrade_luminance(
-    luminance: torch.Tensor, generator: torch.Generator, probability: float = 0.3
+def jitter_color(
+    chroma: torch.Tensor, generators: list[np.random.Generator], amount: float
 ) -> torch.Tensor:
-    """What old prints suffer: another tone curve, fading, blur and grain. (B, 1, H, W) in 0..100.
+    """Scale chroma (B, 2, H, W) by 1 - `amount` to 1 + `amount`, turn hue by up to `amount` rad."""
+    scale, turn = (amount * (2 * uniform(generators, 2) - 1)).unbind(1)
+    cosine, sine = (1 + scale) * torch.cos(turn), (1 + scale) * torch.sin(turn)
+    # (B, 2, 2)
+    matrix = torch.stack([torch.stack([cosine, -sine], 1), torch.stack([sine, cosine], 1)], 1)
+    return torch.einsum("bij,bjhw->bihw", matrix, chroma)
 
-    With `probability` a picture gets a random amount of each.
+
+def degrade_luminance(
+    luminance: torch.Tensor,
+    generators: list[np.random.Generator],
+    probability: float = 0.3,
+    scratches: int = 0,
+) -> torch.Tensor:
+    """What old prints suffer. (B, 1, H, W) in 0..100.
+
+    With `probability` a picture gets random amounts of another tone curve, fading (lifted blacks
+    and dulled whites), blur and grain, and up to `scratches` bright or dark lines.
     """
-    batch = len(luminance)
-
-    def rand(*shape):
-        return torch.rand(*shape, generator=generator).to(luminance)
-
-    chosen = rand(batch, 1, 1, 1) < probability
-    gamma = torch.exp(0.6 * (rand(batch, 1, 1, 1) - 0.5))
-    black = 20 * rand(batch, 1, 1, 1) ** 2
-    white = 100 - 25 * rand(batch, 1, 1, 1) ** 2
-    worn = black + (white - black) * (luminance / 100).clamp(min=1e-4) ** gamma
+    numbers = uniform(generators, 6)
+    chosen = (numbers[:, 0] < probability).nonzero()[:, 0].tolist()
+    if not chosen:
+        return luminance
+    generators = [generators[picture] for picture in chosen]
+    worn = luminance[chosen]
+    curve, fade, dull, blur, grain = numbers[chosen, 1:, None, None, None].unbind(1)
+    black, white = 20 * fade**2, 100 - 25 * dull**2
+    gamma = torch.exp(0.6 * (curve - 0.5))
+    worn = black + (white - black) * (worn / 100).clamp(min=1e-4) ** gamma
     blurred = F.avg_pool2d(F.pad(worn, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
-    worn = torch.lerp(worn, blurred, rand(batch, 1, 1, 1))
-    grain = torch.randn(luminance.shape, generator=generator).to(luminance)
-    worn = worn + 6 * rand(batch, 1, 1, 1) ** 2 * grain
-    return torch.where(chosen, worn.clamp(0, 100), luminance)
+    worn = torch.lerp(worn, blurred, blur)
+    worn = worn + 6 * grain**2 * normal(generators, tuple(worn.shape[1:]))
+    if scratches:
+        for picture, generator in zip(worn, generators, strict=True):
+            scratch(picture, generator, scratches)
+    result = luminance.clone()
+    result[chosen] = worn.clamp(0, 100)
+    return result
+
+
+def scratch(luminance: torch.Tensor, generator: np.random.Generator, most: int) -> None:
+    """Draw up to `most` thin, nearly upright lines on (1, H, W) in 0..100, in place."""
+    _, height, width = luminance.shape
+    rows = torch.arange(height)
+    for _ in range(generator.integers(most + 1)):
+        start, lean, shade = generator.random(3)
+        first, last = sorted(generator.integers(0, height + 1, 2))
+        columns = (start * width + 0.3 * (lean - 0.5) * rows).long() % width
+        luminance[0, rows[first:last], columns[first:last]] = 100.0 * round(shade)
 
 
 def random_hints(
-    chroma: torch.Tensor, generator: torch.Generator, none: float = 0.5, most: int = 16
+    chroma: torch.Tensor,
+    generators: list[np.random.Generator],
+    probability: float = 0.5,
+    most: int = 16,
 ) -> torch.Tensor:
     """True colours at a few random places of the chroma grid, as a person would give them.
 
     Args:
         chroma: (B, 2, h, w), a*, b* in any scale.
-        generator: for the number of hints, their places and sizes.
-        none: share of pictures without any hint.
+        generators: one a picture, for the number of hints, their places and sizes.
+        probability: share of pictures with hints.
         most: of hints in a picture; few are more frequent than many.
 
     Returns:
         (B, 3, h, w): a*, b* (one colour a hint: the mean of 1 to 3 cells square) and the mask.
     """
-    batch, _, height, width = chroma.shape
-    hints = torch.zeros(batch, 3, height, width, device=chroma.device)
-    has = torch.rand(batch, generator=generator) >= none
-    counts = (most ** torch.rand(batch, generator=generator)).round().long() * has
-    for picture, count in enumerate(counts.tolist()):
-        for _ in range(count):
-            size = int(torch.randint(1, 4, (1,), generator=generator))
-            top = int(torch.randint(0, height - size + 1, (1,), generator=generator))
-            left = int(torch.randint(0, width - size + 1, (1,), generator=generator))
-            place = (slice(top, top + size), slice(left, left + size))
-            hints[picture, :2, *place] = chroma[picture, :, *place].mean((1, 2))[:, None, None]
-            hints[picture, 2, *place] = 1
+    _, _, height, width = chroma.shape
+    hints = torch.zeros(len(chroma), 3, height, width)
+    for true, given, generator in zip(chroma, hints, generators, strict=True):
+        has, amount = generator.random(2)
+        count = round(most**amount) if has < probability else 0
+        for size in generator.integers(1, 4, count).clip(max=min(height, width)).tolist():
+            top = generator.integers(height - size + 1)
+            left = generator.integers(width - size + 1)
+            rows, columns = slice(top, top + size), slice(left, left + size)
+            given[:2, rows, columns] = true[:, rows, columns].mean((1, 2), keepdim=True)
+            given[2, rows, columns] = 1
     return hints
 
 
@@ -106,3 +255,463 @@ def luminance_to_input(luminance: torch.Tensor) -> torch.Tensor:
 def with_hints(luminance: torch.Tensor, hints: torch.Tensor) -> torch.Tensor:
     """Condition (B, 4, H, W): the network's luminance (B, 1, H, W) and hints (B, 3, h, w)."""
     return torch.cat([luminance, F.interpolate(hints, luminance.shape[2:], mode="nearest")], dim=1)
+
+
+# Batches
+
+
+@dataclasses.dataclass(frozen=True)
+class BatchFormat:
+    """What a network takes and gives, read from its config by `of_model`.
+
+    Args:
+        color_channels: 3: RGB in [-1, 1]; 2: a*, b* divided by `ab_scale`.
+        hint_channels: 0 or 3 further channels of the condition.
+        chroma_stride: luminance pixels to a cell of the colour, along one side.
+        ab_scale: divisor of a*, b*.
+    """
+
+    color_channels: int
+    hint_channels: int = 0
+    chroma_stride: int = 1
+    ab_scale: float = 110.0
+
+    @classmethod
+    def of_model(cls, config) -> "BatchFormat":
+        """From the config of this project's networks, or of a diffusers `UNet2DModel`."""
+        channels = config.get("sample_channels", config.get("out_channels"))
+        if channels not in (2, 3):
+            raise ValueError(
+                f"A network gives 3 (RGB) or 2 (a*, b*) colour channels, not {channels}."
+            )
+        if "sample_channels" not in config and config.get("in_channels") != channels + 1:
+            raise ValueError(
+                f"The network needs `in_channels` {channels + 1} (noisy colour and luminance), "
+                f"not {config.get('in_channels')}."
+            )
+        optional = ("hint_channels", "chroma_stride", "ab_scale")
+        return cls(channels, **{name: config[name] for name in optional if name in config})
+
+
+def make_batch(
+    pictures: torch.Tensor,
+    layout: BatchFormat,
+    config: DataConfig,
+    generators: list[np.random.Generator] | None = None,
+) -> dict[str, torch.Tensor]:
+    """`condition` and `color` of 8-bit pictures (B, 3, H, W), as `objectives` describes them.
+
+    With one generator a picture, augmented as `config` says; without, as they are and without
+    hints.
+    """
+    lab = bytes_to_lab(pictures)
+    if generators is not None:
+        crop = (config.flip, config.crop_probability, config.crop_smallest)
+        lab = flip_and_crop(lab, generators, *crop)
+        if config.color_jitter:
+            lab[:, 1:] = jitter_color(lab[:, 1:], generators, config.color_jitter)
+    if layout.color_channels == 3:
+        color = lab_to_rgb(lab).clamp(0, 1) * 2 - 1
+    else:
+        color = lab[:, 1:] / layout.ab_scale
+    color = F.avg_pool2d(color, layout.chroma_stride)
+    luminance = lab[:, :1]
+    if generators is not None:
+        wear = (config.degrade_probability, config.degrade_scratches)
+        luminance = degrade_luminance(luminance, generators, *wear)
+    condition = luminance_to_input(luminance)
+    if layout.hint_channels:
+        hints = torch.zeros(len(lab), 3, *color.shape[2:])
+        if generators is not None:
+            hints = random_hints(color, generators, config.hint_probability, config.hint_most)
+        condition = with_hints(condition, hints)
+    return {"condition": condition, "color": color}
+
+
+class TrainingBatches(torch.utils.data.Dataset):
+    """Number of a micro-batch -> that batch, as far as it is this process's.
+
+    Give it to a `DataLoader` with `batch_size=None`. The draws of a step are counted over
+    accumulation first, then processes, then pictures.
+
+    Args:
+        pictures: draw number -> 8-bit picture (`PictureMix` or `PictureStream`).
+        layout: what the network takes.
+        config: resolution and augmentation.
+        seed: of the run.
+        batch_size: pictures a micro-batch and process.
+        noise_levels: noisy samples a picture.
+        num_train_timesteps: of the schedule; `None` for one-pass regression, which has no noise.
+        accumulation: micro-batches a step.
+        process: rank of this process.
+        processes: how many there are.
+    """
+
+    def __init__(
+        self,
+        pictures: "PictureMix | PictureStream",
+        layout: BatchFormat,
+        config: DataConfig,
+        seed: int,
+        batch_size: int,
+        noise_levels: int = 1,
+        num_train_timesteps: int | None = 1000,
+        accumulation: int = 1,
+        process: int = 0,
+        processes: int = 1,
+    ):
+        self.pictures = pictures
+        self.layout = layout
+        self.config = config
+        self.seed = seed
+        self.batch_size = batch_size
+        self.noise_levels = noise_levels
+        self.num_train_timesteps = num_train_timesteps
+        self.draws_per_step = batch_size * accumulation * processes
+        self.process = process
+        self.processes = processes
+
+    def __getitem__(self, number: int) -> dict[str, torch.Tensor]:
+        first = (number * self.processes + self.process) * self.batch_size
+        draws = range(first, first + self.batch_size)
+        generators = [make_generator(self.seed, PICTURES, draw) for draw in draws]
+        size = self.config.resolution
+        squares = [
+            cut_square(self.pictures[draw], size, generator)
+            for draw, generator in zip(draws, generators, strict=True)
+        ]
+        batch = make_batch(torch.stack(squares), self.layout, self.config, generators)
+        if self.num_train_timesteps is not None:
+            shape = (self.noise_levels, *batch["color"].shape[1:])
+            batch["noise"] = normal(generators, shape).flatten(0, 1)
+            batch["timesteps"] = self._timesteps(first)
+        return batch
+
+    def _timesteps(self, first: int) -> torch.Tensor:
+        """Those of the draws from `first`, stratified over all draws of the step."""
+        step, place = divmod(first, self.draws_per_step)
+        generator = make_generator(self.seed, TIMESTEPS, step)
+        timesteps = stratified_timesteps(
+            self.draws_per_step, self.noise_levels, self.num_train_timesteps, generator
+        )
+        return timesteps[place : place + self.batch_size].flatten()
+
+
+def validation_batches(
+    pictures: "Pictures",
+    layout: BatchFormat,
+    config: DataConfig,
+    batch_size: int,
+    num_train_timesteps: int | None,
+    noise_levels: int = 4,
+):
+    """Batches of the pictures as they are, with the same noise every time."""
+    levels = num_train_timesteps and stratified_timesteps(
+        len(pictures), noise_levels, num_train_timesteps, make_generator(0, VALIDATION, 2**32)
+    )
+    for first in range(0, len(pictures), batch_size):
+        indices = range(first, min(first + batch_size, len(pictures)))
+        squares = [cut_square(pictures[index], config.resolution) for index in indices]
+        batch = make_batch(torch.stack(squares), layout, config)
+        if num_train_timesteps is not None:
+            generators = [make_generator(0, VALIDATION, index) for index in indices]
+            shape = (noise_levels, *batch["color"].shape[1:])
+            batch["noise"] = normal(generators, shape).flatten(0, 1)
+            batch["timesteps"] = levels[indices.start : indices.stop].flatten()
+        yield batch
+
+
+# Sources of pictures
+
+
+def decode(record: dict, short_side: int) -> torch.Tensor:
+    """An undecoded `datasets` image to 8-bit RGB (3, H, W), its short side scaled as asked.
+
+    Raises:
+        OSError: if it is no readable picture.
+    """
+    stream = record["path"] if record["bytes"] is None else io.BytesIO(record["bytes"])
+    with Image.open(stream) as image:
+        image.draft("RGB", (short_side, short_side))  # JPEG: decode no more detail than needed
+        image = ImageOps.exif_transpose(image).convert("RGB")
+    factor = short_side / min(image.size)
+    if factor != 1:
+        size = [max(round(factor * side), short_side) for side in image.size]
+        image = image.resize(size, Image.Resampling.LANCZOS)
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+
+
+def try_decode(record: dict, short_side: int) -> torch.Tensor | None:
+    """`decode`, or `None` for a broken picture."""
+    try:
+        return decode(record, short_side)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return None
+
+
+def is_grey(picture: torch.Tensor) -> bool:
+    """Whether an 8-bit picture (3, H, W) has no colour to learn from."""
+    spread = picture.amax(0).int() - picture.amin(0).int()
+    return bool(spread.float().mean() < 3)
+
+
+class Pictures:
+    """The pictures of one data set, kept decoded as far as memory is allowed.
+
+    Args:
+        dataset: a `datasets.Dataset` whose image column is called `image` and not decoded.
+        short_side: to which each picture is scaled.
+        budget: bytes of memory for decoded pictures; the rest is decoded at each use.
+        name: for messages.
+
+    Broken pictures are left out with a warning; those beyond the budget are replaced by the next
+    good one when they are met.
+
+    Raises:
+        ValueError: if no picture, or no colour picture, is left.
+    """
+
+    def __init__(self, dataset, short_side: int, budget: float = math.inf, name: str = "data set"):
+        self.dataset = dataset
+        self.short_side = short_side
+        self.cached: list[torch.Tensor] = []
+        broken, read, grey = [], 0, 0
+        for read, row in enumerate(dataset, start=1):
+            picture = try_decode(row["image"], short_side)
+            if picture is None:
+                broken.append(row["image"]["path"] or f"row {read - 1}")
+                continue
+            self.cached.append(picture)
+            grey += is_grey(picture)
+            budget -= picture.numel()
+            if budget <= 0:
+                break
+        self._rest = range(read, len(dataset))
+        if broken:
+            warnings.warn(f"{name}: left out {len(broken)} broken: {broken[:5]}", stacklevel=2)
+        if not self.cached:
+            raise ValueError(f"{name}: there is no readable picture in it.")
+        if grey == len(self.cached):
+            raise ValueError(f"{name}: all its pictures are grey; colour pictures are needed.")
+
+    def __len__(self) -> int:
+        return len(self.cached) + len(self._rest)
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        if index < len(self.cached):
+            return self.cached[index]
+        for row in self._rest[index - len(self.cached) :]:
+            picture = try_decode(self.dataset[row]["image"], self.short_side)
+            if picture is not None:
+                return picture
+        return self.cached[0]
+
+
+def shares(sizes: list[int], exponent: float, factors: list[float] | None = None) -> np.ndarray:
+    """Share of each set in the draws: factor * size^exponent, summing to 1."""
+    if factors and len(factors) != len(sizes):
+        raise ValueError(f"`dataset_weights` has {len(factors)} values for {len(sizes)} data sets.")
+    weights = np.array(sizes, float) ** exponent * (factors or np.ones(len(sizes)))
+    if not (weights >= 0).all() or weights.sum() == 0:
+        raise ValueError(f"`dataset_weights` must be positive, not {factors}.")
+    return weights / weights.sum()
+
+
+def epoch_order(
+    sizes: list[int], weights: np.ndarray, draws: int, seed: int, epoch: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Set and index within the set of each draw of an epoch, both (draws,).
+
+    Each set gets its share of the draws and goes through whole permutations of its pictures: none
+    comes twice before all have come once.
+    """
+    generator = make_generator(seed, ORDER, epoch)
+    bounds = np.round(np.cumsum(weights) * draws).astype(int)
+    counts = np.diff(bounds, prepend=0)
+    source = generator.permutation(np.repeat(np.arange(len(sizes)), counts))
+    index = np.empty(draws, int)
+    for number, (size, count) in enumerate(zip(sizes, counts, strict=True)):
+        passes = [generator.permutation(size) for _ in range(-(-count // size))]
+        index[source == number] = np.concatenate([*passes, np.empty(0, int)])[:count]
+    return source, index
+
+
+class PictureMix:
+    """Draw number -> picture, from several sets of `Pictures` in their shares, without end."""
+
+    def __init__(self, sets: list[Pictures], weights: np.ndarray, draws_per_epoch: int, seed: int):
+        self.sets = sets
+        self.sizes = [len(pictures) for pictures in sets]
+        self.weights = weights
+        self.draws_per_epoch = draws_per_epoch
+        self.seed = seed
+        self._epoch, self._order = -1, None
+
+    def __getitem__(self, draw: int) -> torch.Tensor:
+        epoch, place = divmod(draw, self.draws_per_epoch)
+        if epoch != self._epoch:
+            order = epoch_order(self.sizes, self.weights, self.draws_per_epoch, self.seed, epoch)
+            self._epoch, self._order = epoch, order
+        source, index = self._order
+        return self.sets[source[place]][index[place]]
+
+
+class PictureStream:
+    """Draw number -> picture, read in order from a stream. Draws may only ascend quickly.
+
+    Every process reads the whole stream and decodes its own pictures; going back, or resuming at
+    draw d, reads the stream again up to there.
+
+    Args:
+        dataset: a shuffled `datasets.IterableDataset` with an undecoded column `image`.
+        short_side: to which each picture is scaled.
+    """
+
+    _PATIENCE = 100  # broken pictures in a row
+
+    def __init__(self, dataset, short_side: int):
+        self.dataset = dataset
+        self.short_side = short_side
+        self._restart()
+
+    def _restart(self):
+        self._records = self._read()
+        self._window = collections.deque()
+        self._start = 0
+
+    def _read(self):
+        for epoch in itertools.count():
+            self.dataset.set_epoch(epoch)  # another order in each
+            empty = True
+            for row in self.dataset:
+                empty = False
+                yield row["image"]
+            if empty:
+                raise ValueError("The stream has no picture in it.")
+
+    def __getitem__(self, draw: int) -> torch.Tensor:
+        if draw < self._start:
+            self._restart()
+        while self._start < draw:
+            self._window.popleft() if self._window else next(self._records)
+            self._start += 1
+        # A broken picture is replaced by the next good one, which then comes twice.
+        for ahead in range(self._PATIENCE):
+            if ahead == len(self._window):
+                self._window.append(next(self._records))
+            picture = try_decode(self._window[ahead], self.short_side)
+            if picture is not None:
+                return picture
+        raise ValueError(f"{self._PATIENCE} broken pictures in a row in the stream.")
+
+
+def _looks_like_path(name: str) -> bool:
+    return name.startswith((".", "/", "~")) or name.count("/") != 1
+
+
+def open_splits(name: str, config: DataConfig) -> dict:
+    """The splits of a data set, each with one undecoded column `image`.
+
+    Raises:
+        ValueError: for a folder that is not there or empty, or an unknown column.
+    """
+    from datasets import Image as ImageFeature
+    from datasets import load_dataset
+    from datasets.exceptions import DatasetsError
+
+    path = Path(name).expanduser()
+    if _looks_like_path(name) and not path.is_dir():
+        raise ValueError(f"There is no folder {name!r} to train on.")
+    try:
+        splits = load_dataset(str(path), streaming=config.streaming)
+    except (FileNotFoundError, DatasetsError) as error:
+        raise ValueError(f"{name}: no data set of pictures: {error}") from error
+    result = {}
+    for split, dataset in splits.items():
+        columns = list(dataset.features or dataset.column_names or [])
+        if config.image_column not in columns:
+            near = difflib.get_close_matches(config.image_column, columns, 1, 0.0)
+            raise ValueError(
+                f"{name} has no column {config.image_column!r}; its columns are {columns}"
+                + (f", the nearest is {near[0]!r}." if near else ".")
+            )
+        dataset = dataset.select_columns([config.image_column])
+        if config.image_column != "image":
+            dataset = dataset.rename_column(config.image_column, "image")
+        result[split] = dataset.cast_column("image", ImageFeature(decode=False))
+    return result
+
+
+def split_validation(splits: dict, name: str, config: DataConfig) -> tuple:
+    """(training, validation) of a data set; validation is `None` if there is none to be had."""
+    if config.train_split not in splits:
+        raise ValueError(f"{name} has no split {config.train_split!r}, only {sorted(splits)}.")
+    train = splits[config.train_split]
+    if config.validation_pictures == 0:
+        return train, None
+    if config.validation_split in splits:
+        validation = splits[config.validation_split]
+        return train, validation.take(config.validation_pictures)
+    if config.streaming or len(train) < 2:
+        return train, None
+    held = max(min(config.validation_pictures, len(train) // 10), 1)
+    # Always the same ones, whatever the seed of the run.
+    order = make_generator(0, VALIDATION, 2**33).permutation(len(train))
+    return train.select(sorted(order[held:])), train.select(sorted(order[:held]))
+
+
+def load_training_pictures(
+    config: DataConfig, seed: int, draws_per_step: int
+) -> tuple["PictureMix | PictureStream", int, dict[str, Pictures]]:
+    """Open `config.datasets`.
+
+    Returns:
+        Draw number -> picture, the steps of an epoch, and the validation pictures by set.
+    """
+    if not config.datasets:
+        raise ValueError("`datasets` names no data set to train on.")
+    short_side = config.load_size or config.resolution
+    if short_side < config.resolution:
+        raise ValueError(
+            f"`load_size` {short_side} must not be below `resolution` {config.resolution}."
+        )
+    train, validation = {}, {}
+    for name in config.datasets:
+        train[name], held = split_validation(open_splits(name, config), name, config)
+        if held is not None:
+            held = list(held) if config.streaming else held
+            validation[Path(name).name] = Pictures(held, short_side, name=f"{name}, validation")
+    if config.streaming:
+        pictures, size = _stream(list(train.values()), config, seed, short_side)
+    else:
+        pictures, size = _mix(train, config, short_side)
+    # No short last batch: what is left over stands elsewhere in the next epoch's order.
+    steps = max((config.epoch_pictures or size) // draws_per_step, 1)
+    if not config.streaming:
+        weights = shares([len(p) for p in pictures], config.size_exponent, config.dataset_weights)
+        pictures = PictureMix(pictures, weights, steps * draws_per_step, seed)
+    return pictures, steps, validation
+
+
+def _mix(train: dict, config: DataConfig, short_side: int) -> tuple[list[Pictures], int]:
+    budget = config.cache_gigabytes * 2**30
+    sets = []
+    for name, dataset in train.items():
+        sets.append(Pictures(dataset, short_side, budget, name))
+        budget -= sum(picture.numel() for picture in sets[-1].cached)
+    return sets, sum(len(pictures) for pictures in sets)
+
+
+def _stream(streams: list, config: DataConfig, seed: int, short_side: int):
+    from datasets import interleave_datasets
+
+    if config.epoch_pictures is None:
+        raise ValueError("A stream has no known length: set `epoch_pictures`.")
+    stream = streams[0]
+    if len(streams) > 1:
+        weights = shares([1] * len(streams), 0, config.dataset_weights).tolist()
+        stream = interleave_datasets(
+            streams, probabilities=weights, seed=seed, stopping_strategy="all_exhausted"
+        )
+    shuffled = stream.shuffle(seed=seed, buffer_size=config.shuffle_buffer)
+    return PictureStream(shuffled, short_side), config.epoch_pictures

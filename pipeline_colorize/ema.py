@@ -6,6 +6,11 @@ import torch
 from torch import nn
 
 
+def _whole(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor itself, or all of it where each process holds a shard (FSDP)."""
+    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+
+
 class ExponentialMovingAverage:
     """A second model whose parameters are averaged over training and whose buffers follow it.
 
@@ -21,6 +26,8 @@ class ExponentialMovingAverage:
     """
 
     def __init__(self, model: nn.Module, decay: float = 0.999, warmup: bool = True):
+        if not 0 <= decay < 1:
+            raise ValueError(f"`decay` must be in [0, 1), not {decay}.")
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
         self.decay = decay
         self.warmup = warmup
@@ -46,10 +53,10 @@ class ExponentialMovingAverage:
             raise ValueError(f"The model's names differ from the average's: {sorted(different)}.")
         decay = self.current_decay()
         torch._foreach_lerp_(
-            list(ours.values()), [theirs[name].detach() for name in ours], 1 - decay
+            list(ours.values()), [_whole(theirs[name].detach()) for name in ours], 1 - decay
         )
         for name, buffer in our_buffers.items():
-            buffer.copy_(buffers[name])
+            buffer.copy_(_whole(buffers[name]))
         self.updates += 1
 
     def state_dict(self) -> dict:

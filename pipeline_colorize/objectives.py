@@ -1,29 +1,45 @@
-"""What is minimised in training: (model, scheduler, batch, generator) -> loss per noise level.
+"""What is minimised in training: (model, scheduler, batch) -> one loss a noisy sample.
 
-A batch is a dict of `condition` (B, K, H, W), luminance and hints as the network takes them, and
-`color` (B, C, h, w), the true colour in the network's scale.
+A batch is a dict of tensors:
+
+- `condition` (B, K, H, W): luminance L/50 - 1 and, where the model has them, hints;
+- `color` (B, C, h, w): the true colour in the network's scale;
+- `noise` (B * n, C, h, w) and `timesteps` (B * n,): n noise levels a picture, those of one picture
+  side by side. One-pass regression needs neither.
+
+Nothing here draws random numbers: the noise comes with the batch, so that a loss depends on the
+weights and the batch alone.
 """
 
+import numpy as np
 import torch
+from torch import nn
+from torch.nn import functional as F
 
 
 def stratified_timesteps(
-    batch: int, levels: int, num_train_timesteps: int, generator: torch.Generator | None
+    batch: int, levels: int, num_train_timesteps: int, generator: np.random.Generator
 ) -> torch.Tensor:
     """Uniform timesteps, one from each of `batch * levels` equal strata, shuffled.
 
     Each timestep is uniform by itself; together they cover the schedule evenly, which takes out
-    much of the variance that comes from the choice of noise level (Kingma et al. 2021).
-    Returns (batch * levels,), picture by picture, each picture's levels from different strata.
+    much of the variance that the choice of noise level brings (Kingma et al. 2021, section 4.2).
+    Returns (batch, levels); the levels of a picture come from different parts of the schedule.
     """
-    count = batch * levels
-    offset = torch.rand(1, generator=generator)
-    points = (torch.arange(count) + offset) / count
-    # (levels, batch): row k lies in the k-th part of the schedule.
-    rows = points.view(levels, batch)
-    order = torch.stack([torch.randperm(batch, generator=generator) for _ in range(levels)])
-    points = rows.gather(1, order).T.reshape(-1)
-    return (points * num_train_timesteps).long().clamp(max=num_train_timesteps - 1)
+    points = (np.arange(batch * levels) + generator.random()) / (batch * levels)
+    # Row k, before it is shuffled, lies in the k-th part of the schedule.
+    rows = generator.permuted(points.reshape(levels, batch), axis=1)
+    timesteps = torch.from_numpy(rows.T * num_train_timesteps).long()
+    return timesteps.clamp(max=num_train_timesteps - 1)
+
+
+def signal_and_noise_rates(
+    scheduler, timesteps: torch.Tensor, like: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Factors of colour and noise at `timesteps` (B,), shaped to multiply `like` (B, ...)."""
+    alphas_cumprod = scheduler.alphas_cumprod.to(like.device)[timesteps]
+    alphas_cumprod = alphas_cumprod.to(like.dtype).view(-1, *[1] * (like.ndim - 1))
+    return alphas_cumprod.sqrt(), (1 - alphas_cumprod).sqrt()
 
 
 def prediction_target(
@@ -38,27 +54,121 @@ def prediction_target(
     return scheduler.get_velocity(color, noise, timesteps)
 
 
+def clean_estimate(
+    scheduler, prediction: torch.Tensor, noisy: torch.Tensor, timesteps: torch.Tensor
+) -> torch.Tensor:
+    """The clean colour that `prediction` stands for (Salimans and Ho 2022, section 4)."""
+    signal, rate = signal_and_noise_rates(scheduler, timesteps, noisy)
+    kind = scheduler.config.prediction_type
+    if kind == "epsilon":
+        return (noisy - rate * prediction) / signal
+    if kind == "sample":
+        return prediction
+    return signal * noisy - rate * prediction
+
+
+def elementwise_loss(prediction: torch.Tensor, target: torch.Tensor, kind: str) -> torch.Tensor:
+    """Squared error ("mse"), absolute error ("l1") or "huber" (quadratic below 1), unreduced."""
+    losses = {"mse": F.mse_loss, "l1": F.l1_loss, "huber": F.huber_loss}
+    if kind not in losses:
+        raise ValueError(f"`loss` is one of {sorted(losses)}, not {kind!r}.")
+    return losses[kind](prediction.float(), target.float(), reduction="none")
+
+
+def min_snr_weights(scheduler, timesteps: torch.Tensor, gamma: float) -> torch.Tensor:
+    """Loss weights (B,) that cap the signal-to-noise ratio at `gamma` (Hang et al. 2023, eq. 5).
+
+    The cap is defined for the error of the clean colour, min(SNR, gamma); noise and velocity
+    errors are that error times SNR and SNR + 1.
+    """
+    alphas_cumprod = scheduler.alphas_cumprod.to(timesteps.device)[timesteps]
+    snr = alphas_cumprod / (1 - alphas_cumprod)
+    scale = {"sample": 1.0, "epsilon": snr, "v_prediction": snr + 1}
+    return snr.clamp(max=gamma) / scale[scheduler.config.prediction_type]
+
+
+def gradient_loss(estimate: torch.Tensor, color: torch.Tensor) -> torch.Tensor:
+    """Mean absolute difference of the colour gradients, (B, C, h, w) twice to (B,).
+
+    It sees colour that bleeds over an edge, which a mean error over the picture hardly does.
+    """
+    difference = estimate.float() - color.float()
+    horizontal = difference.diff(dim=-1).abs().flatten(1).mean(1)
+    vertical = difference.diff(dim=-2).abs().flatten(1).mean(1)
+    return horizontal + vertical
+
+
+def bare_module(model: nn.Module) -> nn.Module:
+    """The network inside the wrappers of data-parallel training and compilation."""
+    while hasattr(model, "module") or hasattr(model, "_orig_mod"):
+        model = model.module if hasattr(model, "module") else model._orig_mod
+    return model
+
+
+def predict(
+    model: nn.Module, noisy: torch.Tensor, timesteps: torch.Tensor, condition: torch.Tensor
+) -> torch.Tensor:
+    """The network's prediction for `noisy` (B * n, C, h, w) given `condition` (B, K, H, W).
+
+    A network that knows no condition, such as diffusers' `UNet2DModel`, gets it as further channels
+    behind the noisy colour.
+    """
+    if hasattr(bare_module(model).config, "sample_channels"):
+        return model(noisy, timesteps, condition).sample
+    condition = condition.repeat_interleave(len(noisy) // len(condition), 0)
+    return model(torch.cat([noisy, condition], dim=1), timesteps).sample
+
+
 def denoising_loss(
-    model,
+    model: nn.Module,
     scheduler,
     batch: dict[str, torch.Tensor],
-    generator: torch.Generator | None = None,
-    noise_levels: int = 1,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean squared error of the prediction, at `noise_levels` timesteps a picture.
+    loss: str = "mse",
+    snr_gamma: float | None = None,
+    gradient_weight: float = 0.0,
+) -> torch.Tensor:
+    """Error of the prediction at the batch's noise levels, (B * n,).
 
-    The features of a picture are computed once and serve all of its noise levels.
-
-    Returns:
-        The losses and their timesteps, both (B * noise_levels,).
+    Args:
+        model: predicts what the scheduler's `prediction_type` says; the features of a picture are
+            computed once and serve all of its noise levels.
+        scheduler: any diffusers scheduler with `alphas_cumprod`, `add_noise` and `get_velocity`.
+        batch: see the head of this file.
+        loss: "mse", "l1" or "huber".
+        snr_gamma: weight by `min_snr_weights`, 5 in the paper; `None`: weights of 1.
+        gradient_weight: factor of `gradient_loss`, which is also weighted by the signal's share of
+            the variance: where there is hardly any signal, edges cannot be known.
     """
-    color = batch["color"].repeat_interleave(noise_levels, 0)
-    timesteps = stratified_timesteps(
-        len(batch["color"]), noise_levels, scheduler.config.num_train_timesteps, generator
-    ).to(color.device)
-    noise = torch.randn(color.shape, generator=generator).to(color)
+    noise, timesteps = batch["noise"], batch["timesteps"]
+    color = batch["color"].repeat_interleave(len(noise) // len(batch["color"]), 0)
     noisy = scheduler.add_noise(color, noise, timesteps)
-    prediction = model(noisy, timesteps, batch["condition"]).sample
+    prediction = predict(model, noisy, timesteps, batch["condition"])
     target = prediction_target(scheduler, color, noise, timesteps)
-    losses = (prediction.float() - target).square().flatten(1).mean(1)
-    return losses, timesteps
+    losses = elementwise_loss(prediction, target, loss).flatten(1).mean(1)
+    if snr_gamma is not None:
+        losses = losses * min_snr_weights(scheduler, timesteps, snr_gamma)
+    if gradient_weight:
+        estimate = clean_estimate(scheduler, prediction, noisy, timesteps)
+        share = scheduler.alphas_cumprod.to(timesteps.device)[timesteps]
+        losses = losses + gradient_weight * share * gradient_loss(estimate, color)
+    return losses
+
+
+def regression_loss(
+    model: nn.Module,
+    batch: dict[str, torch.Tensor],
+    loss: str = "mse",
+    gradient_weight: float = 0.0,
+) -> torch.Tensor:
+    """Error of a network that maps the condition to colour in one pass, (B,).
+
+    As in use, it is given a grey sample at the last timestep.
+    """
+    color = batch["color"]
+    last = getattr(bare_module(model).config, "num_train_timesteps", 1000) - 1
+    timesteps = torch.full((len(color),), last, device=color.device)
+    prediction = predict(model, torch.zeros_like(color), timesteps, batch["condition"])
+    losses = elementwise_loss(prediction, color, loss).flatten(1).mean(1)
+    if gradient_weight:
+        losses = losses + gradient_weight * gradient_loss(prediction, color)
+    return losses
