@@ -1,0 +1,733 @@
+"""Photographs as files: pixels out of them for the pipeline, and the coloured result back.
+
+Reading gives upright pixels whose luminance is that of the sRGB picture, whatever profile, depth or
+colour model the file has. Writing keeps size, depth, transparency and metadata, embeds an sRGB
+profile, and marks the file as one whose colours were generated (IPTC DigitalSourceType).
+
+Pillow reads and writes; imagecodecs (PNG) and tifffile (TIFF) do what Pillow cannot, which is more
+than 8 bits in several channels; littleCMS, inside imagecodecs, does the colour management.
+"""
+
+import contextlib
+import functools
+import os
+import struct
+import uuid
+import warnings
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+from xml.dom import minidom
+
+import numpy as np
+from PIL import ExifTags, Image, ImageCms, PngImagePlugin, TiffImagePlugin
+
+WRITABLE = {
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".jpe": "JPEG",
+    ".jfif": "JPEG",
+    ".png": "PNG",
+    ".webp": "WEBP",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+    ".avif": "AVIF",
+}
+"""File name endings that `write` knows, with Pillow's name of the format."""
+
+READABLE = frozenset(WRITABLE) | {
+    ".bmp", ".gif", ".jp2", ".j2k", ".pbm", ".pgm", ".pnm", ".ppm", ".tga",
+}  # fmt: skip
+"""File name endings that count as photographs when a folder is searched."""
+
+# https://cv.iptc.org/newscodes/digitalsourcetype/: a real capture with parts that a model made.
+DIGITAL_SOURCE_TYPE = (
+    "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
+)
+SYSTEM = "pipeline-colorize"
+
+_RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
+_IPTC = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
+_TIFF = "http://ns.adobe.com/tiff/1.0/"
+_EMPTY_XMP = f"""<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
+<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="{_RDF}"/></x:xmpmeta>
+<?xpacket end="w"?>"""
+
+# TIFF tags that say where and how the pixels lie, or hold what is written anew; in an EXIF block
+# of another format they are meaningless. Everything else describes the photograph and is kept.
+_LAYOUT_TAGS = frozenset(
+    [*range(254, 260), *range(262, 267), 273, *range(277, 282), 284, *range(288, 294)]
+    + [301, *range(317, 326), *range(330, 348), *range(512, 533), 700, 34377, 34675]
+)
+_CHANNELS = {"gray": 1, "rgb": 3, "cmyk": 4}
+_STRIP_ROWS = 256
+
+
+class PhotoError(Exception):
+    """A file cannot be read or written as a photograph; the message is one line for people."""
+
+
+@dataclass
+class Photo:
+    """A decoded photograph, upright."""
+
+    image: np.ndarray  # (H, W) or (H, W, 3), sRGB-encoded; uint8, uint16, or float32 in [0, 1]
+    depth: int  # bits a channel of the file: 8 or 16
+    alpha: np.ndarray | None = None  # (H, W), uint8 or uint16
+    lossless: bool = True  # the file's compression
+    exif: bytes = b""  # orientation set to upright
+    xmp: bytes = b""
+    dpi: tuple[float, float] | None = None
+    warnings: list[str] = field(default_factory=list)  # one line each, for people
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What is written into a result about how its colours came to be."""
+
+    version: str  # of this package
+    settings: dict[str, object]  # model, seed and whatever else it takes to get the same again
+
+    def lines(self) -> dict[str, str]:
+        """The IPTC properties (Photo Metadata Standard 2025.1, Extension schema)."""
+        return {
+            "DigitalSourceType": DIGITAL_SOURCE_TYPE,
+            "AISystemUsed": SYSTEM,
+            "AISystemVersionUsed": self.version,
+            "AIPromptInformation": "; ".join(f"{k}={v}" for k, v in self.settings.items()),
+        }
+
+
+@contextlib.contextmanager
+def pixel_limit(pixels: int) -> Iterator[None]:
+    """Let `read` refuse files of more than `pixels` pixels, process-wide, while this is open."""
+    before = Image.MAX_IMAGE_PIXELS
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        Image.MAX_IMAGE_PIXELS = pixels
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = before
+
+
+# --- reading -------------------------------------------------------------------------------------
+
+
+def read(path: str | Path) -> Photo:
+    """Decode the photograph at `path`.
+
+    The size is checked before any pixel is decoded, against Pillow's `Image.MAX_IMAGE_PIXELS`
+    (see `pixel_limit`). Raises PhotoError with a line that says what is wrong with the file.
+    """
+    path = Path(path)
+    try:
+        if path.stat().st_size == 0:
+            raise PhotoError("the file is empty (0 bytes)")
+        return _read(path)
+    except PhotoError:
+        raise
+    except Image.DecompressionBombError:
+        raise PhotoError(f"more than {Image.MAX_IMAGE_PIXELS:,} pixels, the limit") from None
+    except PermissionError:
+        raise PhotoError("no permission to read the file") from None
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise PhotoError(error.strerror.lower()) from None
+    except MemoryError:
+        raise PhotoError("not enough memory to decode it") from None
+    except Exception as error:  # decoders raise nearly anything on damaged files
+        raise PhotoError(f"the file is damaged or cut off ({_one_line(error)})") from error
+
+
+def _read(path: Path) -> Photo:
+    try:
+        with Image.open(path) as opened:
+            _check_size(opened.size)
+            return _decode(opened, path)
+    except Image.UnidentifiedImageError:
+        return _read_rare_tiff(path)
+
+
+def _read_rare_tiff(path: Path) -> Photo:
+    """A TIFF of a kind that Pillow does not know, such as RGB in floating point."""
+    import tifffile
+
+    notes = ["of this kind of TIFF only pixels and colour profile are kept"]
+    try:
+        pixels, space = _tiff_pixels(path, notes)
+        with tifffile.TiffFile(path) as tiff:
+            tags = tiff.pages[0].tags
+            orientation, profile = tags.valueof(274), tags.valueof(34675)
+    except tifffile.TiffFileError:
+        raise PhotoError("not a picture, or of a kind that cannot be read") from None
+    color, alpha = _split_alpha(_upright(pixels, orientation), space)
+    image = _to_srgb(color, space, profile, notes)
+    return Photo(image, 8 if pixels.dtype == np.uint8 else 16, alpha, warnings=notes)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _check_size(size: tuple[int, int]) -> None:
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit and size[0] * size[1] > limit:
+        raise PhotoError(f"{size[0]} x {size[1]} is more than {limit:,} pixels, the limit")
+
+
+def _decode(opened: Image.Image, path: Path) -> Photo:
+    notes = []
+    if getattr(opened, "n_frames", 1) > 1 and opened.format != "MPO":
+        notes.append(f"has {opened.n_frames} frames or pages; only the first one is colorized")
+    if not _is_for_tifffile(opened):
+        # Only this reads the late chunks of a PNG. It also turns a TIFF and drops its orientation.
+        opened.load()
+    pixels, space = _pixels(opened, path, notes)
+    exif = _exif(opened, notes)
+    pixels = _upright(pixels, exif.get(ExifTags.Base.Orientation, 1))
+    color, alpha = _split_alpha(pixels, space)
+    return Photo(
+        image=_to_srgb(color, space, opened.info.get("icc_profile"), notes),
+        depth=8 if pixels.dtype == np.uint8 else 16,
+        alpha=alpha,
+        lossless=_is_lossless(opened, path),
+        exif=_exif_bytes(exif, color.shape, notes),
+        xmp=_xmp(opened),
+        dpi=_dpi(opened),
+        warnings=notes,
+    )
+
+
+def _pixels(opened: Image.Image, path: Path, notes: list[str]) -> tuple[np.ndarray, str]:
+    """Pixels (H, W, C) as stored, and their space: "gray", "rgb" or "cmyk"; alpha comes last."""
+    if opened.format == "PNG" and _png_depth(path) == 16:
+        import imagecodecs
+
+        pixels = imagecodecs.png_decode(path.read_bytes())
+    elif _is_for_tifffile(opened):
+        return _tiff_pixels(path, notes)
+    elif opened.mode.startswith("I;16"):
+        pixels = np.asarray(opened).astype(np.uint16)
+    elif opened.mode == "I":  # what Pillow makes of 16-bit PGM and JPEG 2000
+        pixels = np.asarray(opened).clip(0, 65535).astype(np.uint16)
+    elif opened.mode == "F":
+        pixels = _unit_range(np.asarray(opened), notes)
+    else:
+        pixels = np.asarray(_plain_mode(opened))
+    if opened.mode == "CMYK":
+        return pixels, "cmyk"
+    return _with_channels(pixels), "gray" if pixels.ndim == 2 or pixels.shape[2] == 2 else "rgb"
+
+
+def _with_channels(pixels: np.ndarray) -> np.ndarray:
+    return pixels[..., None] if pixels.ndim == 2 else pixels
+
+
+def _plain_mode(opened: Image.Image) -> Image.Image:
+    """One of Pillow's many 8-bit modes as L, LA, RGB, RGBA or CMYK."""
+    clear = opened.has_transparency_data
+    if opened.mode in ("1", "L", "LA", "La"):
+        return opened.convert("LA" if clear else "L")
+    if opened.mode == "CMYK":
+        return opened
+    return opened.convert("RGBA" if clear else "RGB")
+
+
+def _png_depth(path: Path) -> int:
+    with open(path, "rb") as file:  # the byte after width and height in IHDR
+        return file.read(25)[24]
+
+
+def _is_for_tifffile(opened: Image.Image) -> bool:
+    if opened.format != "TIFF":
+        return False
+    deep = max(opened.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE, (1,))) > 8
+    # Pillow 12.3 reads the rows of these at their turned length, and so garbles them.
+    turned = opened.tag_v2.get(ExifTags.Base.Orientation, 1) > 4
+    return deep or (turned and opened.info.get("compression") == "raw")
+
+
+def _tiff_pixels(path: Path, notes: list[str]) -> tuple[np.ndarray, str]:
+    import tifffile
+
+    with tifffile.TiffFile(path) as tiff:
+        page = tiff.pages[0]
+        _check_size((page.imagewidth, page.imagelength))
+        pixels = page.asarray()
+        photometric, bits = page.photometric.name, page.bitspersample
+        if photometric == "PALETTE":
+            pixels, bits = np.moveaxis(page.colormap[:, pixels], 0, -1), 16
+        elif page.axes == "SYX":
+            pixels = pixels.transpose(1, 2, 0)
+    pixels = _with_channels(pixels)
+    if pixels.ndim != 3 or pixels.shape[2] > 5:
+        raise PhotoError(f"its pixels have the shape {pixels.shape}, which is not a photograph's")
+    pixels = _unit_range(pixels, notes) if pixels.dtype.kind == "f" else _full_range(pixels, bits)
+    if photometric == "MINISWHITE":
+        pixels = (1 if pixels.dtype.kind == "f" else np.iinfo(pixels.dtype).max) - pixels
+    if photometric == "SEPARATED":
+        return pixels, "cmyk"
+    return pixels, "gray" if pixels.shape[2] < 3 else "rgb"
+
+
+def _full_range(pixels: np.ndarray, bits: int) -> np.ndarray:
+    """Whole numbers of any number of bits to uint8, or uint16 where they have more than 8."""
+    if pixels.dtype.kind not in "ub":
+        raise PhotoError(f"pixels of type {pixels.dtype} are not known; save it with 16 bits")
+    kind = np.uint8 if bits <= 8 else np.uint16
+    if bits == np.iinfo(kind).bits:
+        return pixels
+    return np.rint(pixels * (np.iinfo(kind).max / (2**bits - 1))).astype(kind)
+
+
+def _unit_range(pixels: np.ndarray, notes: list[str]) -> np.ndarray:
+    """Floating-point pixels in [0, 1]; what is brighter than 1 is taken as a scale."""
+    pixels = np.nan_to_num(pixels.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+    top = float(pixels.max(initial=0.0))
+    if top > 1:
+        notes.append(f"its values reach {top:g}; they were divided by that")
+        pixels = pixels / top
+    return pixels.clip(0, 1)
+
+
+def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Undo an EXIF orientation (2 to 8; anything else is upright)."""
+    turned = {
+        2: lambda p: p[:, ::-1],
+        3: lambda p: p[::-1, ::-1],
+        4: lambda p: p[::-1],
+        5: lambda p: p.swapaxes(0, 1),
+        6: lambda p: np.rot90(p, -1),
+        7: lambda p: p[::-1, ::-1].swapaxes(0, 1),
+        8: lambda p: np.rot90(p),
+    }
+    return np.ascontiguousarray(turned.get(orientation, lambda p: p)(pixels))
+
+
+def _split_alpha(pixels: np.ndarray, space: str) -> tuple[np.ndarray, np.ndarray | None]:
+    channels = _CHANNELS[space]
+    color = pixels[..., :channels]
+    if pixels.shape[2] == channels:
+        return color, None
+    alpha = pixels[..., channels]
+    if alpha.dtype == np.float32:
+        alpha = np.rint(alpha * 65535).astype(np.uint16)
+    return np.ascontiguousarray(color), np.ascontiguousarray(alpha)
+
+
+def _is_lossless(opened: Image.Image, path: Path) -> bool:
+    if opened.format == "WEBP":
+        with open(path, "rb") as file:
+            return b"VP8L" in file.read(4096)
+    return opened.format not in ("JPEG", "MPO", "AVIF", "JPEG2000")
+
+
+def _dpi(opened: Image.Image) -> tuple[float, float] | None:
+    dpi = opened.info.get("dpi")
+    return (float(dpi[0]), float(dpi[1])) if dpi and min(dpi) > 0 else None
+
+
+# --- colour management ---------------------------------------------------------------------------
+
+
+@functools.cache
+def srgb_profile() -> bytes:
+    """An sRGB ICC profile, the same bytes every time."""
+    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    profile[24:36] = struct.pack(">6H", 1999, 10, 1, 0, 0, 0)  # littleCMS writes the time of day
+    return bytes(profile)
+
+
+def _to_srgb(color: np.ndarray, space: str, profile: bytes | None, notes: list[str]) -> np.ndarray:
+    """Stored colours (H, W, C) as what the pipeline takes: (H, W) grey or (H, W, 3), sRGB."""
+    profile = profile if profile and _profile_fits(profile, space, notes) else None
+    if profile is not None:
+        try:
+            if not _is_srgb(profile):
+                return _gray_through_profile(color, space, profile)
+        except Exception:  # imagecodecs has its own error classes
+            notes.append("its colour profile is damaged and was left out")
+    if space == "cmyk":
+        color = _naive_rgb(color)
+    return color[..., 0] if color.shape[2] == 1 else color
+
+
+def _profile_space(profile: bytes) -> str:
+    return {b"GRAY": "gray", b"RGB ": "rgb", b"CMYK": "cmyk"}.get(profile[16:20], "unknown")
+
+
+def _profile_fits(profile: bytes, space: str, notes: list[str]) -> bool:
+    found = _profile_space(profile)
+    if found == space or (space, found) == ("gray", "rgb"):
+        return True
+    notes.append(f"its colour profile is for {found} and its pixels are {space}; it was left out")
+    return False
+
+
+def _transform(pixels: np.ndarray, profile: bytes) -> np.ndarray:
+    """Pixels (H, W, C) of a profile to sRGB-encoded RGB (H, W, 3), float32.
+
+    In floating point littleCMS does not clip: a colour outside the sRGB gamut keeps its luminance.
+    Relative colorimetric, so that white stays white.
+    """
+    import imagecodecs
+
+    return imagecodecs.cms_transform(
+        np.ascontiguousarray(pixels if pixels.shape[2] > 1 else pixels[..., 0]),
+        profile,
+        srgb_profile(),
+        colorspace=_profile_space(profile),
+        outcolorspace="rgb",
+        outdtype="float32",
+        intent=1,
+    )
+
+
+@functools.lru_cache(maxsize=32)
+def _is_srgb(profile: bytes) -> bool:
+    """Whether a profile leaves 8-bit sRGB as it is, to half a level."""
+    channels = _CHANNELS[_profile_space(profile)]
+    if channels == 4:
+        return False
+    levels = np.arange(0, 256, 15, dtype=np.uint8)
+    cube = np.stack(np.meshgrid(*[levels] * channels, indexing="ij"), axis=-1)
+    cube = cube.reshape(-1, 1, channels)
+    return bool(np.abs(_transform(cube, profile) * 255 - cube).max() < 0.5)
+
+
+def _gray_through_profile(color: np.ndarray, space: str, profile: bytes) -> np.ndarray:
+    """Stored colours (H, W, C) to the sRGB-encoded grey (H, W) of their luminance, float32."""
+    if color.dtype == np.float32:
+        color = np.rint(color * 65535).astype(np.uint16)
+    if space == "gray":
+        return _gray_table(profile, color.dtype)[color[..., 0]]
+    gray = np.empty(color.shape[:2], dtype=np.float32)
+    for top in range(0, len(gray), _STRIP_ROWS):  # strips bound the memory of large scans
+        rows = slice(top, top + _STRIP_ROWS)
+        gray[rows] = _gray_of_srgb(_transform(color[rows], profile))
+    return gray
+
+
+def _gray_table(profile: bytes, dtype: np.dtype) -> np.ndarray:
+    """The sRGB-encoded grey of every stored grey level."""
+    levels = np.arange(np.iinfo(dtype).max + 1, dtype=dtype).reshape(-1, 1, 1)
+    levels = levels.repeat(_CHANNELS[_profile_space(profile)], axis=2)
+    return _gray_of_srgb(_transform(levels, profile))[:, 0]
+
+
+def _gray_of_srgb(rgb: np.ndarray) -> np.ndarray:
+    """Unclipped sRGB-encoded RGB (..., 3) to the sRGB-encoded grey of the same luminance."""
+    from pipeline_colorize.color import RGB_TO_XYZ
+
+    curve = ((np.maximum(rgb, 0.04045) + 0.055) / 1.055) ** 2.4
+    linear = np.where(rgb > 0.04045, curve, rgb / 12.92)  # littleCMS too is linear below zero
+    y = (linear @ np.array(RGB_TO_XYZ[1], dtype=np.float32)).clip(0, 1)
+    bright = 1.055 * np.maximum(y, 0.0031308) ** (1 / 2.4) - 0.055
+    return np.where(y > 0.0031308, bright, y * 12.92).astype(np.float32)
+
+
+def _naive_rgb(cmyk: np.ndarray) -> np.ndarray:
+    """CMYK (H, W, 4) without a profile to RGB (H, W, 3) of the same type."""
+    top = 1.0 if cmyk.dtype == np.float32 else float(np.iinfo(cmyk.dtype).max)
+    light = 1 - cmyk.astype(np.float32) / top
+    rgb = light[..., :3] * light[..., 3:] * top
+    return rgb if cmyk.dtype == np.float32 else np.rint(rgb).astype(cmyk.dtype)
+
+
+# --- metadata ------------------------------------------------------------------------------------
+
+
+def _exif(opened: Image.Image, notes: list[str]) -> Image.Exif:
+    try:
+        exif = opened.getexif()
+        for directory in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
+            exif.get_ifd(directory)
+        return exif
+    except Exception:  # damaged blocks raise struct.error, SyntaxError, KeyError and more
+        notes.append("its EXIF data is damaged and was left out")
+        return Image.Exif()
+
+
+def _exif_bytes(exif: Image.Exif, shape: tuple[int, ...], notes: list[str]) -> bytes:
+    """EXIF that describes the upright sRGB result, without what described the old file's layout."""
+    if not len(exif):
+        return b""
+    for tag in _LAYOUT_TAGS.intersection(exif):
+        del exif[tag]
+    exif[ExifTags.Base.Orientation] = 1
+    details = exif.get_ifd(ExifTags.IFD.Exif)
+    details.pop(ExifTags.IFD.Interop, None)  # an offset into the old file
+    for tag, value in (
+        (ExifTags.Base.ExifImageWidth, shape[1]),
+        (ExifTags.Base.ExifImageHeight, shape[0]),
+        (ExifTags.Base.ColorSpace, 1),
+    ):
+        if tag in details:
+            details[tag] = value
+    try:
+        return exif.tobytes()
+    except Exception:  # a tag whose value does not fit its type
+        notes.append("its EXIF data is damaged and was left out")
+        return b""
+
+
+def _xmp(opened: Image.Image) -> bytes:
+    xmp = opened.info.get("xmp", b"")
+    return xmp.encode() if isinstance(xmp, str) else bytes(xmp)
+
+
+def marked_xmp(xmp: bytes, mark: Mark) -> bytes:
+    """An XMP packet with the mark added; what else it says is kept, unless it is damaged."""
+    document = _parsed_xmp(xmp) or minidom.parseString(_EMPTY_XMP.encode())
+    rdf = document.getElementsByTagNameNS(_RDF, "RDF")[0]
+    properties = mark.lines()
+    for description in list(rdf.getElementsByTagNameNS(_RDF, "Description")):
+        for name in properties:
+            _remove_property(description, _IPTC, name)
+        _set_upright(description)
+    rdf.appendChild(_description(document, properties))
+    return "".join(node.toxml() for node in document.childNodes).encode()
+
+
+def _parsed_xmp(xmp: bytes) -> minidom.Document | None:
+    # A packet has no document type; one that has is refused, since entities can grow without end.
+    if not xmp or b"<!" in xmp.replace(b"<!--", b"").replace(b"<![CDATA[", b""):
+        return None
+    try:
+        document = minidom.parseString(xmp.strip(b"\0 \r\n\t"))
+    except Exception:  # expat's errors, and bad encodings
+        return None
+    return document if document.getElementsByTagNameNS(_RDF, "RDF") else None
+
+
+def _remove_property(description: minidom.Element, namespace: str, name: str) -> None:
+    if description.hasAttributeNS(namespace, name):
+        description.removeAttributeNS(namespace, name)
+    for child in list(description.childNodes):
+        if child.namespaceURI == namespace and child.localName == name:
+            description.removeChild(child)
+
+
+def _set_upright(description: minidom.Element) -> None:
+    if description.hasAttributeNS(_TIFF, "Orientation"):
+        description.getAttributeNodeNS(_TIFF, "Orientation").value = "1"
+    for element in description.getElementsByTagNameNS(_TIFF, "Orientation"):
+        element.firstChild.data = "1"
+
+
+def _description(document: minidom.Document, properties: dict[str, str]) -> minidom.Element:
+    description = document.createElementNS(_RDF, "rdf:Description")
+    description.setAttribute("xmlns:rdf", _RDF)
+    description.setAttribute("xmlns:Iptc4xmpExt", _IPTC)
+    description.setAttributeNS(_RDF, "rdf:about", "")
+    for name, value in properties.items():
+        element = document.createElementNS(_IPTC, f"Iptc4xmpExt:{name}")
+        element.appendChild(document.createTextNode(value))
+        description.appendChild(element)
+    return description
+
+
+def read_mark(xmp: bytes) -> dict[str, str]:
+    """The marked properties of an XMP packet, by IPTC name; empty where colours are not ours."""
+    document = _parsed_xmp(xmp)
+    if document is None:
+        return {}
+    found = {}
+    for name in Mark("", {}).lines():
+        for element in document.getElementsByTagNameNS(_IPTC, name):
+            found[name] = "".join(node.data for node in element.childNodes)
+    return found if found.get("AISystemUsed") == SYSTEM else {}
+
+
+# --- writing -------------------------------------------------------------------------------------
+
+
+def write(path: str | Path, image: Image.Image | np.ndarray, photo: Photo, mark: Mark) -> None:
+    """Write a coloured `photo`; the ending of `path` decides the format.
+
+    `image` is RGB at the photograph's size, a Pillow picture or an array (H, W, 3) in [0, 1]. PNG
+    and TIFF get the photograph's depth, other formats 8 bits. The file appears under its name
+    only when it is complete. Raises PhotoError for what the format cannot hold, OSError for what
+    the file system cannot.
+    """
+    path = Path(path)
+    kind = WRITABLE[path.suffix.lower()]
+    xmp = marked_xmp(photo.xmp, mark)
+    with _complete_only(path) as temporary:
+        if photo.depth == 16 and kind in ("PNG", "TIFF"):
+            pixels = _with_alpha16(np.asarray(image), photo.alpha)
+        else:
+            pixels = _with_alpha8(image, photo.alpha, kind)
+        if kind == "TIFF":
+            _save_tiff(temporary, np.asarray(pixels), photo, xmp)
+        elif isinstance(pixels, np.ndarray):
+            _save_png16(temporary, pixels, photo, xmp)
+        else:
+            _save(temporary, kind, pixels, photo, xmp)
+
+
+def write_picture(path: str | Path, image: Image.Image, mark: Mark) -> None:
+    """Write an 8-bit picture derived from a result (a comparison, a strip), marked like one."""
+    write(path, image, Photo(image=np.empty((0, 0)), depth=8), mark)
+
+
+def write_animation(path: str | Path, frames: list[Image.Image], milliseconds: int) -> None:
+    """Write an endless GIF that rests on its last frame."""
+    durations = [milliseconds] * (len(frames) - 1) + [12 * milliseconds]
+    with _complete_only(Path(path)) as temporary:
+        frames[0].save(
+            temporary, format="GIF", save_all=True, append_images=frames[1:],
+            duration=durations, loop=0,
+        )  # fmt: skip
+
+
+@contextlib.contextmanager
+def _complete_only(path: Path) -> Iterator[Path]:
+    """A temporary name beside `path` that becomes `path` if nothing goes wrong, else goes away."""
+    temporary = path.with_name(f".colorize-{uuid.uuid4().hex[:12]}.part")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _with_alpha8(
+    image: Image.Image | np.ndarray, alpha: np.ndarray | None, kind: str
+) -> Image.Image:
+    if isinstance(image, np.ndarray):
+        image = Image.fromarray(np.rint(image * 255).astype(np.uint8))
+    if alpha is None:
+        return image
+    if alpha.dtype == np.uint16:
+        alpha = np.rint(alpha / 257).astype(np.uint8)
+    image = image.copy()
+    image.putalpha(Image.fromarray(alpha))
+    if kind != "JPEG":
+        return image
+    white = Image.new("RGBA", image.size, "white")  # JPEG knows no transparency
+    return Image.alpha_composite(white, image).convert("RGB")
+
+
+def _with_alpha16(image: np.ndarray, alpha: np.ndarray | None) -> np.ndarray:
+    scale = 257 if image.dtype == np.uint8 else 65535
+    deep = np.rint(image.astype(np.float32) * scale).astype(np.uint16)
+    if alpha is None:
+        return deep
+    alpha = alpha.astype(np.uint16) * (257 if alpha.dtype == np.uint8 else 1)
+    return np.concatenate([deep, alpha[..., None]], axis=2)
+
+
+def _save(path: Path, kind: str, image: Image.Image, photo: Photo, xmp: bytes) -> None:
+    options = {"icc_profile": srgb_profile(), "exif": photo.exif, "xmp": xmp}
+    if photo.dpi:
+        options["dpi"] = photo.dpi
+    if kind == "JPEG":
+        options |= {"quality": 95, "subsampling": 0, "xmp": xmp if len(xmp) < 65_000 else b""}
+    elif kind == "WEBP":
+        options |= {"lossless": photo.lossless, "quality": 80 if photo.lossless else 95}
+        options |= {"exact": True}
+    elif kind == "AVIF":
+        options |= {"quality": 90, "subsampling": "4:4:4"}
+    elif kind == "PNG":
+        options |= {"pnginfo": _png_xmp(xmp)}
+    try:
+        image.save(path, format=kind, **options)
+    except (ValueError, SystemError, TypeError) as error:  # sizes and blocks beyond the format
+        raise PhotoError(f"cannot be written as {kind} ({_one_line(error)})") from error
+
+
+def _png_xmp(xmp: bytes) -> PngImagePlugin.PngInfo:
+    info = PngImagePlugin.PngInfo()
+    info.add_itxt("XML:com.adobe.xmp", xmp.decode())
+    return info
+
+
+def _save_png16(path: Path, pixels: np.ndarray, photo: Photo, xmp: bytes) -> None:
+    import imagecodecs
+
+    encoded = imagecodecs.png_encode(pixels, level=6)
+    header, rest = encoded[:33], encoded[33:]  # signature and IHDR, then the pixels
+    chunks = [
+        (b"iCCP", b"sRGB\0\0" + zlib.compress(srgb_profile())),
+        (b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp),
+    ]
+    if photo.exif:
+        chunks.append((b"eXIf", photo.exif.removeprefix(b"Exif\0\0")))
+    if photo.dpi:
+        meters = [round(dpi / 0.0254) for dpi in photo.dpi]
+        chunks.append((b"pHYs", struct.pack(">IIB", *meters, 1)))
+    path.write_bytes(b"".join([header, *(_png_chunk(*chunk) for chunk in chunks), rest]))
+
+
+def _png_chunk(name: bytes, data: bytes) -> bytes:
+    body = name + data
+    return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
+
+
+def _save_tiff(path: Path, pixels: np.ndarray, photo: Photo, xmp: bytes) -> None:
+    import tifffile
+
+    exif = Image.Exif()
+    exif.load(photo.exif)
+    texts = [
+        (int(tag), 2, 0, value.encode() + b"\0", True)
+        for tag, value in exif.items()
+        if isinstance(value, str)
+    ]
+    tifffile.imwrite(
+        path,
+        pixels,
+        byteorder="<",
+        photometric="rgb",
+        extrasamples=["unassalpha"] if pixels.shape[2] == 4 else None,
+        compression="zlib",
+        predictor=True,
+        rowsperstrip=max(1, 2**20 // (pixels.shape[1] * pixels.shape[2] * pixels.itemsize)),
+        resolution=photo.dpi,
+        resolutionunit=2 if photo.dpi else None,
+        iccprofile=srgb_profile(),
+        software=False,
+        metadata=None,
+        extratags=[(274, 3, 1, 1, True), (700, 1, len(xmp), xmp, True), *texts],
+    )
+    directories = {
+        int(tag): exif.get_ifd(tag)
+        for tag in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
+        if exif.get_ifd(tag)
+    }
+    if directories:
+        _append_directories(path, directories)
+
+
+def _append_directories(path: Path, directories: dict[int, dict]) -> None:
+    """Give a little-endian TIFF the EXIF and GPS directories that tifffile will not write.
+
+    They are put at the end of the file, followed by a new first directory that points at them.
+    """
+    with open(path, "r+b") as file:
+        (start,) = struct.unpack_from("<I", file.read(8), 4)
+        file.seek(start)
+        (count,) = struct.unpack("<H", file.read(2))
+        entries = [file.read(12) for _ in range(count)]
+        for tag, values in directories.items():
+            offset = _even_end(file)
+            directory = TiffImagePlugin.ImageFileDirectory_v2(prefix=b"II", group=tag)
+            for name, value in values.items():
+                directory[name] = value
+            file.write(directory.tobytes(offset))
+            entries.append(struct.pack("<HHII", tag, 4, 1, offset))
+        start = _even_end(file)
+        entries.sort(key=lambda entry: struct.unpack_from("<H", entry))
+        file.write(struct.pack("<H", len(entries)) + b"".join(entries) + bytes(4))
+        file.seek(4)
+        file.write(struct.pack("<I", start))
+
+
+def _even_end(file: BinaryIO) -> int:
+    """Go to the end of a file, which is made even, as TIFF asks of a directory's place."""
+    end = file.seek(0, os.SEEK_END)
+    file.write(bytes(end % 2))
+    return file.tell()
