@@ -70,9 +70,7 @@ def main() -> None:
     print(f"12 megapixels, start-up included            {seconds['large']:6.2f} s")
     print(f"  more than 1024x768                        {seconds['large'] - seconds['one']:6.2f} s")
     print(f"peak memory, 1024x768                       {memory['one']:6.2f} GB")
-    print(
-        f"peak memory, {1 + options.further} of 1024x768                 {memory['several']:6.2f} GB"
-    )
+    print(f"peak memory, a folder of 1024x768           {memory['several']:6.2f} GB")
     print(f"peak memory, 12 megapixels                  {memory['large']:6.2f} GB")
 
 
