@@ -15,12 +15,13 @@ MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__i
 # that are not listed stand above all of these.
 BELOW = {
     "color": set(),
+    "config": set(),
     "unet": set(),
     "scheduler": set(),
     "objectives": set(),
     "ema": set(),
     "image_processor": {"color"},
-    "data": {"color", "objectives"},
+    "data": {"color", "config", "objectives"},
     "metrics": set(),
     "pipeline": {"color", "image_processor", "unet", "scheduler"},
     "photo": {"color"},

@@ -1,0 +1,279 @@
+"""What a colorization paper would report, for a picture and for a set of pictures.
+
+Pictures are 8-bit sRGB arrays (H, W, 3), as a file would hold them: results are judged after
+rounding and gamut mapping. Distances in colour are in units of CIE L*a*b* (D65). The conversion to
+Lab, CIEDE2000, PSNR and SSIM are scikit-image's, so that a mistake in this package's own colour
+conversion cannot hide itself.
+"""
+
+import itertools
+import math
+
+import numpy as np
+from scipy.ndimage import uniform_filter
+from scipy.stats import spearmanr
+from skimage.color import deltaE_ciede2000, rgb2lab
+from skimage.metrics import mean_squared_error, structural_similarity
+
+HISTOGRAM_BINS = 24  # along a* and along b*
+_HISTOGRAM_RANGE = 100.0
+_EVEN_LUMINANCE = 2.0  # standard deviation of L* under which a neighbourhood counts as even
+_EDGES = 0.9  # pixels whose luminance gradient is above this quantile count as edges,
+_LEAST_EDGE = 1.0  # if it is at least this, in L* a pixel
+
+
+def to_lab(picture: np.ndarray) -> np.ndarray:
+    """8-bit sRGB (H, W, 3) to L*a*b*, float32."""
+    return rgb2lab(picture.astype(np.float32) / 255)
+
+
+def opponent_channels(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Red minus green and yellow minus blue, in steps of 8 bits."""
+    red, green, blue = np.moveaxis(picture.astype(np.float64), -1, 0)
+    return red - green, (red + green) / 2 - blue
+
+
+def colorfulness(picture: np.ndarray) -> float:
+    """How colourful a picture looks, 0 for grey (Hasler and Suesstrunk 2003, metric M3)."""
+    return _colorfulness(*opponent_channels(picture))
+
+
+def colorfulness_absolute(picture: np.ndarray) -> float:
+    """The variant of DDColor's code, whose opponent channels lose their sign first.
+
+    It gives lower figures; papers mix the two.
+    """
+    return _colorfulness(*(np.abs(channel) for channel in opponent_channels(picture)))
+
+
+def _colorfulness(red_green: np.ndarray, yellow_blue: np.ndarray) -> float:
+    spread = math.hypot(red_green.std(), yellow_blue.std())
+    return spread + 0.3 * math.hypot(red_green.mean(), yellow_blue.mean())
+
+
+def psnr(result: np.ndarray, truth: np.ndarray) -> float:
+    """Peak signal-to-noise ratio over all channels in dB; equal pictures count as 100."""
+    error = mean_squared_error(result, truth)
+    return min(10 * math.log10(255**2 / error), 100.0) if error else 100.0
+
+
+def ssim(result: np.ndarray, truth: np.ndarray) -> float:
+    """Structural similarity, mean over the RGB channels (Wang et al. 2004; 7x7 windows)."""
+    if min(truth.shape[:2]) < 7:
+        raise ValueError(f"SSIM needs pictures of at least 7x7 pixels, not {truth.shape[:2]}.")
+    return float(structural_similarity(result, truth, channel_axis=-1))
+
+
+def blotches(chroma: np.ndarray, luminance: np.ndarray) -> float:
+    """How much colour varies where luminance does not: soft patches on a wall, a face, a sky.
+
+    Root mean variance of a*, b* in windows of an eighth of the short side whose L* has a standard
+    deviation under 2; to be held against that of the true picture. `nan` where no window is even.
+
+    Args:
+        chroma: (H, W, 2), a*, b*.
+        luminance: (H, W), L* of the true picture.
+    """
+    window = max(min(luminance.shape) // 8, 3)
+
+    def variance(channel: np.ndarray) -> np.ndarray:
+        channel = channel.astype(np.float64)
+        mean = uniform_filter(channel, window)
+        return (uniform_filter(channel**2, window) - mean**2).clip(min=0)
+
+    even = variance(luminance) < _EVEN_LUMINANCE**2
+    if not even.any():
+        return math.nan
+    return math.sqrt(sum(variance(chroma[..., i])[even].mean() for i in (0, 1)))
+
+
+def edge_focus(chroma: np.ndarray, luminance: np.ndarray) -> float:
+    """How well colour changes where luminance does: below the truth's, colours bleed over edges.
+
+    Mean gradient of a*, b* over the tenth of the pixels with the steepest luminance, divided by its
+    mean over the picture; so dull colours are not taken for bleeding ones. `nan` without any edges
+    or colour.
+
+    Args:
+        chroma: (H, W, 2), a*, b*.
+        luminance: (H, W), L* of the true picture.
+    """
+    steepness = np.hypot(*np.gradient(luminance))
+    change = np.sqrt(sum(part**2 for part in np.gradient(chroma, axis=(0, 1))).sum(-1))
+    edges = steepness >= max(np.quantile(steepness, _EDGES), _LEAST_EDGE)
+    if change.mean() < 1e-2 or not edges.any():
+        return math.nan
+    return float(change[edges].mean() / change.mean())
+
+
+def compare(result: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    """All figures of one picture against the true one.
+
+    Returns:
+        Means over the picture of CIEDE2000 and of the squared error of a*, b*; PSNR; SSIM; both
+        kinds of colourfulness; blotches; edge focus; and the largest |dL*| of any pixel.
+    """
+    lab, true_lab = to_lab(result), to_lab(truth)
+    return {
+        "ciede2000": float(deltaE_ciede2000(true_lab, lab).mean()),
+        "psnr": psnr(result, truth),
+        "ssim": ssim(result, truth),
+        "ab_mse": float(np.square(lab[..., 1:] - true_lab[..., 1:]).mean()),
+        "colorfulness": colorfulness(result),
+        "colorfulness_absolute": colorfulness_absolute(result),
+        "blotches": blotches(lab[..., 1:], true_lab[..., 0]),
+        "edge_focus": edge_focus(lab[..., 1:], true_lab[..., 0]),
+        "luminance_error": float(np.abs(lab[..., 0] - true_lab[..., 0]).max()),
+    }
+
+
+def chroma_histogram(picture: np.ndarray) -> np.ndarray:
+    """Pixels by a* and b*: (24, 24) counts over -100..100, what lies beyond put at the border."""
+    limit = np.nextafter(_HISTOGRAM_RANGE, 0)
+    a, b = to_lab(picture)[..., 1:].reshape(-1, 2).clip(-limit, limit).T
+    span = [[-_HISTOGRAM_RANGE, _HISTOGRAM_RANGE]] * 2
+    return np.histogram2d(a, b, bins=HISTOGRAM_BINS, range=span)[0].astype(np.int64)
+
+
+def histogram_distance(first: np.ndarray, second: np.ndarray) -> float:
+    """Total variation between two histograms: 0 where equal, 1 where nothing is shared."""
+    return float(np.abs(first / first.sum() - second / second.sum()).sum() / 2)
+
+
+def diversity(chromas: list[np.ndarray]) -> float:
+    """Mean distance in a*b* between two colourings of a picture, over all pairs and pixels.
+
+    `chromas` are (H, W, 2) each; 0 for a single one.
+    """
+    pairs = [
+        np.sqrt(np.square(first - second).sum(-1)).mean()
+        for first, second in itertools.combinations(chromas, 2)
+    ]
+    return float(np.mean(pairs)) if pairs else 0.0
+
+
+def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
+    """Spearman's, over all elements; `nan` where either is constant."""
+    first, second = np.ravel(first), np.ravel(second)
+    if len(first) < 2 or np.ptp(first) == 0 or np.ptp(second) == 0:
+        return math.nan
+    return float(spearmanr(first, second).statistic)
+
+
+def measure_picture(
+    truth: np.ndarray, grey: np.ndarray, samples: list[np.ndarray], mean: np.ndarray
+) -> dict:
+    """Everything about one picture.
+
+    Args:
+        truth: the true colours.
+        grey: the picture without colour.
+        samples: colourings of it.
+        mean: the picture with the mean chroma of the samples.
+
+    Returns:
+        For `grey`, `sample` (mean over the samples) and `mean` the figures of `compare`; for
+        `best` the least CIEDE2000 and the highest PSNR of a sample; figures of the truth itself;
+        the largest |dL*| of any of them; diversity; mean spread and mean error of the samples'
+        chroma and their rank correlation over the pixels; and chroma histograms.
+    """
+    figures = [compare(sample, truth) for sample in samples]
+    results = {
+        "grey": compare(grey, truth),
+        "sample": {name: float(np.mean([one[name] for one in figures])) for name in figures[0]},
+        "mean": compare(mean, truth),
+        "truth": compare(truth, truth),
+    }
+    errors = [one["luminance_error"] for one in [*figures, results["grey"], results["mean"]]]
+    chromas = [to_lab(sample)[..., 1:] for sample in samples]
+    spread = np.sqrt(np.var(chromas, axis=0).sum(-1))
+    error = np.sqrt(np.square(to_lab(mean) - to_lab(truth))[..., 1:].sum(-1))
+    return {
+        **results,
+        "best": {
+            "ciede2000": min(one["ciede2000"] for one in figures),
+            "psnr": max(one["psnr"] for one in figures),
+        },
+        "luminance_error": max(errors),
+        "diversity": diversity(chromas),
+        "spread": float(spread.mean()),
+        "error": float(error.mean()),
+        "calibration": rank_correlation(spread, error),
+        "histograms": {
+            "grey": chroma_histogram(grey),
+            "sample": chroma_histogram(samples[0]),
+            "mean": chroma_histogram(mean),
+            "truth": chroma_histogram(truth),
+        },
+    }
+
+
+def _mean_over(records: list[dict], kind: str, name: str) -> float:
+    """Over the pictures where the figure exists, for `kind` and for the truth."""
+    pairs = [(one[kind][name], one["truth"][name]) for one in records]
+    values = [value for value, true in pairs if not math.isnan(value + true)]
+    return float(np.mean(values)) if values else math.nan
+
+
+def summarize_colorfulness(records: list[dict], name: str = "colorfulness") -> dict[str, float]:
+    """Colourfulness of a set against the truth.
+
+    `difference_of_means` is signed: below 0, results are duller. `mean_of_differences` is the mean
+    |difference| of a picture, which a set of too dull and too gaudy pictures cannot hide.
+    """
+    true, sample, mean = (
+        np.array([one[kind][name] for one in records]) for kind in ("truth", "sample", "mean")
+    )
+    return {
+        "truth": float(true.mean()),
+        "sample": float(sample.mean()),
+        "mean": float(mean.mean()),
+        "share": float(sample.mean() / true.mean()) if true.any() else math.nan,
+        "difference_of_means": float(sample.mean() - true.mean()),
+        "mean_of_differences": float(np.abs(sample - true).mean()),
+    }
+
+
+def summarize(records: list[dict], histograms: dict[str, np.ndarray]) -> dict:
+    """The figures of a set.
+
+    Args:
+        records: of `measure_picture`, without their histograms.
+        histograms: of all pictures, added up.
+
+    Returns:
+        Nested, JSON-ready. Ratios are to the picture left grey; `ab_rmse` is the root of the mean
+        over the set; `calibration` is within pictures (mean) and between them.
+    """
+    result: dict = {"pictures": len(records)}
+    for kind in ("grey", "sample", "mean"):
+        names = ("ciede2000", "psnr", "ssim", "ab_mse")
+        result[kind] = {name: _mean_over(records, kind, name) for name in names}
+        result[kind]["ab_rmse"] = math.sqrt(result[kind]["ab_mse"])
+    result["best"] = {name: _mean_over_best(records, name) for name in ("ciede2000", "psnr")}
+    for kind in ("sample", "mean", "best"):
+        ratio = result[kind]["ciede2000"] / (result["grey"]["ciede2000"] or math.nan)
+        result[kind]["ciede2000_ratio"] = ratio
+    for name in ("colorfulness", "colorfulness_absolute"):
+        result[name] = summarize_colorfulness(records, name)
+    for name in ("blotches", "edge_focus"):
+        kinds = ("truth", "sample", "mean")
+        result[name] = {kind: _mean_over(records, kind, name) for kind in kinds}
+    result["histogram_distance"] = {
+        kind: histogram_distance(histograms[kind], histograms["truth"])
+        for kind in ("grey", "sample", "mean")
+    }
+    result["diversity"] = float(np.mean([one["diversity"] for one in records]))
+    within = [one["calibration"] for one in records if not math.isnan(one["calibration"])]
+    result["calibration"] = {
+        "within_pictures": float(np.mean(within)) if within else math.nan,
+        "between_pictures": rank_correlation(
+            [one["spread"] for one in records], [one["error"] for one in records]
+        ),
+    }
+    result["luminance_error"] = max(one["luminance_error"] for one in records)
+    return result
+
+
+def _mean_over_best(records: list[dict], name: str) -> float:
+    return float(np.mean([one["best"][name] for one in records]))
