@@ -8,7 +8,6 @@ share the work, and a run that resumes at draw d goes on exactly as if it had ne
 
 import collections
 import dataclasses
-import difflib
 import io
 import itertools
 import math
@@ -21,20 +20,13 @@ from PIL import Image, ImageOps
 from torch.nn import functional as F
 
 from .color import lab_to_rgb, linear_to_xyz, srgb_to_linear, xyz_to_lab
+from .config import option, refuse_unknown
 from .objectives import stratified_timesteps
 
 _LINEAR_OF_BYTE = srgb_to_linear(torch.arange(256) / 255)
 
 # Independent streams of random numbers under one seed.
 PICTURES, ORDER, TIMESTEPS, VALIDATION = range(4)
-
-
-def option(default, help: str):
-    """A dataclass field with its help text; lists and dicts are copied for each instance."""
-    metadata = {"help": help}
-    if isinstance(default, list | dict):
-        return dataclasses.field(default_factory=lambda: type(default)(default), metadata=metadata)
-    return dataclasses.field(default=default, metadata=metadata)
 
 
 @dataclasses.dataclass
@@ -629,12 +621,7 @@ def open_splits(name: str, config: DataConfig) -> dict:
     result = {}
     for split, dataset in splits.items():
         columns = list(dataset.features or dataset.column_names or [])
-        if config.image_column not in columns:
-            near = difflib.get_close_matches(config.image_column, columns, 1, 0.0)
-            raise ValueError(
-                f"{name} has no column {config.image_column!r}; its columns are {columns}"
-                + (f", the nearest is {near[0]!r}." if near else ".")
-            )
+        refuse_unknown([config.image_column], columns, f"{name}: the data set")
         dataset = dataset.select_columns([config.image_column])
         if config.image_column != "image":
             dataset = dataset.rename_column(config.image_column, "image")

@@ -1,0 +1,124 @@
+"""Checkpoints of a training run: whole or not there, whatever stops the process.
+
+A checkpoint is a folder `checkpoint-STEP` with Accelerate's state (weights, optimizer, scaler,
+random numbers), `ema.safetensors` and `state.json`. It is written under another name and renamed,
+and the oldest are removed only after that. Nothing in it is unpickled without restriction.
+"""
+
+import dataclasses
+import json
+import math
+import shutil
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+
+@dataclasses.dataclass
+class Progress:
+    """Where a run stands."""
+
+    step: int = 0
+    seconds: float = 0.0
+    smooth_loss: float = math.nan  # running average
+    best_loss: float = math.inf  # the lowest running average
+    epoch_loss: float = 0.0  # sum over the epoch so far
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """The whole checkpoints in a run's folder, oldest first."""
+    return sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+
+
+def newest(folder: Path) -> Path | None:
+    """The last whole checkpoint in a run's folder."""
+    return next(reversed(checkpoints(folder)), None)
+
+
+def save(accelerator, ema, progress: Progress, identity: dict, folder: Path, limit: int) -> None:
+    """Write `checkpoint-STEP` and keep the newest `limit`; to be called by every process.
+
+    Args:
+        accelerator: with the model and the optimizer prepared.
+        ema: the `ExponentialMovingAverage`.
+        progress: where the run stands.
+        identity: what a resumed run must have in common with this one.
+        folder: of the run.
+        limit: checkpoints kept.
+
+    Raises:
+        SystemExit: if it cannot be written, with the last good checkpoint.
+    """
+    final = folder / f"checkpoint-{progress.step}"
+    partial = folder / f".{final.name}.partial"
+    if final.exists():
+        return
+    accelerator.wait_for_everyone()
+    try:
+        accelerator.save_state(partial)
+        if accelerator.is_main_process:
+            _save_own(ema, progress, identity, partial)
+    except (OSError, RuntimeError, SafetensorError) as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        message = f"{final} could not be saved: {error}. Last good checkpoint: {newest(folder)}."
+        raise SystemExit(message) from error
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        partial.rename(final)
+        for old in checkpoints(folder)[:-limit]:
+            shutil.rmtree(old.rename(old.with_name(f".{old.name}.partial")))
+    accelerator.wait_for_everyone()
+
+
+def _save_own(ema, progress: Progress, identity: dict, folder: Path) -> None:
+    state = ema.state_dict()
+    tensors = {name: tensor.contiguous() for name, tensor in state["model"].items()}
+    save_file(tensors, folder / "ema.safetensors")
+    content = {
+        "run": identity,
+        "ema_updates": state["updates"],
+        "progress": dataclasses.asdict(progress),
+    }
+    (folder / "state.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
+
+
+def find(folder: Path, wanted: str | None) -> Path | None:
+    """The checkpoint that `wanted` means: a path, "latest" (`None` if there is none) or no resume.
+
+    Raises:
+        ValueError: for a path that is no checkpoint, and for a new run in a folder that holds one.
+    """
+    last = newest(folder)
+    if wanted is None:
+        if last is None:
+            return None
+        raise ValueError(
+            f"{folder} already holds a run, up to {last.name}. Go on with it by "
+            "`--resume_from_checkpoint latest`, or choose another `--output_dir`."
+        )
+    if wanted == "latest":
+        return last
+    if not (Path(wanted) / "state.json").is_file():
+        names = [path.name for path in checkpoints(folder)]
+        raise ValueError(f"{wanted} is no checkpoint; {folder} has {names}.")
+    return Path(wanted)
+
+
+def load(accelerator, ema, identity: dict, checkpoint: Path) -> Progress:
+    """Restore everything that `save` wrote and return where the run stood.
+
+    Raises:
+        ValueError: if the checkpoint is of a run with another identity.
+    """
+    content = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
+    for name, value in identity.items():
+        if content["run"][name] != value:
+            raise ValueError(
+                f"{checkpoint} was made with {name} {content['run'][name]}, not {value}: the "
+                "sequence of pictures would not go on. `init_from` starts anew from its weights."
+            )
+    accelerator.load_state(checkpoint)
+    averaged = load_file(checkpoint / "ema.safetensors", device=str(accelerator.device))
+    ema.load_state_dict({"model": averaged, "updates": content["ema_updates"]})
+    return Progress(**content["progress"])

@@ -1,0 +1,196 @@
+"""What a training run lets one see: figures of each step, grids of pictures, memory."""
+
+import contextlib
+import copy
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+
+from .checkpoint import Progress
+from .color import merge_luminance
+from .data import BatchFormat, bytes_to_lab
+from .objectives import predict
+
+
+def by_noise_level(
+    losses: torch.Tensor, timesteps: torch.Tensor, num_train_timesteps: int, prefix: str
+) -> dict[str, float]:
+    """Mean loss in each quarter of the schedule, from little noise to much."""
+    quarter = timesteps * 4 // num_train_timesteps
+    parts = {number: losses[quarter == number] for number in range(4)}
+    return {
+        f"{prefix}_noise_{number + 1}of4": part.mean().item()
+        for number, part in parts.items()
+        if len(part)
+    }
+
+
+class Meter:
+    """Times and averages the steps of a run.
+
+    Args:
+        progress: where the run stands; its averages are kept up to date.
+        accelerator: for means over the processes.
+        pictures_per_step: of all processes.
+        steps_per_epoch: after which `epoch_loss` is given.
+        num_train_timesteps: of the schedule; `None` for a one-pass model.
+    """
+
+    def __init__(
+        self,
+        progress: Progress,
+        accelerator,
+        pictures_per_step: int,
+        steps_per_epoch: int,
+        num_train_timesteps: int | None,
+    ):
+        self.progress = progress
+        self.accelerator = accelerator
+        self.pictures_per_step = pictures_per_step
+        self.steps_per_epoch = steps_per_epoch
+        self.num_train_timesteps = num_train_timesteps
+        self.start_step()
+
+    def start_step(self) -> None:
+        """Begin to time a step."""
+        self.started = self.asked = time.perf_counter()
+        self.waited, self.losses, self.timesteps = 0.0, [], []
+
+    def data_arrived(self) -> None:
+        """The loader has given a batch: what has passed since it was asked was waiting."""
+        self.waited += time.perf_counter() - self.asked
+
+    def add(self, losses: torch.Tensor, batch: dict) -> None:
+        """Take in the losses of one forward pass."""
+        self.losses.append(losses.detach())
+        if "timesteps" in batch:
+            self.timesteps.append(batch["timesteps"])
+
+    def batch_done(self) -> None:
+        """The loader is asked for the next batch."""
+        self.asked = time.perf_counter()
+
+    def finish_step(self, norm: torch.Tensor, learning_rate: float) -> dict[str, float]:
+        """Count the step and return its figures; the loss is the mean over all processes."""
+        progress, losses = self.progress, torch.cat(self.losses)
+        loss = self.accelerator.reduce(losses.mean(), "mean").item()
+        seconds = time.perf_counter() - self.started
+        smooth = loss if math.isnan(progress.smooth_loss) else progress.smooth_loss
+        progress.smooth_loss = 0.98 * smooth + 0.02 * loss
+        progress.step += 1
+        progress.seconds += seconds
+        progress.epoch_loss += loss
+        logs = {
+            "step": progress.step,
+            "loss": loss,
+            "learning_rate": learning_rate,
+            "grad_norm": float(norm),
+            "images_per_second": self.pictures_per_step / seconds,
+            "data_wait": self.waited / seconds,
+        }
+        if self.num_train_timesteps is not None:
+            timesteps = torch.cat(self.timesteps)
+            logs |= by_noise_level(losses, timesteps, self.num_train_timesteps, "loss")
+        epoch, rest = divmod(progress.step, self.steps_per_epoch)
+        if rest == 0:
+            logs |= {"epoch": epoch, "epoch_loss": progress.epoch_loss / self.steps_per_epoch}
+            progress.epoch_loss = 0.0
+        return logs
+
+
+def divergence(progress: Progress, logs: dict, factor: float, overflows: bool) -> str | None:
+    """What is wrong with a step's loss, if anything.
+
+    Args:
+        progress: where the run stands; its lowest average is kept up to date.
+        logs: figures of the step.
+        factor: how many times its best average the average loss may be.
+        overflows: whether infinite gradients are skipped steps, as in fp16, and no fault.
+    """
+    if progress.step > 100:
+        progress.best_loss = min(progress.best_loss, progress.smooth_loss)
+    norm = 0.0 if overflows else logs["grad_norm"]
+    if math.isfinite(logs["loss"] + norm) and progress.smooth_loss <= factor * progress.best_loss:
+        return None
+    return (
+        f"Stopped at step {progress.step}: loss {logs['loss']:.4g} (average "
+        f"{progress.smooth_loss:.4g}, best average {progress.best_loss:.4g}), gradient norm "
+        f"{logs['grad_norm']:.4g}, learning rate {logs['learning_rate']:.3g}."
+    )
+
+
+def _grey(square: torch.Tensor) -> np.ndarray:
+    """The 8-bit picture (3, H, W) with its CIE luminance and no colour, (H, W, 3)."""
+    luminance = bytes_to_lab(square[None])[:, :1]
+    grey = merge_luminance(luminance, luminance.new_zeros(1, 2, *luminance.shape[2:]))[0]
+    return (grey * 255).round().byte().permute(1, 2, 0).numpy()
+
+
+def draw_grid(pipeline, squares: list[torch.Tensor], file: Path) -> np.ndarray:
+    """One row a picture: grey, colorized, truth; written to `file` and returned as (H, W, 3).
+
+    Args:
+        pipeline: a `ColorizationPipeline`.
+        squares: 8-bit pictures (3, S, S), all of one size.
+        file: a PNG.
+    """
+    truth = [Image.fromarray(square.permute(1, 2, 0).numpy()) for square in squares]
+    generators = [torch.Generator().manual_seed(index) for index in range(len(truth))]
+    colorized = pipeline(truth, generator=generators).images
+    rows = [
+        np.concatenate([_grey(square), np.asarray(image), np.asarray(true)], axis=1)
+        for square, image, true in zip(squares, colorized, truth, strict=True)
+    ]
+    grid = np.concatenate(rows)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(grid).save(file)
+    return grid
+
+
+def activation_bytes(
+    model: nn.Module, layout: BatchFormat, resolution: int, pictures: int, noise_levels: int
+) -> int:
+    """What one forward pass in fp32 keeps for the backward pass, found without computing it.
+
+    Raises:
+        ValueError: if the network cannot take the resolution.
+    """
+    grid = resolution // layout.chroma_stride
+    samples = pictures * noise_levels
+    noisy = torch.empty(samples, layout.color_channels, grid, grid, device="meta")
+    channels = 1 + layout.hint_channels
+    condition = torch.empty(pictures, channels, resolution, resolution, device="meta")
+    kept = {}
+
+    def keep(tensor):
+        if not isinstance(tensor, nn.Parameter):
+            kept[tensor.untyped_storage()._cdata] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    skeleton = copy.deepcopy(model).to("meta").train()
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        try:
+            output = predict(skeleton, noisy, torch.zeros(samples, device="meta"), condition)
+        except RuntimeError as error:
+            message = f"The network cannot take `resolution` {resolution}: {error}"
+            raise ValueError(message) from error
+    if output.shape != noisy.shape:
+        raise ValueError(f"The network makes {tuple(output.shape)} of {tuple(noisy.shape)}.")
+    return sum(kept.values())
+
+
+@contextlib.contextmanager
+def memory_advice(settings: str):
+    """End with `settings`, what to lower, where memory does not suffice."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        full = isinstance(error, torch.OutOfMemoryError | MemoryError)
+        if not full and "allocate memory" not in str(error):
+            raise
+        raise SystemExit(f"Too little memory: {error}\nLower {settings}") from error

@@ -1,0 +1,442 @@
+"""The training script: exact resume, kills, processes, release. Everything at 16 pixels."""
+
+import dataclasses
+import json
+import math
+import multiprocessing
+import os
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from accelerate.state import AcceleratorState, GradientState
+from diffusers.optimization import get_scheduler
+from PIL import Image
+from safetensors.torch import load_file
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+import train_colorize  # noqa: E402
+from pipeline_colorize import checkpoint, config, monitor  # noqa: E402
+from pipeline_colorize.pipeline import ColorizationPipeline  # noqa: E402
+
+TINY = {
+    "resolution": 16,
+    "batch_size": 4,
+    "noise_levels": 2,
+    "epoch_pictures": 16,
+    "max_train_steps": 6,
+    "learning_rate": 1e-2,
+    "lr_warmup_steps": 2,
+    "checkpointing_epochs": None,
+    "validation_epochs": 100,
+    "grid_epochs": 100,
+    "grid_pictures": 1,
+    "model": {
+        "sample_channels": 2,
+        "hint_channels": 3,
+        "block": "scale_shift",
+        "time_embedding": "timestep",
+        "time_embedding_dim": 16,
+        "norm_num_groups": 4,
+        "chroma_stride": 2,
+        "block_out_channels": [8, 8],
+        "layers_per_block": 1,
+    },
+    "scheduler": {"prediction_type": "v_prediction"},
+}
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """A folder of 13 colour pictures: smooth, of several sizes."""
+    folder = tmp_path_factory.mktemp("pictures")
+    generator = np.random.default_rng(0)
+    for number in range(13):
+        small = generator.integers(0, 256, (3, 3, 3), dtype=np.uint8)
+        size = (16, 16) if number % 2 else (24, 18)
+        Image.fromarray(small).resize(size, Image.Resampling.BICUBIC).save(folder / f"{number}.png")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def clean_process():
+    """Accelerate keeps its state in the process, and training sets signal handlers."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    torch.set_num_threads(1)
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+    AcceleratorState._reset_state(True)
+    GradientState._reset_state()
+
+
+def arguments(pictures, folder, **changes) -> list[str]:
+    """A configuration file in `folder`, as the command line has it."""
+    content = {**TINY, "datasets": [str(pictures)], "output_dir": str(folder / "run"), **changes}
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.yaml").write_text(yaml.safe_dump(content))
+    return ["--config", str(folder / "config.yaml")]
+
+
+def train(pictures, folder, **changes) -> Path:
+    """Run in this process and return the run's folder."""
+    AcceleratorState._reset_state(True)
+    GradientState._reset_state()
+    train_colorize.main(arguments(pictures, folder, **changes))
+    return Path(changes.get("output_dir", folder / "run"))
+
+
+def losses(run: Path) -> dict[int, float]:
+    """Loss by step; of two lines of one step the later counts."""
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    return {line["step"]: line["loss"] for line in map(json.loads, lines)}
+
+
+def released(run: Path) -> dict[str, torch.Tensor]:
+    return load_file(run / "model" / "unet" / "diffusion_pytorch_model.safetensors")
+
+
+def assert_same(first: dict, second: dict) -> None:
+    assert first.keys() == second.keys()
+    for name in first:
+        assert torch.equal(first[name], second[name]), name
+
+
+# Configuration
+
+
+def parse(argv):
+    return config.parse(argv, train_colorize.PARTS, "")
+
+
+def test_flags_go_over_the_file_and_values_are_checked(tmp_path):
+    file = tmp_path / "c.yaml"
+    file.write_text("batch_size: 8\nlearning_rate: 6e-4\nmodel: {attention: false}\nflip: false\n")
+    data, model, optim, _ = parse(
+        ["--config", str(file), "--batch_size", "16", "--model.block_out_channels", "8", "16"]
+    )
+    assert (optim.batch_size, optim.learning_rate, data.flip) == (16, 6e-4, False)
+    assert model.model == {"attention": False, "block_out_channels": [8, 16]}
+
+
+@pytest.mark.parametrize(
+    "content, flags, near",
+    [
+        ("bach_size: 8", [], "batch_size"),
+        ("", ["--learning_rte", "1"], "learning_rate"),
+        ("", ["--modle.attention", "true"], "model"),
+    ],
+)
+def test_an_unknown_field_is_refused_with_the_nearest(tmp_path, content, flags, near):
+    (tmp_path / "c.yaml").write_text(content)
+    with pytest.raises(ValueError, match=f"mean '{near}"):
+        parse(["--config", str(tmp_path / "c.yaml"), *flags])
+
+
+def test_an_unknown_argument_of_a_class_is_refused_with_the_nearest():
+    modules = [train_colorize.unet, train_colorize.diffusers]
+    with pytest.raises(ValueError, match="attentoin.*mean 'attention'"):
+        config.construct("ColorizationUNet", {"attentoin": True}, modules)
+    with pytest.raises(ValueError, match="'ColorizationVNet'"):
+        config.construct("ColorizationVNet", {}, modules)
+
+
+def test_the_resolved_configuration_reads_back_the_same(tmp_path):
+    configs = parse(["--learning_rate", "6e-4", "--datasets", "a", "b", "--model.attention", "on"])
+    (tmp_path / "c.yaml").write_text(config.to_yaml(configs))
+    assert parse(["--config", str(tmp_path / "c.yaml")]) == configs
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "configs").glob("t*.yaml")), ids=lambda f: f.stem)
+def test_every_shipped_configuration_builds_its_network(file):
+    data, model, optim, run = parse(["--config", str(file)])
+    network = train_colorize.build_model(model, optim)
+    layout = train_colorize.data.BatchFormat.of_model(network.config)
+    assert monitor.activation_bytes(network, layout, data.resolution, 1, 1) > 0
+    assert data.datasets and run.output_dir
+    head = file.read_text().split("\n\n")[0]
+    for word in ("train_colorize.py --config", "Hardware", "Time", "Result"):
+        assert word in file.read_text(), f"the head says no {word}: {head}"
+
+
+# Learning rate
+
+
+@pytest.mark.parametrize("name", ["linear", "cosine"])
+def test_learning_rate_equals_diffusers(name):
+    optim = train_colorize.OptimizerConfig(learning_rate=0.5, lr_schedule=name, lr_warmup_steps=10)
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.5)
+    reference = get_scheduler(name, optimizer, num_warmup_steps=10, num_training_steps=100)
+    ours, theirs = [], []
+    for step in range(100):
+        ours.append(train_colorize.learning_rate(optim, step, 100))
+        theirs.append(reference.get_last_lr()[0])
+        optimizer.step()
+        reference.step()
+    # Theirs begins the warm-up at 0, which wastes a step.
+    assert ours[:10] == pytest.approx([0.05 * step for step in range(1, 11)])
+    assert ours[10:] == pytest.approx(theirs[10:], abs=1e-6)
+
+
+def test_learning_rate_decays_at_the_end_to_the_floor():
+    optim = train_colorize.OptimizerConfig(
+        learning_rate=1.0, lr_schedule="linear", lr_warmup_steps=0, lr_decay_steps=10, lr_floor=0.05
+    )
+    rates = [train_colorize.learning_rate(optim, step, 100) for step in range(101)]
+    assert rates[:91] == pytest.approx([1.0] * 91)
+    assert rates[95] == pytest.approx(0.525) and rates[100] == pytest.approx(0.05)
+    constant = dataclasses.replace(optim, lr_schedule="constant")
+    assert train_colorize.learning_rate(constant, 99, 100) == 1.0
+
+
+# Resuming
+
+
+def test_resumed_run_equals_the_uninterrupted_one_to_the_last_bit(pictures, tmp_path):
+    whole = train(
+        pictures, tmp_path / "a", checkpointing_steps=3, checkpoints_total_limit=9, workers=1
+    )
+    resumed = train(pictures, tmp_path / "b", resume_from_checkpoint=str(whole / "checkpoint-3"))
+    expected = {step: loss for step, loss in losses(whole).items() if step > 3}
+    assert len(expected) == 3 and losses(resumed) == expected
+    assert_same(released(whole), released(resumed))
+    for name in ("model.safetensors", "ema.safetensors"):
+        files = [load_file(run / "checkpoint-6" / name) for run in (whole, resumed)]
+        assert_same(*files)
+    optimizers = [
+        torch.load(run / "checkpoint-6" / "optimizer.bin")["state"] for run in (whole, resumed)
+    ]
+    assert_same(optimizers[0][0], optimizers[1][0])
+
+
+def test_a_run_with_another_batch_is_not_resumed_and_none_is_overwritten(pictures, tmp_path):
+    train(pictures, tmp_path, max_train_steps=1)
+    with pytest.raises(ValueError, match="already holds a run"):
+        train(pictures, tmp_path, max_train_steps=1)
+    with pytest.raises(ValueError, match="pictures_per_step 4, not 8"):
+        train(pictures, tmp_path, batch_size=8, resume_from_checkpoint="latest")
+    with pytest.raises(ValueError, match="no checkpoint"):
+        train(pictures, tmp_path, resume_from_checkpoint=str(tmp_path))
+
+
+@pytest.fixture(scope="module")
+def processes():
+    """Starts processes that have the libraries loaded already."""
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["train_colorize"])
+    return context
+
+
+def run_main(argv: list[str], environment: dict[str, str]) -> None:
+    os.environ.update(environment)
+    torch.set_num_threads(1)
+    train_colorize.main(argv)
+
+
+def start(processes, argv, environment=None):
+    process = processes.Process(target=run_main, args=(argv, environment or {}))
+    process.start()
+    return process
+
+
+def kill_and_resume(processes, pictures, folder, kills, **changes) -> Path:
+    """Train with `kills` kill -9 at random moments, resuming each time."""
+    moments = np.random.default_rng(1)
+    argv = arguments(pictures, folder, resume_from_checkpoint="latest", **changes)
+    run = folder / "run"
+    for _ in range(kills):
+        before = checkpoint.newest(run) if run.exists() else None
+        process = start(processes, argv)
+        deadline = time.monotonic() + 60
+        # Killing is random within what follows the next checkpoint, or else nothing would advance.
+        while process.is_alive() and time.monotonic() < deadline:
+            if run.exists() and checkpoint.newest(run) != before:
+                break
+            time.sleep(0.005)
+        time.sleep(float(moments.uniform(0, 0.15)))
+        assert process.is_alive(), "the run is too short to be killed so often"
+        process.kill()
+        process.join()
+    process = start(processes, argv)
+    process.join()
+    assert process.exitcode == 0
+    return run
+
+
+def test_killed_runs_end_with_the_weights_of_the_uninterrupted_one(processes, pictures, tmp_path):
+    kills = int(os.environ.get("COLORIZE_TEST_KILLS", "2"))
+    long = {"max_train_steps": 40 * kills + 40, "checkpointing_steps": 3}
+    killed = kill_and_resume(processes, pictures, tmp_path / "killed", kills, **long)
+    whole = train(pictures, tmp_path / "whole", **long)
+    assert_same(released(killed), released(whole))
+    assert losses(killed) == losses(whole)
+    kept = checkpoint.checkpoints(killed)
+    assert len(kept) == 2 and not list(killed.glob(".*.partial"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_exits_cleanly(processes, pictures, tmp_path, number):
+    argv = arguments(pictures, tmp_path, max_train_steps=100_000)
+    process = start(processes, argv)
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    while process.is_alive() and not (metrics.exists() and metrics.read_text().count("\n") > 2):
+        time.sleep(0.02)
+    os.kill(process.pid, number)
+    process.join(60)
+    assert process.exitcode == 0
+    saved = checkpoint.newest(tmp_path / "run")
+    assert saved.name == f"checkpoint-{max(losses(tmp_path / 'run'))}"
+    assert not (tmp_path / "run" / "model").exists()
+
+
+# Processes
+
+
+def free_port() -> int:
+    with socket.socket() as server:
+        server.bind(("localhost", 0))
+        return server.getsockname()[1]
+
+
+def test_two_processes_equal_one_with_twice_the_batch(processes, pictures, tmp_path):
+    one = train(pictures, tmp_path / "one", batch_size=8)
+    argv = arguments(pictures, tmp_path / "two", batch_size=4)
+    common = {"ACCELERATE_USE_CPU": "true", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost"}
+    common["MASTER_PORT"] = str(free_port())
+    ranks = [
+        start(processes, argv, common | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
+        for rank in range(2)
+    ]
+    for process in ranks:
+        process.join(120)
+        assert process.exitcode == 0
+    two = tmp_path / "two" / "run"
+    assert (
+        json.loads((two / "checkpoint-6" / "state.json").read_text())["run"]["pictures_per_step"]
+        == 8
+    )
+    assert losses(two) == pytest.approx(losses(one), rel=1e-4)
+    accumulated = train(pictures, tmp_path / "three", batch_size=4, gradient_accumulation_steps=2)
+    assert losses(accumulated) == pytest.approx(losses(one), rel=1e-4)
+
+
+# Watching and release
+
+
+def test_end_of_a_run(pictures, tmp_path):
+    run = train(pictures, tmp_path, validation_epochs=1, report_to="tensorboard", grid_epochs=1)
+    last = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
+    wanted = {"loss", "learning_rate", "grad_norm", "images_per_second", "data_wait"}
+    wanted |= {"validation_loss", "validation_noise_1of4", "loss_noise_4of4"}
+    assert wanted <= last.keys()
+    pipe = ColorizationPipeline.from_pretrained(run / "model", torch_dtype=torch.float32)
+    image = pipe(Image.new("L", (20, 16), 99), num_inference_steps=2).images[0]
+    assert image.size == (20, 16)
+    card = " ".join((run / "model" / "README.md").read_text().split())
+    assert "6 steps, 24 pictures at 16 px" in card
+    assert f"weights {last['validation_loss']}" in card
+    grid = Image.open(run / "grids" / "step-0000006.png")
+    assert grid.size == (3 * 16, 16)
+
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(run / "colorize"))
+    events.Reload()
+    recorded = {event.step: event.value for event in events.Scalars("loss")}
+    assert recorded == pytest.approx(losses(run))
+    assert [event.step for event in events.Images("grid")] == [4, 6]
+
+
+def test_dry_run_trains_nothing(pictures, tmp_path, capsys):
+    train(pictures, tmp_path, dry_run=True)
+    output = capsys.readouterr().out
+    assert "6 steps of 4 pictures, 4 an epoch" in output and "MB activations" in output
+    assert not (tmp_path / "run").exists()
+
+
+def test_init_from_starts_from_released_weights(pictures, tmp_path):
+    run = train(pictures, tmp_path / "a", max_train_steps=2)
+    again = train(
+        pictures, tmp_path / "b", max_train_steps=1, learning_rate=0.0, weight_decay=0.0,
+        init_from=str(run / "model"),
+    )  # fmt: skip
+    assert_same(released(run), released(again))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model_class": "ColorizationUNet", "scheduler": {}, "model": {
+            "block_out_channels": [8, 8], "layers_per_block": 1, "time_embedding_dim": 8}},
+        {"model_class": "UNet2DModel", "scheduler_class": "DDPMScheduler", "scheduler": {},
+         "model": {"in_channels": 4, "out_channels": 3, "block_out_channels": [8, 8],
+                   "norm_num_groups": 4, "layers_per_block": 1,
+                   "down_block_types": ["DownBlock2D"] * 2, "up_block_types": ["UpBlock2D"] * 2}},
+        {"scheduler_class": "none", "loss": "l1"},
+    ],
+    ids=["seed-rgb", "stock", "one-pass"],
+)  # fmt: skip
+def test_other_systems_train_and_colorize(pictures, tmp_path, changes):
+    run = train(
+        pictures, tmp_path, max_train_steps=2, snr_gamma=5.0, gradient_weight=0.1, **changes
+    )
+    pipe = ColorizationPipeline.from_pretrained(run / "model", torch_dtype=torch.float32)
+    assert pipe(Image.new("L", (16, 16), 99), num_inference_steps=2).images[0].size == (16, 16)
+
+
+# When things go wrong
+
+
+def test_a_diverging_run_stops_with_what_to_do(pictures, tmp_path):
+    with pytest.raises(SystemExit, match=r"step \d+: loss nan.*checkpoint: .*checkpoint-1\b"):
+        train(
+            pictures, tmp_path, learning_rate=1e30, max_grad_norm=1e30, checkpointing_steps=1,
+            lr_warmup_steps=0,
+        )  # fmt: skip
+
+
+def test_a_loss_far_above_its_best_average_is_divergence():
+    progress = checkpoint.Progress(step=101, smooth_loss=0.1)
+    logs = {"loss": 0.1, "grad_norm": 1.0, "learning_rate": 1e-3}
+    assert monitor.divergence(progress, logs, 5.0, False) is None
+    progress.smooth_loss = 0.6
+    assert "average 0.6, best average 0.1" in monitor.divergence(progress, logs, 5.0, False)
+    assert monitor.divergence(progress, logs, 7.0, False) is None
+    logs["grad_norm"] = math.inf
+    assert monitor.divergence(progress, logs, 7.0, True) is None
+    assert monitor.divergence(progress, logs, 7.0, False)
+
+
+def test_a_resolution_that_does_not_fit_is_refused_before_training(pictures, tmp_path):
+    with pytest.raises(ValueError, match="multiples of 4"):
+        train(pictures, tmp_path, resolution=18)
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
+
+
+def test_a_full_disk_leaves_the_last_checkpoint_and_says_so(pictures, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    train(pictures, tmp_path, max_train_steps=1)
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    with pytest.raises(SystemExit, match="No space left.*checkpoint-1"):
+        train(pictures, tmp_path, max_train_steps=2, resume_from_checkpoint="latest")
+    assert [path.name for path in (tmp_path / "run").glob("*checkpoint*")] == ["checkpoint-1"]
+
+
+def test_too_little_memory_says_what_to_lower():
+    with pytest.raises(SystemExit, match="Lower batch_size"):
+        with monitor.memory_advice("batch_size"):
+            raise torch.OutOfMemoryError("2 GiB")
+    with pytest.raises(RuntimeError, match="other"):
+        with monitor.memory_advice("batch_size"):
+            raise RuntimeError("other")
