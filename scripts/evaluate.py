@@ -1,0 +1,326 @@
+"""Evaluate a model on colour pictures: what a colorization paper would report.
+
+    python scripts/evaluate.py --model default --data PATH [PATH ...]
+
+Each picture is made grey (CIE L*), coloured several times, and compared with its true colours.
+Prints a table, and writes results.json, results.md, pictures.jsonl and one PNG a set to --output.
+On several processes, with the same figures as on one: `accelerate launch scripts/evaluate.py ...`.
+"""
+
+import importlib.metadata
+import json
+import math
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import click
+import diffusers
+import numpy as np
+import torch
+from accelerate import PartialState
+from accelerate.utils import gather_object
+from datasets import Image as ImageColumn
+from datasets import load_dataset
+from PIL import Image, ImageOps
+from tqdm import tqdm
+
+from pipeline_colorize import ColorizationPipeline, metrics
+
+PROTOCOL = """\
+- Grey is CIE L* (D65) of the sRGB picture; results keep it, and are judged as 8-bit sRGB.
+- Pictures are {crop}; {order}.
+- *one sample*: mean over {samples} colourings of each picture; *mean of {samples}*: the picture
+  with the mean chroma of its samples; *best of {samples}*: the sample nearest to the truth.
+- CIEDE2000, squared error of a*b*, SSIM, PSNR: mean over a picture's pixels, then over pictures.
+  In brackets: as a ratio to the picture left grey.
+- Colourfulness: Hasler and Suesstrunk's M3, mean over pictures; *DDColor's* is its variant with
+  absolute opponent channels. *difference*: of the means, signed / mean |difference| of a picture.
+- Histogram: total variation between joint a*b* histograms (24x24 bins over -100..100) of all
+  pictures of a set, of one sample each.
+- Diversity: mean distance of two samples in a*b*. Calibration: rank correlation of the samples'
+  spread with the error of their mean, within pictures / between pictures.
+- Blotches: deviation of a*b* where L* is even. Edge focus: gradient of a*b* at the edges of L*
+  over its mean; below the truth's, colours bleed."""
+
+# Title, then columns: a head and the format of its cells, of a set's summary.
+DIFFERENCE = "{%s[difference_of_means]:+.1f} / {%s[mean_of_differences]:.1f}"
+CIEDE2000 = "{%s[ciede2000]:.2f} ({%s[ciede2000_ratio]:.2f})"
+TABLES = {
+    "Overview (CIEDE2000, and its ratio to grey)": {
+        "pictures": "{pictures}",
+        "grey": "{grey[ciede2000]:.2f}",
+        "one sample": CIEDE2000.replace("%s", "sample"),
+        "mean of {k}": CIEDE2000.replace("%s", "mean"),
+        "best of {k}": CIEDE2000.replace("%s", "best"),
+        "colourfulness": "{colorfulness[share]:.0%}",
+        "PSNR one / mean / grey": "{sample[psnr]:.1f} / {mean[psnr]:.1f} / {grey[psnr]:.1f}",
+        "histogram": "{histogram_distance[sample]:.3f}",
+    },
+    "Colourfulness": {
+        "truth": "{colorfulness[truth]:.1f}",
+        "one sample": "{colorfulness[sample]:.1f}",
+        "difference": DIFFERENCE.replace("%s", "colorfulness"),
+        "mean of {k}": "{colorfulness[mean]:.1f}",
+        "DDColor's: truth": "{colorfulness_absolute[truth]:.1f}",
+        "DDColor's: one sample": "{colorfulness_absolute[sample]:.1f}",
+        "DDColor's: difference": DIFFERENCE.replace("%s", "colorfulness_absolute"),
+    },
+    "Nearness": {
+        "PSNR best of {k}": "{best[psnr]:.1f}",
+        "SSIM one / mean / grey": "{sample[ssim]:.3f} / {mean[ssim]:.3f} / {grey[ssim]:.3f}",
+        "a*b* RMSE one / mean / grey": (
+            "{sample[ab_rmse]:.1f} / {mean[ab_rmse]:.1f} / {grey[ab_rmse]:.1f}"
+        ),
+        "a*b* MSE one / mean / grey": (
+            "{sample[ab_mse]:.0f} / {mean[ab_mse]:.0f} / {grey[ab_mse]:.0f}"
+        ),
+    },
+    "Samples and faults": {
+        "histogram mean of {k} / grey": (
+            "{histogram_distance[mean]:.3f} / {histogram_distance[grey]:.3f}"
+        ),
+        "diversity": "{diversity:.1f}",
+        "calibration": ("{calibration[within_pictures]:.2f} / {calibration[between_pictures]:.2f}"),
+        "blotches one / mean / truth": (
+            "{blotches[sample]:.1f} / {blotches[mean]:.1f} / {blotches[truth]:.1f}"
+        ),
+        "edge focus one / mean / truth": (
+            "{edge_focus[sample]:.2f} / {edge_focus[mean]:.2f} / {edge_focus[truth]:.2f}"
+        ),
+        "largest dL*": "{luminance_error:.3f}",
+    },
+}
+
+
+# --- pictures -----------------------------------------------------------------------------------
+
+
+def load_pictures(path: str, split: str) -> Sequence[Image.Image]:
+    """The `split` of a folder of pictures or parquet files, or of a data set of the Hub.
+
+    Pictures are decoded when they are taken, and not kept.
+    """
+    try:
+        loaded = load_dataset(path, split=split)
+    except (ValueError, FileNotFoundError) as error:  # no such split, no such data set
+        raise click.ClickException(f"--data {path}: {error}") from error
+    kinds = loaded.features.items()
+    columns = [name for name, kind in kinds if isinstance(kind, ImageColumn)]
+    if not columns:
+        raise click.ClickException(f"--data {path} has no column of pictures: {loaded.features}")
+    return loaded[columns[0]]
+
+
+def chosen(count: int, limit: int | None) -> list[int]:
+    """Indices of at most `limit` of `count` pictures, evenly spaced: sets are often sorted."""
+    if limit is None or limit >= count:
+        return list(range(count))
+    return np.linspace(0, count - 1, limit).round().astype(int).tolist()
+
+
+def prepare(picture: Image.Image, size: int | None) -> np.ndarray:
+    """8-bit sRGB (H, W, 3); with `size`, the centre square at that size."""
+    picture = picture.convert("RGB")
+    if size is not None:
+        picture = ImageOps.fit(picture, (size, size), Image.Resampling.LANCZOS)
+    return np.asarray(picture)
+
+
+# --- evaluation ---------------------------------------------------------------------------------
+
+
+def colorize(pipe, truths: list[np.ndarray], seeds: list[int], options: dict) -> Iterator[tuple]:
+    """For each picture: the truth, grey, the samples and the mean of the samples, all 8-bit."""
+    count = options["num_samples"]
+    latents = pipe(
+        truths,
+        generator=[torch.Generator().manual_seed(seed) for seed in seeds],
+        output_type="latent",
+        **options,
+    ).images
+    processor = pipe.image_processor
+    for index, truth in enumerate(truths):
+        luminance = processor.to_luminance(truth)
+        own = torch.stack(list(latents[index * count : (index + 1) * count]))
+        grey, mean = torch.zeros_like(own[0]), own.mean(0)
+        grey, mean, *samples = (
+            processor.colorize(luminance, chroma).numpy() for chroma in (grey, mean, *own)
+        )
+        yield truth, grey, samples, mean
+
+
+def evaluate_batch(
+    pipe, pictures: Sequence[Image.Image], indices: list[int], settings: dict
+) -> list[dict]:
+    """Records of `metrics.measure_picture` for the pictures at `indices`."""
+    truths = [prepare(pictures[index], settings["size"]) for index in indices]
+    seeds = [settings["seed"] * 1_000_003 + index for index in indices]
+    records = []
+    for index, views in zip(indices, colorize(pipe, truths, seeds, settings["call"]), strict=True):
+        truth, grey, samples, mean = views
+        record = {"index": index, **metrics.measure_picture(truth, grey, samples, mean)}
+        if index in settings["shown"]:
+            record["views"] = [grey, *samples[:3], mean, truth]
+        records.append(record)
+    return records
+
+
+def evaluate_set(
+    pipe, pictures: Sequence[Image.Image], settings: dict, state: PartialState, name: str
+) -> dict:
+    """Everything about one set, on the main process; batches are shared between processes.
+
+    A picture is always in the same batch, whatever the number of processes, so that even the
+    rounding of its figures is the same.
+    """
+    indices = chosen(len(pictures), settings["limit"])
+    size = settings["batch_size"]
+    settings["shown"] = set(indices[:: max(len(indices) // 8, 1)][:8])
+    batches = [indices[start : start + size] for start in range(0, len(indices), size)]
+    records, histograms = [], {}
+    own = batches[state.process_index :: state.num_processes]
+    for batch in tqdm(own, desc=name, unit="batch", disable=not state.is_main_process):
+        for record in evaluate_batch(pipe, pictures, batch, settings):
+            for kind, counts in record.pop("histograms").items():
+                histograms[kind] = histograms.get(kind, 0) + counts
+            records.append(record)
+    records = sorted(gather_object(records), key=lambda record: record["index"])
+    total = {}
+    for one in gather_object([histograms]):
+        for kind, counts in one.items():
+            total[kind] = total.get(kind, 0) + counts
+    views = [record.pop("views") for record in records if "views" in record]
+    return {"records": records, "views": views, "summary": metrics.summarize(records, total)}
+
+
+def load_pipeline(model: str, scheduler: str | None, state: PartialState) -> ColorizationPipeline:
+    """The model, on this process' device, with a diffusers scheduler by name if one is given."""
+    pipe = ColorizationPipeline.from_pretrained(model).to(state.device)
+    pipe.set_progress_bar_config(disable=True)
+    if scheduler is not None:
+        pipe.scheduler = getattr(diffusers, scheduler).from_config(pipe.scheduler.config)
+    return pipe
+
+
+# --- report -------------------------------------------------------------------------------------
+
+
+def to_markdown(report: dict) -> str:
+    """Tables of all sets, and how they were made."""
+    settings, samples = report["settings"], report["settings"]["samples"]
+    lines = [f"# {settings['model']} on {', '.join(report['sets'])} ({settings['split']})", ""]
+    for title, columns in TABLES.items():
+        heads = [head.format(k=samples) for head in columns]
+        rows = [
+            [name, *(cell.format(**summary) for cell in columns.values())]
+            for name, summary in report["sets"].items()
+        ]
+        lines += [f"**{title}**", "", "| " + " | ".join(["set", *heads]) + " |"]
+        lines.append("|---" * (len(heads) + 1) + "|")
+        lines += ["| " + " | ".join(row) + " |" for row in rows] + [""]
+    size, limit = settings["size"], settings["limit"]
+    crop = f"centre squares resized to {size} (Lanczos)" if size else "used as they are"
+    order = f"at most {limit} a set, evenly spaced" if limit else "all of the split"
+    lines += [PROTOCOL.format(samples=samples, crop=crop, order=order), "", *report["notes"], ""]
+    chosen = {key: value for key, value in settings.items() if value is not None}
+    lines += ["Settings: " + ", ".join(f"{key} {value}" for key, value in chosen.items()) + "."]
+    return "\n".join(lines) + "\n"
+
+
+def contact_sheet(rows: list[list[np.ndarray]], side: int = 160) -> Image.Image:
+    """Pictures in rows: grey, samples, mean of the samples, truth."""
+    columns = max(len(row) for row in rows)
+    sheet = Image.new("RGB", (columns * (side + 4) + 4, len(rows) * (side + 4) + 4), "white")
+    for top, row in enumerate(rows):
+        for left, view in enumerate(row):
+            tile = ImageOps.contain(Image.fromarray(view), (side, side), Image.Resampling.LANCZOS)
+            sheet.paste(tile, (4 + left * (side + 4), 4 + top * (side + 4)))
+    return sheet
+
+
+def json_ready(value):
+    """NaN, which JSON lacks, becomes null."""
+    if isinstance(value, dict):
+        return {key: json_ready(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [json_ready(one) for one in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def write_report(report: dict, results: dict, output: Path) -> None:
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "results.json").write_text(json.dumps(json_ready(report), indent=2) + "\n")
+    (output / "results.md").write_text(to_markdown(report))
+    with open(output / "pictures.jsonl", "w") as file:
+        for name, result in results.items():
+            for record in result["records"]:
+                file.write(json.dumps(json_ready({"set": name, **record})) + "\n")
+    for name, result in results.items():
+        contact_sheet(result["views"]).save(output / f"{name}.png")
+
+
+def versions() -> dict[str, str]:
+    names = ("torch", "diffusers", "scikit-image", "numpy")
+    return {name: importlib.metadata.version(name) for name in names}
+
+
+@click.command(help=__doc__.split("\n\n")[0])
+@click.option(
+    "--model", default="default", show_default=True, help="Shipped name, folder or Hub id."
+)
+@click.option("--data", multiple=True, required=True, help="Folder or Hub data set; repeatable.")
+@click.option("--split", default="test", show_default=True)
+@click.option("--limit", type=click.IntRange(1), help="Pictures a set, evenly spaced.")
+@click.option("--size", type=click.IntRange(16), help="Centre-crop and resize to this square.")
+@click.option("--samples", default=8, show_default=True, type=click.IntRange(1))
+@click.option("--steps", type=click.IntRange(1), help="Default: the model's.")
+@click.option("--temperature", type=click.FloatRange(0), help="Default: the model's.")
+@click.option("--saturation", default=1.0, show_default=True, type=click.FloatRange(0))
+@click.option("--eta", default=0.0, show_default=True, type=click.FloatRange(0, 1))
+@click.option("--processing-resolution", type=click.IntRange(0), help="Default: the model's.")
+@click.option("--scheduler", help="A compatible scheduler of diffusers, by its class name.")
+@click.option("--batch-size", default=16, show_default=True, type=click.IntRange(1))
+@click.option("--seed", default=0, show_default=True)
+@click.option("--output", default="evaluation", show_default=True, type=click.Path(path_type=Path))
+def main(
+    model, data, split, limit, size, samples, steps, temperature, saturation, eta,
+    processing_resolution, scheduler, batch_size, seed, output,
+):  # fmt: skip
+    params = click.get_current_context().params
+    settings = {key: value for key, value in params.items() if key not in ("data", "output")}
+    state = PartialState(cpu=not torch.cuda.is_available())
+    pipe = load_pipeline(model, scheduler, state)
+    call = {
+        "num_samples": samples,
+        "num_inference_steps": steps,
+        "temperature": temperature,
+        "saturation": saturation,
+        "eta": eta,
+        "processing_resolution": processing_resolution,
+    }
+    run = {"limit": limit, "size": size, "seed": seed, "batch_size": batch_size, "call": call}
+    results, seconds = {}, {}
+    for path in data:
+        name, started = Path(path).name, time.perf_counter()
+        results[name] = evaluate_set(pipe, load_pictures(path, split), run, state, name)
+        seconds[name] = round(time.perf_counter() - started, 1)
+    if not state.is_main_process:
+        return
+    report = {
+        "settings": settings,
+        "defaults": {
+            key: value for key, value in pipe.config.items() if key.startswith("default_")
+        },
+        "versions": versions(),
+        "processes": state.num_processes,
+        "seconds": seconds,
+        "sets": {name: result["summary"] for name, result in results.items()},
+        "notes": [],
+    }
+    write_report(report, results, output)
+    click.echo(to_markdown(report))
+
+
+if __name__ == "__main__":
+    main()
