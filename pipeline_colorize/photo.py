@@ -69,6 +69,10 @@ class PhotoError(Exception):
     """A file cannot be read or written as a photograph; the message is one line for people."""
 
 
+class TooLargeError(PhotoError):
+    """A file has more pixels than the limit (see `pixel_limit`)."""
+
+
 @dataclass
 class Photo:
     """A decoded photograph, upright."""
@@ -130,7 +134,7 @@ def read(path: str | Path) -> Photo:
     except PhotoError:
         raise
     except Image.DecompressionBombError:
-        raise PhotoError(f"more than {Image.MAX_IMAGE_PIXELS:,} pixels, the limit") from None
+        raise TooLargeError(f"more than {Image.MAX_IMAGE_PIXELS:,} pixels, the limit") from None
     except PermissionError:
         raise PhotoError("no permission to read the file") from None
     except (FileNotFoundError, IsADirectoryError) as error:
@@ -174,7 +178,7 @@ def _one_line(error: Exception) -> str:
 def _check_size(size: tuple[int, int]) -> None:
     limit = Image.MAX_IMAGE_PIXELS
     if limit and size[0] * size[1] > limit:
-        raise PhotoError(f"{size[0]} x {size[1]} is more than {limit:,} pixels, the limit")
+        raise TooLargeError(f"{size[0]} x {size[1]} is more than {limit:,} pixels, the limit")
 
 
 def _decode(opened: Image.Image, path: Path) -> Photo:
@@ -613,7 +617,7 @@ def _with_alpha8(
 
 def _with_alpha16(image: np.ndarray, alpha: np.ndarray | None) -> np.ndarray:
     scale = 257 if image.dtype == np.uint8 else 65535
-    deep = np.rint(image.astype(np.float32) * scale).astype(np.uint16)
+    deep = np.rint(image.astype(np.float32) * scale).astype(np.uint16, order="C")
     if alpha is None:
         return deep
     alpha = alpha.astype(np.uint16) * (257 if alpha.dtype == np.uint8 else 1)

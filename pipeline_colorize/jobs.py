@@ -1,0 +1,291 @@
+"""The photographs of a `colorize` run: which they are, where they go, and their way in threads."""
+
+import contextlib
+import glob
+import itertools
+import os
+import re
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import click
+
+from pipeline_colorize import photo
+
+# What this command adds to a photograph's name.
+_RESULT_NAME = re.compile(r"-colorized(-\d+)?(-compare|-uncertainty|-intermediates)?$")
+THREADS = 2  # that decode, and as many that encode
+_SCREEN = 20  # photographs after which failures have scrolled away and are listed again
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The command line."""
+
+    inputs: tuple[str, ...]
+    output: Path | None
+    model: str
+    steps: int | None
+    samples: int
+    seed: int
+    scheduler: str | None
+    eta: float
+    processing_resolution: int | None
+    batch_size: int
+    device: str
+    dtype: str
+    saturation: float
+    temperature: float | None
+    hint: tuple[tuple[float, float, str], ...]
+    compare: bool
+    uncertainty: bool
+    intermediates: bool
+    overwrite: bool
+    recursive: bool
+    max_pixels: int
+
+
+@dataclass(frozen=True)
+class Job:
+    """A photograph and the file that its colours go to."""
+
+    source: Path
+    target: Path
+    named: bool  # on the command line, not found in a folder
+
+    def results(self, settings: Settings) -> list[Path]:
+        """One file a sample."""
+        if settings.samples == 1:
+            return [self.target]
+        return [self._beside(f"-{n + 1}", self.target.suffix) for n in range(settings.samples)]
+
+    def extras(self, settings: Settings) -> list[Path]:
+        """Files that are written besides, where they are asked for."""
+        paths = [self.compare] * settings.compare + [self.uncertainty] * settings.uncertainty
+        if settings.intermediates:
+            paths += itertools.chain.from_iterable(self.films(settings))
+        return paths
+
+    def films(self, settings: Settings) -> list[tuple[Path, Path]]:
+        """Animation and strip of the denoising, a pair a sample."""
+        stems = [path.with_name(f"{path.stem}-intermediates") for path in self.results(settings)]
+        return [(Path(f"{stem}.gif"), Path(f"{stem}.png")) for stem in stems]
+
+    @property
+    def compare(self) -> Path:
+        return self._beside("-compare", ".jpg")
+
+    @property
+    def uncertainty(self) -> Path:
+        return self._beside("-uncertainty", ".png")
+
+    def missing(self, settings: Settings) -> set[Path]:
+        """What has to be written."""
+        paths = [*self.results(settings), *self.extras(settings)]
+        return {path for path in paths if settings.overwrite or not path.exists()}
+
+    def _beside(self, addition: str, suffix: str) -> Path:
+        return self.target.with_name(f"{self.target.stem}{addition}{suffix}")
+
+
+@dataclass
+class Report:
+    """What became of the photographs."""
+
+    total: int = 0
+    written: list[Path] = field(default_factory=list)  # sources
+    skipped: int = 0
+    failed: list[str] = field(default_factory=list)
+    advance: Callable[[], None] = lambda: None  # the progress bar, by one photograph
+
+    def done(self, source: Path, results: list[Path]) -> None:
+        self.written.append(source)
+        for result in results:
+            click.echo(f"{source} -> {result}")
+        self.advance()
+
+    def fail(self, name: str | Path, reason: object) -> None:
+        self.failed.append(f"{name}: {reason}")
+        self.note(name, reason)
+        self.advance()
+
+    def note(self, name: str | Path, text: object) -> None:
+        click.echo(f"colorize: {name}: {text}", err=True)
+
+    def summary(self) -> str:
+        parts = [f"{len(self.written)} colorized"]
+        if self.skipped:
+            parts.append(f"{self.skipped} done already (--overwrite does them again)")
+        if self.failed:
+            parts.append(f"{len(self.failed)} failed")
+        lines = [", ".join(parts)]
+        if self.failed and self.total > _SCREEN:
+            lines += [f"  {line}" for line in self.failed]
+        return "\n".join(lines)
+
+
+# --- which photographs, and where to -------------------------------------------------------------
+
+
+def find_photos(settings: Settings, report: Report) -> list[tuple[Path, Path, bool]]:
+    """(photograph, folder that its place is relative to, named on the command line), each once."""
+    found: dict[Path, tuple[Path, Path, bool]] = {}
+    for text in settings.inputs:
+        paths = [Path(text)] if os.path.exists(text) else sorted(map(Path, _glob(text)))
+        if not paths:
+            report.fail(text, "no such file or folder, and no file matches it")
+        for path in paths:
+            photos = _in_folder(path, settings, report) if path.is_dir() else [path]
+            for one in photos:
+                root = path if path.is_dir() else path.parent
+                found.setdefault(one.resolve(), (one, root, not path.is_dir()))
+    return list(found.values())
+
+
+def _glob(text: str) -> list[str]:
+    return glob.glob(os.path.expanduser(text), recursive=True)
+
+
+def _in_folder(folder: Path, settings: Settings, report: Report) -> list[Path]:
+    """Photographs in a folder, without hidden files and without results of earlier runs."""
+    output = settings.output.resolve() if settings.output else None
+    candidates = sorted(folder.rglob("*") if settings.recursive else folder.iterdir())
+    photos = [
+        path
+        for path in candidates
+        if path.suffix.lower() in photo.READABLE
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and path.is_file()
+    ]
+    originals = [
+        path
+        for path in photos
+        if not _RESULT_NAME.search(path.stem) and not _lies_in(path, output, folder)
+    ]
+    if not originals:
+        more = "" if settings.recursive else "; --recursive searches its sub-folders"
+        report.fail(folder, f"no photographs in this folder{more}")
+    return originals
+
+
+def _lies_in(path: Path, output: Path | None, folder: Path) -> bool:
+    """Whether `path` is in the output folder, where that is a sub-folder of the input folder."""
+    if output is None or output == folder.resolve():
+        return False
+    return output in path.resolve().parents
+
+
+def plan(settings: Settings, report: Report) -> list[Job]:
+    """All jobs; a UsageError where results would overwrite photographs or one another."""
+    photos = find_photos(settings, report)
+    if settings.hint and len(photos) > 1:
+        raise click.UsageError(f"--hint is for one photograph, but there are {len(photos)}.")
+    as_file = _output_is_file(settings.output, len(photos))
+    jobs = [
+        Job(source, settings.output if as_file else _target(source, root, settings.output), named)
+        for source, root, named in photos
+    ]
+    _check_clashes(jobs, settings)
+    return jobs
+
+
+def _output_is_file(output: Path | None, count: int) -> bool:
+    if output is None or output.is_dir():
+        return False
+    suffix = output.suffix.lower()
+    if suffix in photo.READABLE and suffix not in photo.WRITABLE:
+        endings = " ".join(sorted(photo.WRITABLE))
+        raise click.UsageError(f"--output {output}: {suffix} is not written; use one of {endings}.")
+    if suffix in photo.WRITABLE and count > 1:
+        raise click.UsageError(
+            f"--output {output} is one file, but there are {count} photographs; give a folder."
+        )
+    return suffix in photo.WRITABLE
+
+
+def _target(source: Path, root: Path, output: Path | None) -> Path:
+    suffix = source.suffix if source.suffix.lower() in photo.WRITABLE else ".png"
+    beside = f"{source.stem}-colorized{suffix}"
+    if output is None:
+        return source.with_name(beside)
+    target = output / source.parent.relative_to(root) / f"{source.stem}{suffix}"
+    return target.with_name(beside) if target.resolve() == source.resolve() else target
+
+
+def _check_clashes(jobs: list[Job], settings: Settings) -> None:
+    sources = {job.source.resolve() for job in jobs}
+    writer: dict[str, Job] = {}
+    for job in jobs:
+        for path in [*job.results(settings), *job.extras(settings)]:
+            if path.resolve() in sources:
+                raise click.UsageError(
+                    f"{job.source} would be written over the photograph {path}; "
+                    "choose another --output."
+                )
+            other = writer.setdefault(os.path.normcase(path), job)
+            if other is not job:
+                raise click.UsageError(
+                    f"{other.source} and {job.source} would both be written to {path}; "
+                    "colorize them one after the other, with different --output."
+                )
+
+
+# --- files on their way --------------------------------------------------------------------------
+
+
+class Ahead:
+    """(item, future) in order, begun ahead of use; at most `limit` are begun and not yet taken."""
+
+    def __init__(self, pool: ThreadPoolExecutor, function: Callable, items: Iterable, limit: int):
+        self._begin = lambda item: (item, pool.submit(function, item))
+        self._items = iter(items)
+        self._waiting = deque(map(self._begin, itertools.islice(self._items, limit)))
+
+    def __iter__(self) -> Iterator[tuple[Job, Future]]:
+        while self._waiting:
+            yield self._waiting.popleft()
+            self._waiting.extend(map(self._begin, itertools.islice(self._items, 1)))
+
+
+class Backlog:
+    """Jobs of writing in threads, while a `with` block lasts; at most `limit` are on their way.
+
+    `finish` gets each with its future, in order. Where the block is left by an exception, what has
+    begun is finished and counted, and nothing more is begun.
+    """
+
+    def __init__(self, finish: Callable[[Job, Future], None], limit: int):
+        self._pool = ThreadPoolExecutor(THREADS)
+        self._finish, self._limit = finish, limit
+        self._waiting: deque[tuple[Job, Future]] = deque()
+
+    def add(self, job: Job, function: Callable, *arguments) -> None:
+        """Begin `function(job, *arguments)`; waits for the oldest where there are too many."""
+        while len(self._waiting) >= self._limit or self._is_oldest_done():
+            self._finish(*self._waiting.popleft())
+        self._waiting.append((job, self._pool.submit(function, job, *arguments)))
+
+    def _is_oldest_done(self) -> bool:
+        return bool(self._waiting) and self._waiting[0][1].done()
+
+    def __enter__(self) -> "Backlog":
+        return self
+
+    def __exit__(self, kind, error, trace) -> None:
+        self._pool.shutdown(cancel_futures=error is not None)
+        for job, future in self._waiting:
+            if error is None or not (future.cancelled() or future.exception()):
+                self._finish(job, future)
+
+
+@contextlib.contextmanager
+def threads() -> Iterator[ThreadPoolExecutor]:
+    """Threads that finish what they have begun, and begin nothing more, when this is left."""
+    pool = ThreadPoolExecutor(THREADS)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)

@@ -1,0 +1,563 @@
+"""The `colorize` command, mostly on a stand-in for the model that is quick and predictable."""
+
+import errno
+import gc
+import signal
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+
+from pipeline_colorize import (
+    ColorizationPipeline,
+    ColorizationUNet,
+    OffsetCosineScheduler,
+    cli,
+    photo,
+)
+
+
+class StubPipe:
+    """Adds a random tint to each picture, from the picture's own generator."""
+
+    config = SimpleNamespace(default_num_inference_steps=5)
+    scheduler = None
+    image_processor = SimpleNamespace(
+        visualize_uncertainty=lambda spread: Image.fromarray((spread * 255).astype(np.uint8))
+    )
+
+    def __init__(self):
+        self.calls = []
+
+    def __call__(self, images, *, num_samples, generator, output_type, output_uncertainty,
+                 output_intermediates, **others):  # fmt: skip
+        self.calls.append({"images": len(images), "num_samples": num_samples, **others})
+        results, films = [], []
+        for image, own in zip(images, generator, strict=True):
+            for tint in torch.rand(num_samples, 3, generator=own).numpy():
+                rgb = np.broadcast_to(tint, (*image.shape[:2], 3)).astype(np.float32)
+                small = Image.new("RGB", (16, 12), tuple(int(255 * value) for value in tint))
+                results.append(rgb if output_type == "np" else cli.as_picture(rgb))
+                films.append([small] * 5)
+        spreads = [np.full(image.shape[:2], 0.5, np.float32) for image in images]
+        return SimpleNamespace(
+            images=results,
+            uncertainty=spreads if output_uncertainty else None,
+            intermediates=films if output_intermediates else None,
+        )
+
+
+@pytest.fixture
+def pipe(monkeypatch):
+    stub = StubPipe()
+    monkeypatch.setattr(cli, "load_model", lambda settings: stub)
+    return stub
+
+
+@pytest.fixture
+def album(tmp_path):
+    folder = tmp_path / "album"
+    folder.mkdir()
+    for index in range(3):
+        save(folder / f"{'abc'[index]}.png", shade=40 * index)
+    return folder
+
+
+def save(path, shade=90, size=(24, 16), **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("L", size, shade).save(path, **options)
+    return path
+
+
+def run(*arguments):
+    return CliRunner().invoke(cli.colorize, [str(argument) for argument in arguments])
+
+
+def names(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def one_line_error(result, *words, code=1):
+    """The messages of a failed run: each in one line, without a traceback, and to the point."""
+    assert result.exit_code == code, result.output
+    assert "Traceback" not in result.output
+    lines = [line for line in result.stderr.splitlines() if line.startswith("colorize: ")]
+    assert any(all(word in line for word in words) for line in lines), result.stderr
+    return lines
+
+
+# --- names ---------------------------------------------------------------------------------------
+
+
+def test_without_output_results_lie_beside(album, pipe):
+    result = run(album / "a.png")
+    assert result.exit_code == 0, result.output
+    assert names(album) == ["a-colorized.png", "a.png", "b.png", "c.png"]
+    assert result.stdout == f"{album / 'a.png'} -> {album / 'a-colorized.png'}\n"
+
+
+@pytest.mark.parametrize("name", ["out.jpg", "out.webp", "sub/deeper/out.tif"])
+def test_output_file(album, pipe, tmp_path, name):
+    assert run(album / "a.png", "-o", tmp_path / name).exit_code == 0
+    assert Image.open(tmp_path / name).mode == "RGB"
+
+
+@pytest.mark.parametrize("inputs", [["."], ["*.png"], ["a.png", "b.png", "c.png"], [".", "a.png"]])
+def test_output_folder(album, pipe, tmp_path, inputs, monkeypatch):
+    monkeypatch.chdir(album)
+    assert run(*inputs, "-o", tmp_path / "out").exit_code == 0
+    assert names(tmp_path / "out") == ["a.png", "b.png", "c.png"]
+
+
+def test_formats_that_are_not_written_become_png(pipe, tmp_path):
+    save(tmp_path / "a.gif")
+    save(tmp_path / "b.bmp")
+    run(tmp_path, "-o", tmp_path / "out")
+    assert names(tmp_path / "out") == ["a.png", "b.png"]
+
+
+def test_sub_folders_are_kept(album, pipe, tmp_path):
+    save(album / "1911" / "a.png")
+    save(album / "1911" / ".hidden" / "a.png")
+    run(album, "-o", tmp_path / "flat")
+    assert names(tmp_path / "flat") == ["a.png", "b.png", "c.png"]
+    run(album, "-o", tmp_path / "deep", "--recursive")
+    assert names(tmp_path / "deep") == ["1911/a.png", "a.png", "b.png", "c.png"]
+
+
+def test_results_are_not_taken_as_photographs(album, pipe):
+    for output in ([], ["-o", album / "color"], ["-o", album]):
+        assert run(album, "-r", "--compare", *output).exit_code == 0
+    before = names(album)
+    for output in ([], ["-o", album / "color"], ["-o", album]):
+        again = run(album, "-r", "--compare", *output)
+        assert "3 done already" in again.stderr or output == []
+    marked = [name for name in before if name.startswith("color/")]
+    assert marked == [f"color/{name}" for name in (
+        "a-compare.jpg", "a.png", "b-compare.jpg", "b.png", "c-compare.jpg", "c.png"
+    )]  # fmt: skip
+    # Without -o, only the mark in the files tells that album/color holds results.
+    assert names(album) == before
+
+
+def test_an_output_that_is_also_an_input_is_refused(album, pipe):
+    one_line_error(run(album / "a.png", "-o", album / "a.png", "--overwrite"), "over", code=2)
+    save(album / "x" / "a.png")
+    result = run(album / "a.png", album / "x" / "a.png", "-o", album / "x")
+    one_line_error(result, "a.png", "over the photograph", code=2)
+
+
+def test_two_inputs_with_one_output_are_refused(album, pipe, tmp_path):
+    save(album / "x" / "a.png")
+    result = run(album / "a.png", album / "x" / "a.png", "-o", tmp_path / "out")
+    one_line_error(result, str(album / "a.png"), str(album / "x" / "a.png"), "both", code=2)
+    assert not (tmp_path / "out").exists()
+
+
+def test_many_photographs_into_one_file_are_refused(album, pipe, tmp_path):
+    one_line_error(run(album, "-o", tmp_path / "x.png"), "one file", "3 photographs", code=2)
+    one_line_error(run(album / "a.png", "-o", tmp_path / "x.gif"), ".gif", ".png", code=2)
+
+
+# --- what is done stays done ---------------------------------------------------------------------
+
+
+def test_what_is_done_is_skipped(album, pipe, tmp_path):
+    out = tmp_path / "out"
+    run(album / "b.png", "-o", out / "b.png")
+    (out / "b.png").write_text("mine")
+    result = run(album, "-o", out)
+    assert "2 colorized, 1 done already" in result.stderr
+    assert (out / "b.png").read_text() == "mine"
+    assert "3 done already" in run(album, "-o", out).stderr
+    assert len(pipe.calls) == 3
+    assert run(album, "-o", out, "--overwrite").exit_code == 0
+    assert Image.open(out / "b.png").size == (24, 16)
+
+
+def test_only_what_is_missing_is_written(album, pipe, tmp_path):
+    run(album, "-o", tmp_path / "out")
+    (tmp_path / "out" / "a.png").write_text("mine")
+    assert run(album, "-o", tmp_path / "out", "--compare").exit_code == 0
+    assert "a-compare.jpg" in names(tmp_path / "out")
+    assert (tmp_path / "out" / "a.png").read_text() == "mine"
+
+
+def test_the_model_is_not_loaded_for_nothing(album, pipe, tmp_path, monkeypatch):
+    run(album, "-o", tmp_path / "out")
+    monkeypatch.setattr(cli, "load_model", lambda settings: pytest.fail("loaded"))
+    assert run(album, "-o", tmp_path / "out").exit_code == 0
+
+
+def test_ctrl_c_keeps_what_is_finished(album, pipe, tmp_path, monkeypatch):
+    call = StubPipe.__call__
+
+    def interrupted(self, images, **options):
+        if len(self.calls) == 2:
+            self.calls.append(None)
+            signal.raise_signal(signal.SIGINT)
+        return call(self, images, **options)
+
+    monkeypatch.setattr(StubPipe, "__call__", interrupted)
+    result = run(album, "-o", tmp_path / "out")
+    assert result.exit_code == 130
+    assert "goes on from here" in result.stderr and "Traceback" not in result.output
+    done = names(tmp_path / "out")
+    assert set(done) < {"a.png", "b.png", "c.png"}  # no half file, nothing temporary
+    assert f"{len(done)} colorized" in result.stderr
+    assert run(album, "-o", tmp_path / "out").exit_code == 0
+    assert names(tmp_path / "out") == ["a.png", "b.png", "c.png"]
+
+
+# --- the same answer -----------------------------------------------------------------------------
+
+
+def pixels(path):
+    return np.asarray(Image.open(path))
+
+
+def test_a_photograph_alone_or_in_company_gets_the_same_colours(album, pipe, tmp_path):
+    run(album, "-o", tmp_path / "one")
+    run(album, "-o", tmp_path / "three", "--batch-size", 3)
+    run(album / "c.png", "-o", tmp_path / "alone.png")
+    assert [call["images"] for call in pipe.calls] == [1, 1, 1, 3, 1]
+    for name in ("a.png", "b.png", "c.png"):
+        one, three = tmp_path / "one" / name, tmp_path / "three" / name
+        assert one.read_bytes() == three.read_bytes()
+    assert np.array_equal(pixels(tmp_path / "alone.png"), pixels(tmp_path / "one" / "c.png"))
+
+
+def test_another_seed_gives_other_colours(album, pipe, tmp_path):
+    run(album / "a.png", "-o", tmp_path / "0.png")
+    run(album / "a.png", "-o", tmp_path / "1.png", "--seed", 1)
+    assert not np.array_equal(pixels(tmp_path / "0.png"), pixels(tmp_path / "1.png"))
+
+
+def test_several_samples_are_numbered(album, pipe, tmp_path):
+    run(album / "a.png", "-o", tmp_path / "x.png", "--samples", 3)
+    assert names(tmp_path)[3:] == ["x-1.png", "x-2.png", "x-3.png"]
+    assert not np.array_equal(pixels(tmp_path / "x-1.png"), pixels(tmp_path / "x-2.png"))
+    mark = photo.read_mark(photo.read(tmp_path / "x-2.png").xmp)
+    assert "seed=0" in mark["AIPromptInformation"]
+    assert "sample=2 of 3" in mark["AIPromptInformation"]
+
+
+def test_the_mark_tells_the_settings(album, pipe, tmp_path):
+    run(album / "a.png", "-o", tmp_path / "x.png", "--seed", 9, "--saturation", 0.8,
+        "--hint", "3,4,#AA0011")  # fmt: skip
+    told = photo.read_mark(photo.read(tmp_path / "x.png").xmp)["AIPromptInformation"]
+    assert told == "model=default; seed=9; steps=5; saturation=0.8; hints=3,4,#aa0011"
+
+
+def test_a_model_folder_is_told_without_its_path(album, pipe, tmp_path):
+    (tmp_path / "secret" / "mine").mkdir(parents=True)
+    run(album / "a.png", "-o", tmp_path / "x.png", "--model", tmp_path / "secret" / "mine")
+    told = photo.read_mark(photo.read(tmp_path / "x.png").xmp)["AIPromptInformation"]
+    assert told.startswith("model=mine;")
+
+
+def test_options_reach_the_pipeline(album, pipe, tmp_path):
+    run(album / "a.png", "-o", tmp_path / "x.png", "--steps", 7, "--eta", 0.5, "--saturation", 2,
+        "--processing-resolution", 64, "--temperature", 0.3, "--hint", "3,4.5,#AA0011")  # fmt: skip
+    (call,) = pipe.calls
+    assert (call["num_inference_steps"], call["eta"], call["saturation"]) == (7, 0.5, 2)
+    assert (call["processing_resolution"], call["temperature"]) == (64, 0.3)
+    ((hint,),) = call["hints"]
+    assert (hint.x, hint.y, hint.color) == (3, 4.5, "#aa0011")
+
+
+def test_depths_are_not_mixed_in_a_batch(pipe, tmp_path):
+    for name, dtype in (("a", np.uint8), ("b", np.uint16), ("c", np.uint16), ("d", np.uint8)):
+        Image.fromarray(np.ones((8, 8), dtype)).save(tmp_path / f"{name}.png")
+    run(tmp_path, "-o", tmp_path / "out", "--batch-size", 4)
+    assert [call["images"] for call in pipe.calls] == [1, 2, 1]
+    assert photo.read(tmp_path / "out" / "b.png").depth == 16
+
+
+# --- pictures besides ----------------------------------------------------------------------------
+
+
+def test_compare_shows_before_and_after(album, pipe, tmp_path):
+    run(album / "a.png", "-o", tmp_path / "x.png", "--compare")
+    picture = Image.open(tmp_path / "x-compare.jpg")
+    assert picture.height == 16 and picture.width == 2 * 24 + 2
+    after = np.asarray(picture)[4:-4, -12:-4].reshape(-1, 3).mean(0)
+    assert np.abs(after - pixels(tmp_path / "x.png").reshape(-1, 3).mean(0)).max() < 6
+    assert photo.read_mark(photo.read(tmp_path / "x-compare.jpg").xmp)
+
+
+def test_compare_of_large_and_unequal_pictures():
+    large, small = Image.new("RGB", (3000, 2000)), Image.new("RGB", (300, 1800))
+    row = cli.side_by_side([large, small], 1200)
+    assert row.size == (1800 + 20 + 200, 1200)
+
+
+def test_uncertainty_draws_samples_of_its_own(album, pipe, tmp_path):
+    run(album / "a.png", "-o", tmp_path / "x.png", "--uncertainty")
+    run(album / "a.png", "-o", tmp_path / "plain.png")
+    assert Image.open(tmp_path / "x-uncertainty.png").size == (24, 16)
+    assert pipe.calls[0]["num_samples"] == 4
+    assert np.array_equal(pixels(tmp_path / "x.png"), pixels(tmp_path / "plain.png"))
+
+
+def test_intermediates(album, pipe, tmp_path):
+    run(album / "a.png", "-o", tmp_path / "x.png", "--intermediates", "--samples", 2)
+    assert [name for name in names(tmp_path) if "intermediates" in name] == [
+        f"x-{n}-intermediates.{kind}" for n in (1, 2) for kind in ("gif", "png")
+    ]
+    assert Image.open(tmp_path / "x-1-intermediates.png").width > 4 * 256
+    assert min(Image.open(tmp_path / "x-1-intermediates.gif").size) >= 240
+
+
+# --- bad photographs, bad folders ----------------------------------------------------------------
+
+
+def test_one_bad_file_is_named_and_the_rest_go_on(album, pipe, tmp_path):
+    (album / "empty.jpg").write_bytes(b"")
+    (album / "text.jpg").write_text("Dear diary")
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64), dtype=np.uint8)
+    Image.fromarray(noise).save(album / "cut.jpg")
+    (album / "cut.jpg").write_bytes((album / "cut.jpg").read_bytes()[:900])
+    result = run(album, "-o", tmp_path / "out")
+    for name, reason in (("empty", "empty"), ("text", "not a picture"), ("cut", "cut off")):
+        one_line_error(result, f"{name}.jpg", reason)
+    assert "3 colorized, 3 failed" in result.stderr
+    assert names(tmp_path / "out") == ["a.png", "b.png", "c.png"]
+
+
+def test_many_failures_are_listed_again_at_the_end(pipe, tmp_path):
+    for index in range(25):
+        save(tmp_path / f"{index}.png")
+    (tmp_path / "bad.png").write_text("?")
+    result = run(tmp_path, "-o", tmp_path / "out")
+    assert result.stderr.count("bad.png") == 2
+
+
+def test_frames_and_other_warnings_are_shown(pipe, tmp_path):
+    frames = [Image.new("L", (12, 8), value) for value in (10, 200)]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    result = run(tmp_path / "a.gif")
+    assert result.exit_code == 0 and "only the first one" in result.stderr
+
+
+def test_the_pixel_limit_can_be_set(album, pipe, tmp_path):
+    limit = Image.MAX_IMAGE_PIXELS
+    result = run(album / "a.png", "-o", tmp_path / "x.png", "--max-pixels", 383)
+    one_line_error(result, "24 x 16", "383", "--max-pixels")
+    assert run(album / "a.png", "-o", tmp_path / "x.png", "--max-pixels", 384).exit_code == 0
+    assert limit == Image.MAX_IMAGE_PIXELS
+
+
+def test_no_input_matched(pipe, tmp_path):
+    one_line_error(run(tmp_path / "none.jpg"), "none.jpg", "no such file")
+    one_line_error(run(tmp_path / "*.jpg"), "*.jpg", "no such file")
+    one_line_error(run(tmp_path), "no photographs", "--recursive")
+
+
+def test_a_missing_input_does_not_stop_the_others(album, pipe, tmp_path):
+    result = run(album / "none.png", album / "a.png", "-o", tmp_path / "out")
+    assert result.exit_code == 1 and names(tmp_path / "out") == ["a.png"]
+
+
+@pytest.mark.parametrize("hint", ["red", "1,2", "1,2,red", "1,2,#12345", "-1,2,#123456"])
+def test_a_wrong_hint(album, pipe, hint):
+    result = run(album / "a.png", f"--hint={hint}")
+    assert result.exit_code == 2 and "is not X,Y,#RRGGBB" in result.stderr
+
+
+def test_hints_are_for_one_photograph(album, pipe):
+    one_line_error(run(album, "--hint", "1,2,#123456"), "--hint", "3", code=2)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+def test_an_output_folder_that_takes_nothing_ends_the_run(
+    album, pipe, tmp_path, monkeypatch, number
+):
+    def fail(path, *_):
+        raise OSError(number, "Out of order")
+
+    monkeypatch.setattr(photo, "write", fail)
+    result = run(album, "-o", tmp_path / "out")
+    one_line_error(result, "cannot write to", str(tmp_path / "out"), "--output")
+    assert names(tmp_path / "out") == []
+
+
+def test_an_output_folder_is_tried_before_the_model_is_loaded(album, tmp_path, monkeypatch):
+    monkeypatch.setattr(cli, "load_model", lambda settings: pytest.fail("loaded"))
+    (tmp_path / "file").write_text("in the way")
+    one_line_error(run(album, "-o", tmp_path / "file" / "out"), "cannot write to", "--output")
+
+
+def test_a_failure_of_the_model_is_one_photographs(album, pipe, tmp_path, monkeypatch):
+    call = StubPipe.__call__
+
+    def picky(self, images, **options):
+        if any(image.flat[0] == 40 for image in images):
+            raise ValueError("too\nodd")
+        return call(self, images, **options)
+
+    monkeypatch.setattr(StubPipe, "__call__", picky)
+    result = run(album, "-o", tmp_path / "out", "--batch-size", 3)
+    one_line_error(result, "b.png", "too odd")
+    assert names(tmp_path / "out") == ["a.png", "c.png"]
+
+
+# --- memory --------------------------------------------------------------------------------------
+
+
+def most_photographs_at_once(folder, count, monkeypatch, batch):
+    alive, most, lock = set(), [0], threading.Lock()
+    original_read, original_write = photo.read, photo.write
+
+    def read(path):
+        found = original_read(path)
+        with lock:
+            alive.add(id(found))
+            weakref.finalize(found, alive.discard, id(found))
+            most[0] = max(most[0], len(alive))
+        return found
+
+    def slow_write(*arguments):
+        time.sleep(0.004)  # so that photographs pile up where they can
+        original_write(*arguments)
+
+    for index in range(count):
+        save(folder / f"{index}.png")
+    monkeypatch.setattr(photo, "read", read)
+    monkeypatch.setattr(photo, "write", slow_write)
+    assert run(folder, "-o", folder / "out", "--batch-size", batch).exit_code == 0
+    monkeypatch.undo()
+    gc.collect()
+    assert not alive
+    return most[0]
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_few_photographs_are_in_memory_however_many_there_are(tmp_path, monkeypatch, batch):
+    stub = StubPipe()
+    bound = (batch + cli.THREADS) + batch + 2 * cli.THREADS + 2  # read, coloured, written, between
+    for count in (12, 60):
+        with monkeypatch.context() as patch:
+            patch.setattr(cli, "load_model", lambda settings: stub)
+            most = most_photographs_at_once(tmp_path / str(count), count, patch, batch)
+        assert batch <= most <= bound
+
+
+# --- start-up and the real pipeline --------------------------------------------------------------
+
+
+def test_help_is_quick_and_needs_no_torch():
+    code = (
+        "import sys; from pipeline_colorize.cli import colorize\n"
+        "try: colorize(['--help'])\n"
+        "except SystemExit: pass\n"
+        "assert 'torch' not in sys.modules and 'diffusers' not in sys.modules"
+    )
+    begun = time.perf_counter()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "Examples:" in done.stdout and "colorize grandma.jpg --samples 4" in done.stdout
+    assert time.perf_counter() - begun < 2
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    torch.manual_seed(0)
+    unet = ColorizationUNet(
+        chroma_stride=4, hint_channels=3, block_out_channels=(8, 16), layers_per_block=1
+    )
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    pipeline = ColorizationPipeline(
+        unet, OffsetCosineScheduler(), default_num_inference_steps=2,
+        default_processing_resolution=32,
+    )  # fmt: skip
+    pipeline.save_pretrained(folder)
+    return folder
+
+
+def test_with_a_real_model(album, model, tmp_path):
+    rows, columns = np.mgrid[0:40, 0:52]
+    light = (rows * 3 + columns * 2).astype(np.uint8)
+    Image.fromarray(light).save(album / "a.png")
+    out = tmp_path / "out"
+    result = run(album, "-o", out, "--model", model, "--uncertainty", "--intermediates")
+    assert result.exit_code == 0, result.output
+    assert result.stderr == "3 colorized\n"  # nobody else has anything to say
+    found = photo.read(out / "a.png")
+    assert found.image.shape == (40, 52, 3)
+    assert np.ptp(found.image.astype(int), axis=2).max() > 0  # it has colours
+    assert np.abs(lightness(found.image) - lightness(light)).max() <= 1
+    assert Image.open(out / "a-uncertainty.png").size == (52, 40)
+    assert Image.open(out / "a-intermediates.gif").n_frames == 2
+
+
+def lightness(image):
+    from skimage.color import rgb2lab
+
+    rgb = image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
+    return rgb2lab(rgb)[..., 0]
+
+
+@pytest.mark.parametrize("scheduler", sorted(cli.SCHEDULERS))
+def test_every_scheduler_name(album, model, tmp_path, scheduler):
+    result = run(
+        album / "a.png", "-o", tmp_path / "x.png", "--model", model, "--scheduler", scheduler
+    )
+    assert result.exit_code == 0, result.output
+    told = photo.read_mark(photo.read(tmp_path / "x.png").xmp)["AIPromptInformation"]
+    assert f"scheduler={cli.SCHEDULERS[scheduler]}" in told
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 400)])
+def test_thin_photographs(model, tmp_path, size):
+    save(tmp_path / "a.png", size=size)
+    result = run(tmp_path / "a.png", "-o", tmp_path / "x.png", "--model", model)
+    assert result.exit_code == 0, result.output
+    assert Image.open(tmp_path / "x.png").size == size
+
+
+def test_a_hint_outside_the_photograph(album, model):
+    result = run(album / "a.png", "--model", model, "--hint", "24,3,#123456")
+    one_line_error(result, "a.png", "outside the picture")
+
+
+def test_missing_and_damaged_models(album, model, tmp_path):
+    photograph = album / "a.png"
+    one_line_error(run(photograph, "--model", tmp_path / "none"), "no model at")
+    one_line_error(run(photograph, "--model", tmp_path), "model_index.json")
+    broken = tmp_path / "broken"
+    for weights in (None, b"\x10\0\0\0\0\0\0\0garbage"):
+        subprocess.run(["cp", "-r", str(model), str(broken)], check=True)
+        file = broken / "unet" / "diffusion_pytorch_model.safetensors"
+        file.unlink()
+        if weights:
+            file.write_bytes(weights)
+        result = run(photograph, "--model", broken)
+        (line,) = one_line_error(result, "cannot load the model", "broken")
+        assert len(line) < 500
+        subprocess.run(["rm", "-r", str(broken)], check=True)
+
+
+def test_a_device_that_is_not_there(album, model):
+    for device in ("cuda:7", "toaster"):
+        result = run(album / "a.png", "--model", model, "--device", device)
+        one_line_error(result, device, "--device cpu")
+
+
+def test_with_terminal_there_is_a_bar(album, pipe, tmp_path, monkeypatch):
+    shown = []
+    from rich.progress import Progress
+
+    monkeypatch.setattr(Progress, "advance", lambda self, task: shown.append(task))
+    monkeypatch.setattr(cli, "_is_terminal", lambda stream: True)
+    (album / "bad.png").write_text("?")
+    run(album, "-o", tmp_path / "out")
+    assert len(shown) == 4  # failures count, too
