@@ -1,0 +1,169 @@
+"""The objectives against diffusers, closed forms and invariants."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DDPMScheduler, UNet2DModel
+from diffusers.training_utils import compute_snr
+from torch import nn
+
+from pipeline_colorize import objectives
+from pipeline_colorize.scheduler import OffsetCosineScheduler
+
+KINDS = ["epsilon", "sample", "v_prediction"]
+
+
+class Oracle(nn.Module):
+    """Knows the clean colour and predicts what the scheduler asks for, plus a constant error."""
+
+    def __init__(self, scheduler, color, error=0.0):
+        super().__init__()
+        self.scheduler, self.color, self.error = scheduler, color, error
+        self.config = SimpleNamespace(sample_channels=2, num_train_timesteps=1000)
+
+    def forward(self, noisy, timesteps, condition):
+        color = self.color.repeat_interleave(len(noisy) // len(self.color), 0)
+        signal, rate = objectives.signal_and_noise_rates(self.scheduler, timesteps, noisy)
+        noise = (noisy - signal * color) / rate
+        kind = self.scheduler.config.prediction_type
+        target = {"epsilon": noise, "sample": color, "v_prediction": signal * noise - rate * color}
+        return SimpleNamespace(sample=target[kind] + self.error)
+
+
+def make_batch(pictures=3, levels=2, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        "condition": torch.rand(pictures, 1, 8, 8, generator=generator),
+        "color": torch.randn(pictures, 2, 8, 8, generator=generator),
+        "noise": torch.randn(pictures * levels, 2, 8, 8, generator=generator),
+        "timesteps": torch.randint(0, 1000, (pictures * levels,), generator=generator),
+    }
+
+
+def schedulers(kind):
+    return [OffsetCosineScheduler(prediction_type=kind), DDPMScheduler(prediction_type=kind)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_oracle_has_no_loss_and_a_constant_error_its_square(kind):
+    batch = make_batch()
+    for scheduler in schedulers(kind):
+        perfect = objectives.denoising_loss(Oracle(scheduler, batch["color"]), scheduler, batch)
+        assert perfect.shape == (6,) and perfect.max() < 1e-4
+        off = Oracle(scheduler, batch["color"], error=0.5)
+        assert objectives.denoising_loss(off, scheduler, batch) == pytest.approx(0.25, abs=1e-2)
+        l1 = objectives.denoising_loss(off, scheduler, batch, loss="l1")
+        assert l1 == pytest.approx(0.5, abs=1e-2)
+        huber = objectives.denoising_loss(off, scheduler, batch, loss="huber")
+        assert huber == pytest.approx(0.125, abs=1e-2)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_clean_estimate_inverts_the_target(kind):
+    batch = make_batch(levels=1)
+    for scheduler in schedulers(kind):
+        noisy = scheduler.add_noise(batch["color"], batch["noise"], batch["timesteps"])
+        target = objectives.prediction_target(
+            scheduler, batch["color"], batch["noise"], batch["timesteps"]
+        )
+        clean = objectives.clean_estimate(scheduler, target, noisy, batch["timesteps"])
+        assert torch.allclose(clean, batch["color"], atol=2e-4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_min_snr_weights_the_error_of_the_clean_colour(kind):
+    """Under any prediction type the loss is min(SNR, gamma) times the error of the clean colour."""
+    scheduler = OffsetCosineScheduler(prediction_type=kind)
+    batch = make_batch(levels=1)
+    model = Oracle(scheduler, batch["color"], error=0.1)
+    losses = objectives.denoising_loss(model, scheduler, batch, snr_gamma=5.0)
+    timesteps = batch["timesteps"]
+    noisy = scheduler.add_noise(batch["color"], batch["noise"], timesteps)
+    prediction = model(noisy, timesteps, None).sample
+    clean = objectives.clean_estimate(scheduler, prediction, noisy, timesteps)
+    error = (clean - batch["color"]).square().flatten(1).mean(1)
+    capped = compute_snr(scheduler, timesteps).clamp(max=5.0)
+    assert torch.allclose(losses, capped * error, rtol=2e-2)
+
+
+def test_gradient_loss_sees_edges_and_no_tint():
+    color = torch.zeros(2, 2, 8, 8)
+    color[..., 4:] = 1
+    assert objectives.gradient_loss(color + 0.3, color).abs().max() < 1e-6
+    # An edge one pixel off: two of the six differences of a row are wrong by 1.
+    assert objectives.gradient_loss(color.roll(1, -1)[..., 1:], color[..., 1:]) == pytest.approx(
+        2 / 6
+    )
+
+
+def test_gradient_term_vanishes_where_there_is_no_signal():
+    scheduler = OffsetCosineScheduler(prediction_type="sample")
+    batch = make_batch(pictures=2, levels=1)
+    batch["timesteps"] = torch.tensor([0, 999])
+    model = Oracle(scheduler, batch["color"])
+    blurred = Oracle(scheduler, batch["color"].mean((2, 3), keepdim=True).expand(-1, -1, 8, 8))
+    plain = objectives.denoising_loss(blurred, scheduler, batch)
+    both = objectives.denoising_loss(blurred, scheduler, batch, gradient_weight=1.0)
+    extra = (both - plain) / objectives.gradient_loss(blurred.color, batch["color"])
+    assert extra == pytest.approx([0.9025, 0.0004], rel=1e-3)
+    assert objectives.denoising_loss(model, scheduler, batch, gradient_weight=1.0).max() < 1e-6
+
+
+def test_stratified_timesteps_cover_the_schedule_evenly():
+    timesteps = objectives.stratified_timesteps(50, 2, 1000, np.random.default_rng(0))
+    assert timesteps.shape == (50, 2)
+    assert (timesteps.flatten().sort().values // 10).tolist() == list(range(100))
+    assert (timesteps[:, 0] < 500).all() and (timesteps[:, 1] >= 500).all()
+    assert timesteps[:, 0].tolist() != sorted(timesteps[:, 0].tolist())
+
+
+def test_a_stock_network_gets_the_condition_as_channels():
+    torch.manual_seed(0)
+    model = UNet2DModel(
+        in_channels=3, out_channels=2, block_out_channels=(8, 8), norm_num_groups=4,
+        layers_per_block=1, down_block_types=("DownBlock2D",) * 2,
+        up_block_types=("UpBlock2D",) * 2,
+    )  # fmt: skip
+    batch = make_batch()
+    scheduler = DDPMScheduler()
+    losses = objectives.denoising_loss(model, scheduler, batch)
+    noisy = scheduler.add_noise(
+        batch["color"].repeat_interleave(2, 0), batch["noise"], batch["timesteps"]
+    )
+    stacked = torch.cat([noisy, batch["condition"].repeat_interleave(2, 0)], 1)
+    expected = (model(stacked, batch["timesteps"]).sample - batch["noise"]).square()
+    assert torch.allclose(losses, expected.flatten(1).mean(1))
+
+
+def test_regression_is_one_pass_from_grey():
+    batch = make_batch()
+    seen = {}
+
+    class Spy(nn.Module):
+        config = SimpleNamespace(sample_channels=2, num_train_timesteps=500)
+
+        def forward(self, sample, timestep, condition):
+            seen.update(sample=sample, timestep=timestep, condition=condition)
+            return SimpleNamespace(sample=batch["color"] + 2)
+
+    assert objectives.regression_loss(Spy(), batch) == pytest.approx(4.0)
+    assert objectives.regression_loss(Spy(), batch, "l1", 9.0) == pytest.approx(2.0, abs=1e-4)
+    assert not seen["sample"].any() and seen["timestep"].tolist() == [499] * 3
+    assert seen["condition"] is batch["condition"]
+
+
+def test_unknown_loss_is_refused():
+    with pytest.raises(ValueError, match="'huber'.*'mse'.*not 'l2'"):
+        objectives.elementwise_loss(torch.zeros(1), torch.zeros(1), "l2")
+
+
+def test_no_objective_draws_random_numbers():
+    scheduler = OffsetCosineScheduler()
+    batch = make_batch()
+    model = Oracle(scheduler, batch["color"], 0.1)
+    state = torch.get_rng_state()
+    first = objectives.denoising_loss(model, scheduler, batch)
+    assert torch.equal(first, objectives.denoising_loss(model, scheduler, batch))
+    assert torch.equal(state, torch.get_rng_state())
