@@ -63,6 +63,7 @@ _LAYOUT_TAGS = frozenset(
 )
 _CHANNELS = {"gray": 1, "rgb": 3, "cmyk": 4}
 _STRIP_ROWS = 256
+_WIDE_GAMMA = 1.8
 
 
 class PhotoError(Exception):
@@ -370,35 +371,35 @@ def _profile_fits(profile: bytes, space: str, notes: list[str]) -> bool:
     return False
 
 
-def _transform(pixels: np.ndarray, profile: bytes) -> np.ndarray:
-    """Pixels (H, W, C) of a profile to sRGB-encoded RGB (H, W, 3), float32.
-
-    In floating point littleCMS does not clip: a colour outside the sRGB gamut keeps its luminance.
-    Relative colorimetric, so that white stays white.
-    """
+def _transform(pixels: np.ndarray, source: bytes, target: bytes, dtype: str) -> np.ndarray:
+    """Pixels (H, W, C) of a profile to RGB (H, W, 3) of another, relative colorimetric."""
     import imagecodecs
 
     return imagecodecs.cms_transform(
         np.ascontiguousarray(pixels if pixels.shape[2] > 1 else pixels[..., 0]),
-        profile,
-        srgb_profile(),
-        colorspace=_profile_space(profile),
+        source,
+        target,
+        colorspace=_profile_space(source),
         outcolorspace="rgb",
-        outdtype="float32",
+        outdtype=dtype,
         intent=1,
     )
 
 
 @functools.lru_cache(maxsize=32)
 def _is_srgb(profile: bytes) -> bool:
-    """Whether a profile leaves 8-bit sRGB as it is, to half a level."""
+    """Whether a profile leaves 8-bit sRGB as it is, but for the rounding between makers' profiles.
+
+    Those differ by up to 1.4 levels; wide gamuts and other curves by many more.
+    """
     channels = _CHANNELS[_profile_space(profile)]
     if channels == 4:
         return False
     levels = np.arange(0, 256, 15, dtype=np.uint8)
     cube = np.stack(np.meshgrid(*[levels] * channels, indexing="ij"), axis=-1)
     cube = cube.reshape(-1, 1, channels)
-    return bool(np.abs(_transform(cube, profile) * 255 - cube).max() < 0.5)
+    found = _transform(cube, profile, srgb_profile(), "float32") * 255
+    return bool(np.abs(found - cube).max() < 2)
 
 
 def _gray_through_profile(color: np.ndarray, space: str, profile: bytes) -> np.ndarray:
@@ -406,30 +407,61 @@ def _gray_through_profile(color: np.ndarray, space: str, profile: bytes) -> np.n
     if color.dtype == np.float32:
         color = np.rint(color * 65535).astype(np.uint16)
     if space == "gray":
-        return _gray_table(profile, color.dtype)[color[..., 0]]
+        levels = np.arange(np.iinfo(color.dtype).max + 1, dtype=color.dtype).reshape(-1, 1, 1)
+        levels = levels.repeat(_CHANNELS[_profile_space(profile)], axis=2)
+        return _gray_of(levels, profile)[:, 0][color[..., 0]]
     gray = np.empty(color.shape[:2], dtype=np.float32)
     for top in range(0, len(gray), _STRIP_ROWS):  # strips bound the memory of large scans
         rows = slice(top, top + _STRIP_ROWS)
-        gray[rows] = _gray_of_srgb(_transform(color[rows], profile))
+        gray[rows] = _gray_of(color[rows], profile)
     return gray
 
 
-def _gray_table(profile: bytes, dtype: np.dtype) -> np.ndarray:
-    """The sRGB-encoded grey of every stored grey level."""
-    levels = np.arange(np.iinfo(dtype).max + 1, dtype=dtype).reshape(-1, 1, 1)
-    levels = levels.repeat(_CHANNELS[_profile_space(profile)], axis=2)
-    return _gray_of_srgb(_transform(levels, profile))[:, 0]
+def _gray_of(color: np.ndarray, profile: bytes) -> np.ndarray:
+    """`_gray_through_profile` for a strip: through 16-bit RGB of a gamut that nothing exceeds.
+
+    Going to sRGB itself would clip the colours outside it, and with them their luminance.
+    """
+    wide = _transform(color, profile, _wide_profile(), "uint16")
+    y_of_red, y_of_green, y_of_blue = _wide_luminance()
+    y = y_of_red[wide[..., 0]] + y_of_green[wide[..., 1]] + y_of_blue[wide[..., 2]]
+    root = np.sqrt(y.clip(0, 1))
+    return _gray_of_root()[np.rint(root * 65535).astype(np.uint16)]
 
 
-def _gray_of_srgb(rgb: np.ndarray) -> np.ndarray:
-    """Unclipped sRGB-encoded RGB (..., 3) to the sRGB-encoded grey of the same luminance."""
+@functools.cache
+def _wide_profile() -> bytes:
+    """RGB of the primaries of ROMM (ISO 22028-2), which hold all surface colours."""
+    import imagecodecs
+
+    return imagecodecs.cms_profile(
+        "rgb",
+        whitepoint=[0.34567, 0.35850, 1.0],
+        primaries=[0.7347, 0.2653, 1.0, 0.1596, 0.8404, 1.0, 0.0366, 0.0001, 1.0],
+        gamma=_WIDE_GAMMA,
+    )
+
+
+@functools.cache
+def _wide_luminance() -> np.ndarray:
+    """(3, 65536): what each level of each channel of the wide RGB adds to sRGB's Y."""
     from pipeline_colorize.color import RGB_TO_XYZ
 
-    curve = ((np.maximum(rgb, 0.04045) + 0.055) / 1.055) ** 2.4
-    linear = np.where(rgb > 0.04045, curve, rgb / 12.92)  # littleCMS too is linear below zero
-    y = (linear @ np.array(RGB_TO_XYZ[1], dtype=np.float32)).clip(0, 1)
-    bright = 1.055 * np.maximum(y, 0.0031308) ** (1 / 2.4) - 0.055
-    return np.where(y > 0.0031308, bright, y * 12.92).astype(np.float32)
+    primaries = np.eye(3, dtype=np.float32).reshape(3, 1, 3)
+    # In floating point littleCMS does not clip; below zero it goes on in a straight line.
+    srgb = _transform(primaries, _wide_profile(), srgb_profile(), "float32")[:, 0]
+    linear = np.where(srgb > 0.04045, ((srgb.clip(0) + 0.055) / 1.055) ** 2.4, srgb / 12.92)
+    weights = linear @ np.array(RGB_TO_XYZ[1])
+    curve = np.linspace(0, 1, 65536) ** _WIDE_GAMMA
+    return (weights[:, None] * curve).astype(np.float32)
+
+
+@functools.cache
+def _gray_of_root() -> np.ndarray:
+    """(65536,): sRGB-encoded grey by the square root of Y, which is even enough for a table."""
+    y = np.linspace(0, 1, 65536) ** 2
+    curve = 1.055 * y.clip(0.0031308) ** (1 / 2.4) - 0.055
+    return np.where(y > 0.0031308, curve, y * 12.92).astype(np.float32)
 
 
 def _naive_rgb(cmyk: np.ndarray) -> np.ndarray:
@@ -491,7 +523,7 @@ def marked_xmp(xmp: bytes, mark: Mark) -> bytes:
         for name in properties:
             _remove_property(description, _IPTC, name)
         _set_upright(description)
-    rdf.appendChild(_description(document, properties))
+    rdf.appendChild(_description(document, properties, _about(rdf)))
     return "".join(node.toxml() for node in document.childNodes).encode()
 
 
@@ -521,11 +553,19 @@ def _set_upright(description: minidom.Element) -> None:
         element.firstChild.data = "1"
 
 
-def _description(document: minidom.Document, properties: dict[str, str]) -> minidom.Element:
+def _about(rdf: minidom.Element) -> str:
+    """The name that a packet gives to its photograph; all its descriptions must give the same."""
+    descriptions = rdf.getElementsByTagNameNS(_RDF, "Description")
+    return descriptions[0].getAttributeNS(_RDF, "about") if descriptions else ""
+
+
+def _description(
+    document: minidom.Document, properties: dict[str, str], about: str
+) -> minidom.Element:
     description = document.createElementNS(_RDF, "rdf:Description")
     description.setAttribute("xmlns:rdf", _RDF)
     description.setAttribute("xmlns:Iptc4xmpExt", _IPTC)
-    description.setAttributeNS(_RDF, "rdf:about", "")
+    description.setAttributeNS(_RDF, "rdf:about", about)
     for name, value in properties.items():
         element = document.createElementNS(_IPTC, f"Iptc4xmpExt:{name}")
         element.appendChild(document.createTextNode(value))
