@@ -327,7 +327,7 @@ class TrainingBatches(torch.utils.data.Dataset):
     accumulation first, then processes, then pictures.
 
     Args:
-        pictures: draw number -> 8-bit picture (`PictureMix` or `PictureStream`).
+        pictures: draw number -> 8-bit picture, such as a `PictureMix`.
         layout: what the network takes.
         config: resolution and augmentation.
         seed: of the run.
@@ -341,7 +341,7 @@ class TrainingBatches(torch.utils.data.Dataset):
 
     def __init__(
         self,
-        pictures: "PictureMix | PictureStream",
+        pictures: "PictureMix",
         layout: BatchFormat,
         config: DataConfig,
         seed: int,
@@ -510,12 +510,13 @@ def shares(sizes: list[int], exponent: float, factors: list[float] | None = None
 
 
 def epoch_order(
-    sizes: list[int], weights: np.ndarray, draws: int, seed: int, epoch: int
+    sizes: list[int | None], weights: np.ndarray, draws: int, seed: int, epoch: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Set and index within the set of each draw of an epoch, both (draws,).
 
     Each set gets its share of the draws and goes through whole permutations of its pictures: none
-    comes twice before all have come once.
+    comes twice before all have come once. A set of unknown size (`None`) is read on from epoch to
+    epoch.
     """
     generator = make_generator(seed, ORDER, epoch)
     bounds = np.round(np.cumsum(weights) * draws).astype(int)
@@ -523,17 +524,27 @@ def epoch_order(
     source = generator.permutation(np.repeat(np.arange(len(sizes)), counts))
     index = np.empty(draws, int)
     for number, (size, count) in enumerate(zip(sizes, counts, strict=True)):
+        if size is None:
+            index[source == number] = epoch * count + np.arange(count)
+            continue
         passes = [generator.permutation(size) for _ in range(-(-count // size))]
         index[source == number] = np.concatenate([*passes, np.empty(0, int)])[:count]
     return source, index
 
 
 class PictureMix:
-    """Draw number -> picture, from several sets of `Pictures` in their shares, without end."""
+    """Draw number -> picture, from several sets in their shares, without end.
 
-    def __init__(self, sets: list[Pictures], weights: np.ndarray, draws_per_epoch: int, seed: int):
+    Args:
+        sets: `Pictures` or `PictureStream`s.
+        weights: share of each, summing to 1.
+        draws_per_epoch: after which there is a new order.
+        seed: of the orders.
+    """
+
+    def __init__(self, sets: list, weights: np.ndarray, draws_per_epoch: int, seed: int):
         self.sets = sets
-        self.sizes = [len(pictures) for pictures in sets]
+        self.sizes = [len(s) if isinstance(s, Pictures) else None for s in sets]
         self.weights = weights
         self.draws_per_epoch = draws_per_epoch
         self.seed = seed
@@ -549,10 +560,10 @@ class PictureMix:
 
 
 class PictureStream:
-    """Draw number -> picture, read in order from a stream. Draws may only ascend quickly.
+    """Index -> picture, read in order from a stream; quick only where indices ascend.
 
-    Every process reads the whole stream and decodes its own pictures; going back, or resuming at
-    draw d, reads the stream again up to there.
+    Every process reads the whole stream and decodes its own pictures. Going back, or resuming at
+    some index, reads the stream again up to there.
 
     Args:
         dataset: a shuffled `datasets.IterableDataset` with an undecoded column `image`.
@@ -581,10 +592,10 @@ class PictureStream:
             if empty:
                 raise ValueError("The stream has no picture in it.")
 
-    def __getitem__(self, draw: int) -> torch.Tensor:
-        if draw < self._start:
+    def __getitem__(self, index: int) -> torch.Tensor:
+        if index < self._start:
             self._restart()
-        while self._start < draw:
+        while self._start < index:
             self._window.popleft() if self._window else next(self._records)
             self._start += 1
         # A broken picture is replaced by the next good one, which then comes twice.
@@ -649,7 +660,7 @@ def split_validation(splits: dict, name: str, config: DataConfig) -> tuple:
 
 def load_training_pictures(
     config: DataConfig, seed: int, draws_per_step: int
-) -> tuple["PictureMix | PictureStream", int, dict[str, Pictures]]:
+) -> tuple["PictureMix", int, dict[str, Pictures]]:
     """Open `config.datasets`.
 
     Returns:
@@ -667,20 +678,20 @@ def load_training_pictures(
         train[name], held = split_validation(open_splits(name, config), name, config)
         if held is not None:
             held = list(held) if config.streaming else held
-            validation[Path(name).name] = Pictures(held, short_side, name=f"{name}, validation")
+            short = Path(name).name if Path(name).name not in validation else name
+            validation[short] = Pictures(held, short_side, name=f"{name}, validation")
     if config.streaming:
-        pictures, size = _stream(list(train.values()), config, seed, short_side)
+        sets, size = _stream(list(train.values()), config, seed, short_side)
+        weights = shares([1] * len(sets), 0, config.dataset_weights)
     else:
-        pictures, size = _mix(train, config, short_side)
+        sets, size = _hold(train, config, short_side)
+        weights = shares([len(s) for s in sets], config.size_exponent, config.dataset_weights)
     # No short last batch: what is left over stands elsewhere in the next epoch's order.
     steps = max((config.epoch_pictures or size) // draws_per_step, 1)
-    if not config.streaming:
-        weights = shares([len(p) for p in pictures], config.size_exponent, config.dataset_weights)
-        pictures = PictureMix(pictures, weights, steps * draws_per_step, seed)
-    return pictures, steps, validation
+    return PictureMix(sets, weights, steps * draws_per_step, seed), steps, validation
 
 
-def _mix(train: dict, config: DataConfig, short_side: int) -> tuple[list[Pictures], int]:
+def _hold(train: dict, config: DataConfig, short_side: int) -> tuple[list[Pictures], int]:
     budget = config.cache_gigabytes * 2**30
     sets = []
     for name, dataset in train.items():
@@ -690,15 +701,7 @@ def _mix(train: dict, config: DataConfig, short_side: int) -> tuple[list[Picture
 
 
 def _stream(streams: list, config: DataConfig, seed: int, short_side: int):
-    from datasets import interleave_datasets
-
     if config.epoch_pictures is None:
         raise ValueError("A stream has no known length: set `epoch_pictures`.")
-    stream = streams[0]
-    if len(streams) > 1:
-        weights = shares([1] * len(streams), 0, config.dataset_weights).tolist()
-        stream = interleave_datasets(
-            streams, probabilities=weights, seed=seed, stopping_strategy="all_exhausted"
-        )
-    shuffled = stream.shuffle(seed=seed, buffer_size=config.shuffle_buffer)
-    return PictureStream(shuffled, short_side), config.epoch_pictures
+    shuffled = [s.shuffle(seed=seed, buffer_size=config.shuffle_buffer) for s in streams]
+    return [PictureStream(stream, short_side) for stream in shuffled], config.epoch_pictures
