@@ -8,12 +8,28 @@ conversion cannot hide itself.
 
 import itertools
 import math
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
+import torch
 from scipy.ndimage import uniform_filter
 from scipy.stats import spearmanr
 from skimage.color import deltaE_ciede2000, rgb2lab
 from skimage.metrics import mean_squared_error, structural_similarity
+
+# What FID, KID and LPIPS need: packages, and a network that torchmetrics would download.
+_NETWORKS = {
+    "FID and KID": (
+        ("torchmetrics", "torch_fidelity"),
+        "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/"
+        "weights-inception-2015-12-05-6726825d.pth",
+    ),
+    "LPIPS": (
+        ("torchmetrics", "torchvision"),
+        "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",
+    ),
+}
 
 HISTOGRAM_BINS = 24  # along a* and along b*
 _HISTOGRAM_RANGE = 100.0
@@ -277,3 +293,67 @@ def summarize(records: list[dict], histograms: dict[str, np.ndarray]) -> dict:
 
 def _mean_over_best(records: list[dict], name: str) -> float:
     return float(np.mean([one["best"][name] for one in records]))
+
+
+# --- figures that take a network ----------------------------------------------------------------
+
+
+def _network_file(name: str) -> Path:
+    return Path(torch.hub.get_dir()) / "checkpoints" / _NETWORKS[name][1].rpartition("/")[2]
+
+
+def missing_network(name: str) -> str | None:
+    """A line that says what "FID and KID" or "LPIPS" lacks here; `None` where it can be computed.
+
+    Nothing is downloaded: a network is taken where it lies in torch's hub folder.
+    """
+    packages, url = _NETWORKS[name]
+    wanted = [f"pip install {package}" for package in packages if not find_spec(package)]
+    if not _network_file(name).exists():
+        wanted.append(f"download {url} to {_network_file(name).parent}")
+    return f"{name} left out; to have it: {'; '.join(wanted)}." if wanted else None
+
+
+def load_inception():
+    """The network of FID and KID: uint8 (N, 3, H, W) to features (N, 2048)."""
+    from torchmetrics.image.fid import NoTrainInceptionV3
+
+    weights = str(_network_file("FID and KID"))
+    return NoTrainInceptionV3("inception-v3-compat", ["2048"], weights)
+
+
+def load_lpips():
+    """LPIPS with AlexNet (Zhang et al. 2018): two pictures in [0, 1], (N, 3, H, W), to a number."""
+    from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
+
+    return LearnedPerceptualImagePatchSimilarity(net_type="alex", normalize=True)
+
+
+class _Known(torch.nn.Module):
+    """In place of Inception where its features are known."""
+
+    def __init__(self, num_features: int):
+        super().__init__()
+        self.num_features = num_features
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return features
+
+
+def feature_distances(features: torch.Tensor, true_features: torch.Tensor) -> dict[str, float]:
+    """FID (Heusel et al. 2017) and KID (Binkowski et al. 2018) of Inception features (N, D) each.
+
+    FID falls with the number of pictures: compare figures of equal numbers only.
+    """
+    from torchmetrics.image.fid import FrechetInceptionDistance
+    from torchmetrics.image.kid import KernelInceptionDistance
+
+    known = _Known(features.shape[1])
+    fid = FrechetInceptionDistance(feature=known)
+    kid = KernelInceptionDistance(feature=known, subset_size=min(1000, len(features)))
+    for metric in (fid, kid):
+        metric.update(true_features, real=True)
+        metric.update(features, real=False)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # KID draws subsets
+        return {"fid": fid.compute().item(), "kid": kid.compute()[0].item()}

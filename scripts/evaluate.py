@@ -3,8 +3,9 @@
     python scripts/evaluate.py --model default --data PATH [PATH ...]
 
 Each picture is made grey (CIE L*), coloured several times, and compared with its true colours.
-Prints a table, and writes results.json, results.md, pictures.jsonl and one PNG a set to --output.
+Prints tables, and writes results.json, results.md, pictures.jsonl and one PNG a set to --output.
 On several processes, with the same figures as on one: `accelerate launch scripts/evaluate.py ...`.
+FID, KID and LPIPS join in where their networks are; else the report says what to download.
 """
 
 import importlib.metadata
@@ -22,10 +23,11 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 from datasets import Image as ImageColumn
 from datasets import load_dataset
-from PIL import Image, ImageOps
+from huggingface_hub import EvalResult, ModelCard
+from PIL import Image, ImageDraw, ImageOps
 from tqdm import tqdm
 
-from pipeline_colorize import ColorizationPipeline, metrics
+from pipeline_colorize import ColorizationPipeline, OffsetCosineScheduler, metrics
 
 PROTOCOL = """\
 - Grey is CIE L* (D65) of the sRGB picture; results keep it, and are judged as 8-bit sRGB.
@@ -91,6 +93,16 @@ TABLES = {
         "largest dL*": "{luminance_error:.3f}",
     },
 }
+SETTINGS = (
+    "model", "split", "limit", "size", "samples", "steps", "temperature", "saturation", "eta",
+    "processing_resolution", "scheduler", "batch_size", "seed",
+)  # fmt: skip
+WITH_NETWORKS = {  # by what the summary must have
+    "fid": {"FID": "{fid:.2f}", "KID x 1000": "{kid_x1000:.2f}"},
+    "lpips": {
+        "LPIPS one / mean / grey": "{lpips[sample]:.3f} / {lpips[mean]:.3f} / {lpips[grey]:.3f}"
+    },
+}
 
 
 # --- pictures -----------------------------------------------------------------------------------
@@ -127,6 +139,55 @@ def prepare(picture: Image.Image, size: int | None) -> np.ndarray:
     return np.asarray(picture)
 
 
+# --- networks -----------------------------------------------------------------------------------
+
+
+class Networks:
+    """FID, KID and LPIPS, as far as their networks are on this machine."""
+
+    def __init__(self, device: torch.device):
+        missing = {name: metrics.missing_network(name) for name in ("FID and KID", "LPIPS")}
+        self.notes = [line for line in missing.values() if line]
+        self.inception = None if missing["FID and KID"] else metrics.load_inception().to(device)
+        self.lpips = None if missing["LPIPS"] else metrics.load_lpips().to(device)
+        self.device = device
+
+    def _tensor(self, *views: np.ndarray) -> torch.Tensor:
+        """(N, 3, H, W), uint8."""
+        return torch.from_numpy(np.stack(views)).movedim(-1, 1).to(self.device)
+
+    @torch.no_grad()
+    def measure(self, truth, grey, sample, mean) -> dict:
+        """What `summarize` needs of one picture."""
+        record = {}
+        if self.inception is not None:
+            record["features"] = self.inception(self._tensor(sample, truth)).cpu()
+        if self.lpips is not None:
+            true = self._tensor(truth) / 255
+            views = {"grey": grey, "sample": sample, "mean": mean}
+            record["lpips"] = {
+                kind: self.lpips(self._tensor(view) / 255, true).item()
+                for kind, view in views.items()
+            }
+        return record
+
+    @staticmethod
+    def summarize(records: list[dict]) -> dict:
+        """The figures of a set; takes the features out of the records."""
+        summary = {}
+        if "features" in records[0]:
+            features = torch.stack([record.pop("features") for record in records])
+            distances = metrics.feature_distances(features[:, 0], features[:, 1])
+            summary |= {"fid": distances["fid"], "kid_x1000": 1000 * distances["kid"]}
+        if "lpips" in records[0]:
+            kinds = records[0]["lpips"]
+            summary["lpips"] = {
+                kind: float(np.mean([record["lpips"][kind] for record in records]))
+                for kind in kinds
+            }
+        return summary
+
+
 # --- evaluation ---------------------------------------------------------------------------------
 
 
@@ -153,13 +214,14 @@ def colorize(pipe, truths: list[np.ndarray], seeds: list[int], options: dict) ->
 def evaluate_batch(
     pipe, pictures: Sequence[Image.Image], indices: list[int], settings: dict
 ) -> list[dict]:
-    """Records of `metrics.measure_picture` for the pictures at `indices`."""
+    """Records of `metrics.measure_picture` and of the networks for the pictures at `indices`."""
     truths = [prepare(pictures[index], settings["size"]) for index in indices]
     seeds = [settings["seed"] * 1_000_003 + index for index in indices]
     records = []
     for index, views in zip(indices, colorize(pipe, truths, seeds, settings["call"]), strict=True):
         truth, grey, samples, mean = views
         record = {"index": index, **metrics.measure_picture(truth, grey, samples, mean)}
+        record |= settings["networks"].measure(truth, grey, samples[0], mean)
         if index in settings["shown"]:
             record["views"] = [grey, *samples[:3], mean, truth]
         records.append(record)
@@ -191,7 +253,8 @@ def evaluate_set(
         for kind, counts in one.items():
             total[kind] = total.get(kind, 0) + counts
     views = [record.pop("views") for record in records if "views" in record]
-    return {"records": records, "views": views, "summary": metrics.summarize(records, total)}
+    summary = Networks.summarize(records) | metrics.summarize(records, total)
+    return {"records": records, "views": views, "summary": summary}
 
 
 def load_pipeline(model: str, scheduler: str | None, state: PartialState) -> ColorizationPipeline:
@@ -206,11 +269,20 @@ def load_pipeline(model: str, scheduler: str | None, state: PartialState) -> Col
 # --- report -------------------------------------------------------------------------------------
 
 
+def tables(report: dict) -> dict[str, dict[str, str]]:
+    """TABLES, and what the networks gave."""
+    columns = {}
+    for key, more in WITH_NETWORKS.items():
+        if all(key in summary for summary in report["sets"].values()):
+            columns |= more
+    return TABLES | ({"Networks": columns} if columns else {})
+
+
 def to_markdown(report: dict) -> str:
     """Tables of all sets, and how they were made."""
     settings, samples = report["settings"], report["settings"]["samples"]
     lines = [f"# {settings['model']} on {', '.join(report['sets'])} ({settings['split']})", ""]
-    for title, columns in TABLES.items():
+    for title, columns in tables(report).items():
         heads = [head.format(k=samples) for head in columns]
         rows = [
             [name, *(cell.format(**summary) for cell in columns.values())]
@@ -228,14 +300,19 @@ def to_markdown(report: dict) -> str:
     return "\n".join(lines) + "\n"
 
 
-def contact_sheet(rows: list[list[np.ndarray]], side: int = 160) -> Image.Image:
-    """Pictures in rows: grey, samples, mean of the samples, truth."""
+def contact_sheet(rows: list[list[np.ndarray]], side: int = 160, gap: int = 4) -> Image.Image:
+    """Pictures in rows under their heads: grey, samples, mean of the samples, truth."""
     columns = max(len(row) for row in rows)
-    sheet = Image.new("RGB", (columns * (side + 4) + 4, len(rows) * (side + 4) + 4), "white")
-    for top, row in enumerate(rows):
-        for left, view in enumerate(row):
+    heads = ["grey", *[f"sample {number + 1}" for number in range(columns - 3)], "mean", "truth"]
+    step, top = side + gap, 16
+    size = (columns * step + gap, top + len(rows) * step + gap)
+    sheet = Image.new("RGB", size, "white")
+    for column, head in enumerate(heads):
+        ImageDraw.Draw(sheet).text((gap + column * step, 3), head, "black")
+    for number, row in enumerate(rows):
+        for column, view in enumerate(row):
             tile = ImageOps.contain(Image.fromarray(view), (side, side), Image.Resampling.LANCZOS)
-            sheet.paste(tile, (4 + left * (side + 4), 4 + top * (side + 4)))
+            sheet.paste(tile, (gap + column * step, top + gap + number * step))
     return sheet
 
 
@@ -260,6 +337,35 @@ def write_report(report: dict, results: dict, output: Path) -> None:
         contact_sheet(result["views"]).save(output / f"{name}.png")
 
 
+def update_card(path: Path, report: dict) -> None:
+    """Put the main figures into the `model-index` of a model card."""
+    card = ModelCard.load(path)
+    settings = report["settings"]
+    figures = {
+        "CIEDE2000, one sample": ("ciede2000", ("sample", "ciede2000")),
+        f"CIEDE2000, mean of {settings['samples']} samples": ("ciede2000", ("mean", "ciede2000")),
+        "CIEDE2000, left grey": ("ciede2000", ("grey", "ciede2000")),
+        "PSNR, one sample": ("psnr", ("sample", "psnr")),
+        "SSIM, one sample": ("ssim", ("sample", "ssim")),
+        "Colourfulness, share of the truth's": ("colorfulness", ("colorfulness", "share")),
+    }
+    card.data.model_name = card.data.model_name or settings["model"]
+    card.data.eval_results = [
+        EvalResult(
+            task_type="image-to-image",
+            dataset_type=name,
+            dataset_name=name,
+            dataset_split=settings["split"],
+            metric_type=kind,
+            metric_name=title,
+            metric_value=round(summary[part][key], 4),
+        )
+        for name, summary in report["sets"].items()
+        for title, (kind, (part, key)) in figures.items()
+    ]
+    card.save(path)
+
+
 def versions() -> dict[str, str]:
     names = ("torch", "diffusers", "scikit-image", "numpy")
     return {name: importlib.metadata.version(name) for name in names}
@@ -279,16 +385,17 @@ def versions() -> dict[str, str]:
 @click.option("--saturation", default=1.0, show_default=True, type=click.FloatRange(0))
 @click.option("--eta", default=0.0, show_default=True, type=click.FloatRange(0, 1))
 @click.option("--processing-resolution", type=click.IntRange(0), help="Default: the model's.")
-@click.option("--scheduler", help="A compatible scheduler of diffusers, by its class name.")
+@click.option("--scheduler", type=click.Choice(OffsetCosineScheduler._compatibles))
 @click.option("--batch-size", default=16, show_default=True, type=click.IntRange(1))
 @click.option("--seed", default=0, show_default=True)
 @click.option("--output", default="evaluation", show_default=True, type=click.Path(path_type=Path))
+@click.option("--card", type=click.Path(path_type=Path, exists=True), help="Model card to fill.")
 def main(
     model, data, split, limit, size, samples, steps, temperature, saturation, eta,
-    processing_resolution, scheduler, batch_size, seed, output,
+    processing_resolution, scheduler, batch_size, seed, output, card,
 ):  # fmt: skip
     params = click.get_current_context().params
-    settings = {key: value for key, value in params.items() if key not in ("data", "output")}
+    settings = {key: value for key, value in params.items() if key in SETTINGS}
     state = PartialState(cpu=not torch.cuda.is_available())
     pipe = load_pipeline(model, scheduler, state)
     call = {
@@ -299,7 +406,8 @@ def main(
         "eta": eta,
         "processing_resolution": processing_resolution,
     }
-    run = {"limit": limit, "size": size, "seed": seed, "batch_size": batch_size, "call": call}
+    networks = Networks(state.device)
+    run = settings | {"call": call, "networks": networks}
     results, seconds = {}, {}
     for path in data:
         name, started = Path(path).name, time.perf_counter()
@@ -309,16 +417,16 @@ def main(
         return
     report = {
         "settings": settings,
-        "defaults": {
-            key: value for key, value in pipe.config.items() if key.startswith("default_")
-        },
+        "defaults": {key: one for key, one in pipe.config.items() if key.startswith("default_")},
         "versions": versions(),
         "processes": state.num_processes,
         "seconds": seconds,
         "sets": {name: result["summary"] for name, result in results.items()},
-        "notes": [],
+        "notes": networks.notes,
     }
     write_report(report, results, output)
+    if card is not None:
+        update_card(card, report)
     click.echo(to_markdown(report))
 
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import skimage.color
 import skimage.data
+import torch
 from skimage.metrics import peak_signal_noise_ratio
 
 from pipeline_colorize import metrics
@@ -191,3 +192,27 @@ def test_mean_of_differences_is_not_the_difference_of_means():
     assert summary["difference_of_means"] == -5
     assert summary["mean_of_differences"] == 15
     assert summary["share"] == 0.75
+
+
+def test_missing_networks_are_named(monkeypatch, tmp_path):
+    monkeypatch.setattr(metrics.torch.hub, "get_dir", lambda: str(tmp_path))
+    for name, file in (("FID and KID", "weights-inception"), ("LPIPS", "alexnet")):
+        line = metrics.missing_network(name)
+        assert name in line and file in line and str(tmp_path / "checkpoints") in line
+    (tmp_path / "checkpoints").mkdir()
+    metrics._network_file("LPIPS").touch()
+    monkeypatch.setattr(metrics, "find_spec", lambda package: package)
+    assert metrics.missing_network("LPIPS") is None
+
+
+def test_feature_distances_of_gaussians():
+    pytest.importorskip("torchmetrics")
+    features = torch.randn(4000, 3, generator=torch.Generator().manual_seed(0))
+    assert metrics.feature_distances(features, features)["fid"] == pytest.approx(0, abs=1e-3)
+    # Frechet distance of N(0, 1) and N(2, 9) in one of three dimensions: 2^2 + (3 - 1)^2.
+    other = features.clone()
+    other[:, 0] = 3 * other[:, 0] + 2
+    distances = metrics.feature_distances(other, features)
+    assert distances["fid"] == pytest.approx(8, rel=0.1)
+    assert distances["kid"] > 0.1
+    assert distances == metrics.feature_distances(other, features)

@@ -1,0 +1,114 @@
+"""scripts/evaluate.py, from pictures in a folder to its report."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import smooth_picture, tiny_unet
+from huggingface_hub import ModelCard
+from PIL import Image
+
+from pipeline_colorize import ColorizationPipeline, OffsetCosineScheduler, metrics
+
+for name in ("accelerate", "datasets"):
+    pytest.importorskip(name)
+SCRIPT = Path(__file__).parents[1] / "scripts" / "evaluate.py"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A model, seven pictures of two sizes and a model card."""
+    folder = tmp_path_factory.mktemp("evaluate")
+    scheduler = OffsetCosineScheduler(prediction_type="v_prediction")
+    ColorizationPipeline(tiny_unet("hints"), scheduler).save_pretrained(folder / "model")
+    (folder / "pictures").mkdir()
+    for index in range(7):
+        picture = smooth_picture(32, 32 + 16 * (index % 2), seed=index)
+        array = (picture.movedim(0, -1).numpy() * 255).round().astype(np.uint8)
+        Image.fromarray(array).save(folder / "pictures" / f"{index}.png")
+    ModelCard("---\nlicense: apache-2.0\n---\n# A model\n").save(folder / "README.md")
+    return folder
+
+
+def run(folder, output, *options, launch=(sys.executable,)):
+    environment = dict(os.environ, ACCELERATE_USE_CPU="true", OMP_NUM_THREADS="1")
+    environment["HF_DATASETS_CACHE"] = str(folder / "cache")
+    environment["PYTHONPATH"] = str(SCRIPT.parents[1])
+    fixed = ("--model", folder / "model", "--data", folder / "pictures", "--split", "train")
+    few = ("--steps", 2, "--samples", 3, "--batch-size", 2, "--processing-resolution", 16)
+    command = [*launch, SCRIPT, *fixed, *few, "--output", folder / output, *options]
+    return subprocess.run(
+        [str(part) for part in command], env=environment, capture_output=True, text=True
+    )
+
+
+@pytest.fixture(scope="module")
+def report(folder):
+    done = run(folder, "one", "--card", folder / "README.md")
+    assert done.returncode == 0, done.stderr
+    return done.stdout, json.loads((folder / "one" / "results.json").read_text())
+
+
+def test_the_report_has_the_figures_of_every_picture(folder, report):
+    text, results = report
+    assert text.strip() == (folder / "one" / "results.md").read_text().strip()
+    records = [json.loads(line) for line in (folder / "one" / "pictures.jsonl").open()]
+    assert [record["index"] for record in records] == list(range(7))
+    summary = results["sets"]["pictures"]
+    assert summary["pictures"] == 7
+    mean = np.mean([record["sample"]["ciede2000"] for record in records])
+    assert summary["sample"]["ciede2000"] == pytest.approx(mean)
+    assert f"{mean:.2f} ({mean / summary['grey']['ciede2000']:.2f})" in text
+    assert summary["best"]["ciede2000"] <= summary["sample"]["ciede2000"]
+    assert 0 < summary["luminance_error"] <= 100 / 255
+    assert Image.open(folder / "one" / "pictures.png").width > 6 * 160
+    if line := metrics.missing_network("LPIPS"):
+        assert line in text
+
+
+def test_the_figures_are_those_of_the_pipeline(folder, report):
+    import torch
+
+    pipe = ColorizationPipeline.from_pretrained(folder / "model")
+    truth = Image.open(folder / "pictures" / "4.png")
+    # The batch of the script, so that even bfloat16 rounds the same way.
+    images = pipe(
+        [truth, Image.open(folder / "pictures" / "5.png")],
+        2,
+        num_samples=3,
+        processing_resolution=16,
+        generator=[torch.Generator().manual_seed(seed) for seed in (4, 5)],
+    ).images[:3]
+    figures = [metrics.compare(np.asarray(image), np.asarray(truth)) for image in images]
+    record = json.loads((folder / "one" / "pictures.jsonl").read_text().splitlines()[4])
+    for name in ("ciede2000", "psnr", "colorfulness", "blotches"):
+        expected = np.mean([one[name] for one in figures])
+        assert record["sample"][name] == pytest.approx(expected)
+
+
+def test_a_model_card_is_filled(folder, report):
+    card = ModelCard.load(folder / "README.md")
+    assert card.data.license == "apache-2.0" and "# A model" in card.content
+    figures = {result.metric_name: result.metric_value for result in card.data.eval_results}
+    summary = report[1]["sets"]["pictures"]
+    assert figures["PSNR, one sample"] == pytest.approx(summary["sample"]["psnr"], abs=1e-4)
+
+
+def test_two_processes_give_the_same(folder, report):
+    launch = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    done = run(folder, "two", launch=(sys.executable, *launch))
+    assert done.returncode == 0, done.stderr
+    assert json.loads((folder / "two" / "results.json").read_text())["processes"] == 2
+    for name in ("pictures.jsonl", "pictures.png"):
+        assert (folder / "two" / name).read_bytes() == (folder / "one" / name).read_bytes()
+
+
+def test_a_missing_split_is_named(folder):
+    done = run(folder, "none", "--split", "nowhere")
+    assert done.returncode == 1
+    assert "nowhere" in done.stderr and "Traceback" not in done.stderr
