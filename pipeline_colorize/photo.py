@@ -59,9 +59,12 @@ _EMPTY_XMP = f"""<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 # of another format they are meaningless. Everything else describes the photograph and is kept.
 _LAYOUT_TAGS = frozenset(
     [*range(254, 260), *range(262, 267), 273, *range(277, 282), 284, *range(288, 294)]
-    + [301, *range(317, 326), *range(330, 348), *range(512, 533), 700, 34377, 34675]
+    + [301, *range(317, 326), *range(330, 348), *range(512, 533), 700, 33723, 34377, 34675]
 )
 _CHANNELS = {"gray": 1, "rgb": 3, "cmyk": 4}
+_IPTC_RESOURCE = 0x0404  # in Photoshop's blocks
+_IPTC_TIFF_TAG = 33723
+_PNG_XMP = "XML:com.adobe.xmp"
 _STRIP_ROWS = 256
 _WIDE_GAMMA = 1.8
 
@@ -84,6 +87,8 @@ class Photo:
     lossless: bool = True  # the file's compression
     exif: bytes = b""  # orientation set to upright
     xmp: bytes = b""
+    iptc: bytes = b""  # captions and credits in the older form that archives use (IPTC-IIM)
+    texts: dict[str, str] = field(default_factory=dict)  # a PNG's, or a comment
     dpi: tuple[float, float] | None = None
     warnings: list[str] = field(default_factory=list)  # one line each, for people
 
@@ -200,6 +205,8 @@ def _decode(opened: Image.Image, path: Path) -> Photo:
         lossless=_is_lossless(opened, path),
         exif=_exif_bytes(exif, color.shape, notes),
         xmp=_xmp(opened),
+        iptc=_iptc(opened),
+        texts=_texts(opened),
         dpi=_dpi(opened),
         warnings=notes,
     )
@@ -514,6 +521,23 @@ def _xmp(opened: Image.Image) -> bytes:
     return xmp.encode() if isinstance(xmp, str) else bytes(xmp)
 
 
+def _iptc(opened: Image.Image) -> bytes:
+    if opened.format == "TIFF":
+        found = opened.tag_v2.get(_IPTC_TIFF_TAG, b"")
+    else:
+        found = opened.info.get("photoshop", {}).get(_IPTC_RESOURCE, b"")
+    return found if isinstance(found, bytes) else b""
+
+
+def _texts(opened: Image.Image) -> dict[str, str]:
+    if opened.format == "PNG":
+        texts = {key: str(value) for key, value in opened.text.items()}
+        return {k: v for k, v in texts.items() if k != _PNG_XMP and not k.startswith("Raw profile")}
+    comment = opened.info.get("comment", b"")
+    comment = comment.decode("utf-8", "replace") if isinstance(comment, bytes) else comment
+    return {"Comment": comment.strip("\0 ")} if comment.strip("\0 ") else {}
+
+
 def marked_xmp(xmp: bytes, mark: Mark) -> bytes:
     """An XMP packet with the mark added; what else it says is kept, unless it is damaged."""
     document = _parsed_xmp(xmp) or minidom.parseString(_EMPTY_XMP.encode())
@@ -670,22 +694,34 @@ def _save(path: Path, kind: str, image: Image.Image, photo: Photo, xmp: bytes) -
         options["dpi"] = photo.dpi
     if kind == "JPEG":
         options |= {"quality": 95, "subsampling": 0, "xmp": xmp if len(xmp) < 65_000 else b""}
+        options |= {"extra": _iptc_segment(photo.iptc), "comment": photo.texts.get("Comment")}
     elif kind == "WEBP":
         options |= {"lossless": photo.lossless, "quality": 80 if photo.lossless else 95}
         options |= {"exact": True}
     elif kind == "AVIF":
         options |= {"quality": 90, "subsampling": "4:4:4"}
     elif kind == "PNG":
-        options |= {"pnginfo": _png_xmp(xmp)}
+        options |= {"pnginfo": _png_texts(photo, xmp)}
     try:
         image.save(path, format=kind, **options)
     except (ValueError, SystemError, TypeError) as error:  # sizes and blocks beyond the format
         raise PhotoError(f"cannot be written as {kind} ({_one_line(error)})") from error
 
 
-def _png_xmp(xmp: bytes) -> PngImagePlugin.PngInfo:
+def _iptc_segment(iptc: bytes) -> bytes:
+    """An APP13 segment of JPEG that holds IPTC-IIM alone, of all that Photoshop puts there."""
+    if not 0 < len(iptc) < 65_000:
+        return b""
+    resource = struct.pack(">4sHHI", b"8BIM", _IPTC_RESOURCE, 0, len(iptc)) + iptc
+    body = b"Photoshop 3.0\0" + resource + bytes(len(iptc) % 2)
+    return struct.pack(">HH", 0xFFED, len(body) + 2) + body
+
+
+def _png_texts(photo: Photo, xmp: bytes) -> PngImagePlugin.PngInfo:
     info = PngImagePlugin.PngInfo()
-    info.add_itxt("XML:com.adobe.xmp", xmp.decode())
+    info.add_itxt(_PNG_XMP, xmp.decode())
+    for key, text in photo.texts.items():
+        info.add_text(key, text)
     return info
 
 
@@ -696,7 +732,7 @@ def _save_png16(path: Path, pixels: np.ndarray, photo: Photo, xmp: bytes) -> Non
     header, rest = encoded[:33], encoded[33:]  # signature and IHDR, then the pixels
     chunks = [
         (b"iCCP", b"sRGB\0\0" + zlib.compress(srgb_profile())),
-        (b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp),
+        *((name, data) for name, data, *_ in _png_texts(photo, xmp).chunks),
     ]
     if photo.exif:
         chunks.append((b"eXIf", photo.exif.removeprefix(b"Exif\0\0")))
@@ -721,6 +757,7 @@ def _save_tiff(path: Path, pixels: np.ndarray, photo: Photo, xmp: bytes) -> None
         for tag, value in exif.items()
         if isinstance(value, str)
     ]
+    iptc = [(_IPTC_TIFF_TAG, 7, len(photo.iptc), photo.iptc, True)] if photo.iptc else []
     tifffile.imwrite(
         path,
         pixels,
@@ -735,7 +772,7 @@ def _save_tiff(path: Path, pixels: np.ndarray, photo: Photo, xmp: bytes) -> None
         iccprofile=srgb_profile(),
         software=False,
         metadata=None,
-        extratags=[(274, 3, 1, 1, True), (700, 1, len(xmp), xmp, True), *texts],
+        extratags=[(274, 3, 1, 1, True), (700, 1, len(xmp), xmp, True), *iptc, *texts],
     )
     directories = {
         int(tag): exif.get_ifd(tag)

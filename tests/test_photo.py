@@ -8,7 +8,7 @@ import imagecodecs
 import numpy as np
 import pytest
 import tifffile
-from PIL import ExifTags, Image, ImageCms, ImageOps
+from PIL import ExifTags, Image, ImageCms, ImageOps, IptcImagePlugin, PngImagePlugin
 from skimage.color import rgb2lab, xyz2lab
 
 from pipeline_colorize import photo
@@ -228,6 +228,37 @@ def test_existing_xmp_travels_through_the_file(tmp_path, gray, suffix):
 def test_damaged_xmp_is_replaced(damaged):
     assert photo.read_mark(damaged) == {}
     assert photo.read_mark(photo.marked_xmp(damaged, MARK))
+
+
+IPTC = b"\x1c\x02\x78\x00\x09Landscape"
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".tif"])
+def test_iptc_captions_are_kept(tmp_path, gray, suffix):
+    read = photo.Photo(image=gray, depth=8, iptc=IPTC)
+    photo.write(tmp_path / f"in{suffix}", colored(read), read, MARK)
+    for target in (".jpg", ".tif"):
+        result = round_trip(tmp_path / f"in{suffix}", tmp_path / f"out{target}")
+        assert IptcImagePlugin.getiptcinfo(result)[2, 0x78] == b"Landscape"
+
+
+def test_texts_and_comments_are_kept(tmp_path, gray):
+    texts = PngImagePlugin.PngInfo()
+    texts.add_text("Author", "Ad\u00e1 \u0416")
+    texts.add_text("Comment", "the bridge")
+    Image.fromarray(gray).save(tmp_path / "in.png", pnginfo=texts)
+    result = round_trip(tmp_path / "in.png", tmp_path / "out.png")
+    result.load()
+    assert result.text["Author"] == "Ad\u00e1 \u0416"
+    result = round_trip(tmp_path / "out.png", tmp_path / "out.jpg")
+    assert result.info["comment"] == b"the bridge"
+    assert photo.read(tmp_path / "out.jpg").texts == {"Comment": "the bridge"}
+
+
+def test_texts_of_16_bit_png_are_kept(tmp_path):
+    read = photo.Photo(image=np.zeros((8, 12), np.uint16), depth=16, texts={"Author": "Ada"})
+    photo.write(tmp_path / "out.png", colored(read), read, MARK)
+    assert photo.read(tmp_path / "out.png").texts == {"Author": "Ada"}
 
 
 def test_a_mark_of_another_tool_is_not_ours():
