@@ -4,13 +4,12 @@ Files are decoded and encoded in threads while the model runs. Few are on their 
 ten thousand photographs take no more memory than ten.
 """
 
-import contextlib
 import errno
 import os
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -351,21 +350,45 @@ def _is_terminal(stream: TextIO) -> bool:
     return stream.isatty()
 
 
-@contextlib.contextmanager
-def progress_bar(total: int) -> Iterator[Callable[[], None]]:
-    """A bar on a terminal, nothing elsewhere; gives the function that counts one photograph."""
-    if not _is_terminal(sys.stderr):
-        yield lambda: None
-        return
+class Bar:
+    """A progress bar where stderr is a terminal, and nothing elsewhere."""
+
+    def __init__(self, total: int):
+        self._progress = _rich_progress() if _is_terminal(sys.stderr) else None
+        if self._progress:
+            self._task = self._progress.add_task("loading the model", total=total)
+
+    def __enter__(self) -> "Bar":
+        if self._progress:
+            self._progress.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self._progress:
+            self._progress.stop()
+
+    def say(self, text: str) -> None:
+        if self._progress:
+            self._progress.update(self._task, description=text)
+
+    def advance(self) -> None:
+        if self._progress:
+            self._progress.advance(self._task)
+
+
+def _rich_progress():
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-    columns = ["colorizing", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
-    console = Console(stderr=True)
-    redirect = _is_terminal(sys.stdout)
-    with Progress(*columns, console=console, transient=True, redirect_stdout=redirect) as bar:
-        task = bar.add_task("colorizing", total=total)
-        yield lambda: bar.advance(task)
+    return Progress(
+        "{task.description}",
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        redirect_stdout=_is_terminal(sys.stdout),
+    )
 
 
 def check_writable(folder: Path) -> None:
@@ -402,9 +425,11 @@ def colorize_jobs(jobs: list[Job], settings: Settings, report: Report) -> None:
     """Decode, run the model and encode, all at the same time."""
     check_writable(jobs[0].target.parent)
     limit = settings.batch_size + THREADS
-    with progress_bar(len(jobs)) as report.advance, threads() as readers:
+    with Bar(len(jobs)) as bar, threads() as readers:
+        report.advance = bar.advance
         reads = Ahead(readers, lambda job: photo.read(job.source), jobs, limit)
         pipe = load_model(settings)
+        bar.say("colorizing")
         with Backlog(lambda job, future: finish(job, future, report), THREADS) as backlog:
             for batch in batches(readable(reads, report), settings.batch_size):
                 for job, read, coloring in colored(pipe, batch, settings, report):
