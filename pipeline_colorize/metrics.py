@@ -308,7 +308,11 @@ def missing_network(name: str) -> str | None:
     Nothing is downloaded: a network is taken where it lies in torch's hub folder.
     """
     packages, url = _NETWORKS[name]
-    wanted = [f"pip install {package}" for package in packages if not find_spec(package)]
+    wanted = [
+        f"pip install -c constraints.txt {package}"
+        for package in packages
+        if not find_spec(package)
+    ]
     if not _network_file(name).exists():
         wanted.append(f"download {url} to {_network_file(name).parent}")
     return f"{name} left out; to have it: {'; '.join(wanted)}." if wanted else None
