@@ -19,7 +19,7 @@ import torch
 from PIL import Image, ImageOps
 from torch.nn import functional as F
 
-from .color import lab_to_rgb, linear_to_xyz, srgb_to_linear, xyz_to_lab
+from .color import lab_to_rgb, linear_to_xyz, merge_luminance, srgb_to_linear, xyz_to_lab
 from .config import option, refuse_unknown
 from .objectives import stratified_timesteps
 
@@ -445,6 +445,27 @@ def is_grey(picture: torch.Tensor) -> bool:
     """Whether an 8-bit picture (3, H, W) has no colour to learn from."""
     spread = picture.amax(0).int() - picture.amin(0).int()
     return bool(spread.float().mean() < 3)
+
+
+def is_toned(picture: torch.Tensor) -> bool:
+    """Whether an 8-bit picture (3, H, W) is a tinted grey one, such as sepia or cyanotype.
+
+    There, a* and b* follow from the luminance: their means at each of 50 levels of L* leave hardly
+    anything over.
+    """
+    luminance, *chroma = bytes_to_lab(picture[None])[0].flatten(1)
+    chroma = torch.stack(chroma, 1)
+    level = (luminance / 2).long().clamp(0, 49)
+    count = torch.bincount(level, minlength=50)[:, None].clamp(min=1)
+    means = torch.zeros(50, 2).index_add_(0, level, chroma) / count
+    return bool((chroma - means[level]).square().sum(1).mean().sqrt() < 2.5)
+
+
+def grey_version(picture: torch.Tensor) -> torch.Tensor:
+    """The 8-bit grey (H, W) with the CIE luminance of an 8-bit picture (3, H, W)."""
+    luminance = bytes_to_lab(picture[None])[:, :1]
+    grey = merge_luminance(luminance, luminance.new_zeros(1, 2, *luminance.shape[2:]))
+    return (grey[0, 0] * 255).round().byte()
 
 
 class Pictures:

@@ -12,8 +12,7 @@ from PIL import Image
 from torch import nn
 
 from .checkpoint import Progress
-from .color import merge_luminance
-from .data import BatchFormat, bytes_to_lab
+from .data import BatchFormat, grey_version
 from .objectives import predict
 
 
@@ -124,13 +123,6 @@ def divergence(progress: Progress, logs: dict, factor: float, overflows: bool) -
     )
 
 
-def _grey(square: torch.Tensor) -> np.ndarray:
-    """The 8-bit picture (3, H, W) with its CIE luminance and no colour, (H, W, 3)."""
-    luminance = bytes_to_lab(square[None])[:, :1]
-    grey = merge_luminance(luminance, luminance.new_zeros(1, 2, *luminance.shape[2:]))[0]
-    return (grey * 255).round().byte().permute(1, 2, 0).numpy()
-
-
 def draw_grid(pipeline, squares: list[torch.Tensor], file: Path) -> np.ndarray:
     """One row a picture: grey, colorized, truth; written to `file` and returned as (H, W, 3).
 
@@ -143,7 +135,7 @@ def draw_grid(pipeline, squares: list[torch.Tensor], file: Path) -> np.ndarray:
     generators = [torch.Generator().manual_seed(index) for index in range(len(truth))]
     colorized = pipeline(truth, generator=generators).images
     rows = [
-        np.concatenate([_grey(square), np.asarray(image), np.asarray(true)], axis=1)
+        np.concatenate([grey_version(square).expand(3, -1, -1).permute(1, 2, 0), image, true], 1)
         for square, image, true in zip(squares, colorized, truth, strict=True)
     ]
     grid = np.concatenate(rows)
