@@ -5,6 +5,7 @@ ten thousand photographs take no more memory than ten.
 """
 
 import errno
+import inspect
 import os
 import re
 import sys
@@ -145,14 +146,20 @@ def _best_device() -> str:
 
 
 def _swap_scheduler(pipe, settings: Settings) -> None:
-    if settings.scheduler is None:
-        return
-    if pipe.scheduler is None:
+    if settings.scheduler and pipe.scheduler is None:
         raise click.ClickException("this model works in one pass; it takes no --scheduler.")
-    import diffusers
+    if settings.scheduler:
+        import diffusers
 
-    scheduler = getattr(diffusers, SCHEDULERS[settings.scheduler])
-    pipe.scheduler = scheduler.from_config(pipe.scheduler.config)
+        scheduler = getattr(diffusers, SCHEDULERS[settings.scheduler])
+        pipe.scheduler = scheduler.from_config(pipe.scheduler.config)
+    if settings.eta and not _takes_eta(pipe.scheduler):
+        name = type(pipe.scheduler).__name__
+        raise click.ClickException(f"the sampler {name} takes no --eta; --scheduler ddim does.")
+
+
+def _takes_eta(scheduler) -> bool:
+    return scheduler is not None and "eta" in inspect.signature(scheduler.step).parameters
 
 
 def call_model(pipe, photos: list[photo.Photo], settings: Settings) -> list[Coloring]:
@@ -218,8 +225,8 @@ def readable(reads: Ahead, report: Report) -> Iterator[tuple[Job, photo.Photo]]:
             more = "; --max-pixels raises it" if isinstance(error, photo.TooLargeError) else ""
             report.fail(job.source, one_line(error) + more)
             continue
-        if photo.read_mark(read.xmp) and not job.named:
-            report.note(job.source, "left out: its colours are this program's own")
+        if photo.read_mark(read.xmp) and report.total > 1:
+            report.note(job.source, "left out; its colours are this program's own")
             report.advance()
             continue
         for warning in read.warnings:
@@ -452,6 +459,9 @@ def run(settings: Settings) -> int:
     except click.ClickException as error:
         click.echo(f"colorize: {error.format_message()}", err=True)
         code = error.exit_code
+    except OSError as error:  # a folder that may not be looked into, a name that is too long
+        click.echo(f"colorize: {error.filename}: {error.strerror}", err=True)
+        code = 1
     if report.total > 1 or report.skipped or report.failed:
         click.echo(report.summary(), err=True)
     return code or (1 if report.failed else 0)

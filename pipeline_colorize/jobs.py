@@ -54,7 +54,6 @@ class Job:
 
     source: Path
     target: Path
-    named: bool  # on the command line, not found in a folder
 
     def results(self, settings: Settings) -> list[Path]:
         """One file a sample."""
@@ -130,19 +129,27 @@ class Report:
 # --- which photographs, and where to -------------------------------------------------------------
 
 
-def find_photos(settings: Settings, report: Report) -> list[tuple[Path, Path, bool]]:
-    """(photograph, folder that its place is relative to, named on the command line), each once."""
-    found: dict[Path, tuple[Path, Path, bool]] = {}
+def find_photos(settings: Settings, report: Report) -> list[tuple[Path, Path]]:
+    """(photograph, folder that its place is relative to), each photograph once.
+
+    Where there are several, those named like results are left out: `colorize *.jpg` is to do the
+    same when it is called again.
+    """
+    found: dict[Path, tuple[Path, Path]] = {}
     for text in settings.inputs:
         paths = [Path(text)] if os.path.exists(text) else sorted(map(Path, _glob(text)))
         if not paths:
             report.fail(text, "no such file or folder, and no file matches it")
         for path in paths:
-            photos = _in_folder(path, settings, report) if path.is_dir() else [path]
-            for one in photos:
-                root = path if path.is_dir() else path.parent
-                found.setdefault(one.resolve(), (one, root, not path.is_dir()))
-    return list(found.values())
+            root = path if path.is_dir() else path.parent
+            for one in _in_folder(path, settings, report) if path.is_dir() else [path]:
+                found.setdefault(one.resolve(), (one, root))
+    photos = list(found.values())
+    originals = [pair for pair in photos if not _RESULT_NAME.search(pair[0].stem)]
+    if len(photos) == len(originals) or len(photos) == 1:
+        return photos
+    report.note(f"{len(photos) - len(originals)} left out", "named like results of earlier runs")
+    return originals
 
 
 def _glob(text: str) -> list[str]:
@@ -150,25 +157,25 @@ def _glob(text: str) -> list[str]:
 
 
 def _in_folder(folder: Path, settings: Settings, report: Report) -> list[Path]:
-    """Photographs in a folder, without hidden files and without results of earlier runs."""
+    """Photographs in a folder, without hidden files and without what is in the output folder."""
     output = settings.output.resolve() if settings.output else None
-    candidates = sorted(folder.rglob("*") if settings.recursive else folder.iterdir())
+    try:
+        candidates = sorted(folder.rglob("*") if settings.recursive else folder.iterdir())
+    except OSError as error:
+        report.fail(folder, f"cannot be read ({error.strerror})")
+        return []
     photos = [
         path
         for path in candidates
         if path.suffix.lower() in photo.READABLE
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and not _lies_in(path, output, folder)
         and path.is_file()
     ]
-    originals = [
-        path
-        for path in photos
-        if not _RESULT_NAME.search(path.stem) and not _lies_in(path, output, folder)
-    ]
-    if not originals:
+    if not photos:
         more = "" if settings.recursive else "; --recursive searches its sub-folders"
         report.fail(folder, f"no photographs in this folder{more}")
-    return originals
+    return photos
 
 
 def _lies_in(path: Path, output: Path | None, folder: Path) -> bool:
@@ -185,8 +192,8 @@ def plan(settings: Settings, report: Report) -> list[Job]:
         raise click.UsageError(f"--hint is for one photograph, but there are {len(photos)}.")
     as_file = _output_is_file(settings.output, len(photos))
     jobs = [
-        Job(source, settings.output if as_file else _target(source, root, settings.output), named)
-        for source, root, named in photos
+        Job(source, settings.output if as_file else _target(source, root, settings.output))
+        for source, root in photos
     ]
     _check_clashes(jobs, settings)
     return jobs

@@ -65,6 +65,7 @@ _CHANNELS = {"gray": 1, "rgb": 3, "cmyk": 4}
 _IPTC_RESOURCE = 0x0404  # in Photoshop's blocks
 _IPTC_TIFF_TAG = 33723
 _PNG_XMP = "XML:com.adobe.xmp"
+_JPEG_BLOCK = 65_000  # bytes of metadata that surely fit a segment; more is left out
 _STRIP_ROWS = 256
 _WIDE_GAMMA = 1.8
 
@@ -623,6 +624,8 @@ def write(path: str | Path, image: Image.Image | np.ndarray, photo: Photo, mark:
     path = Path(path)
     kind = WRITABLE[path.suffix.lower()]
     xmp = marked_xmp(photo.xmp, mark)
+    if kind == "JPEG" and len(xmp) > _JPEG_BLOCK:
+        xmp = marked_xmp(b"", mark)
     with _complete_only(path) as temporary:
         if photo.depth == 16 and kind in ("PNG", "TIFF"):
             pixels = _with_alpha16(np.asarray(image), photo.alpha)
@@ -693,7 +696,8 @@ def _save(path: Path, kind: str, image: Image.Image, photo: Photo, xmp: bytes) -
     if photo.dpi:
         options["dpi"] = photo.dpi
     if kind == "JPEG":
-        options |= {"quality": 95, "subsampling": 0, "xmp": xmp if len(xmp) < 65_000 else b""}
+        options |= {"quality": 95, "subsampling": 0}
+        options |= {"exif": photo.exif if len(photo.exif) <= _JPEG_BLOCK else b""}
         options |= {"extra": _iptc_segment(photo.iptc), "comment": photo.texts.get("Comment")}
     elif kind == "WEBP":
         options |= {"lossless": photo.lossless, "quality": 80 if photo.lossless else 95}
@@ -710,7 +714,7 @@ def _save(path: Path, kind: str, image: Image.Image, photo: Photo, xmp: bytes) -
 
 def _iptc_segment(iptc: bytes) -> bytes:
     """An APP13 segment of JPEG that holds IPTC-IIM alone, of all that Photoshop puts there."""
-    if not 0 < len(iptc) < 65_000:
+    if not 0 < len(iptc) <= _JPEG_BLOCK:
         return b""
     resource = struct.pack(">4sHHI", b"8BIM", _IPTC_RESOURCE, 0, len(iptc)) + iptc
     body = b"Photoshop 3.0\0" + resource + bytes(len(iptc) % 2)

@@ -139,13 +139,27 @@ def test_results_are_not_taken_as_photographs(album, pipe):
     before = names(album)
     for output in ([], ["-o", album / "color"], ["-o", album]):
         again = run(album, "-r", "--compare", *output)
-        assert "3 done already" in again.stderr or output == []
+        assert again.exit_code == 0 and "3 done already" in again.stderr
     marked = [name for name in before if name.startswith("color/")]
     assert marked == [f"color/{name}" for name in (
         "a-compare.jpg", "a.png", "b-compare.jpg", "b.png", "c-compare.jpg", "c.png"
     )]  # fmt: skip
     # Without -o, only the mark in the files tells that album/color holds results.
     assert names(album) == before
+
+
+def test_a_shell_pattern_can_be_repeated(album, pipe):
+    for expected in ("3 colorized", "3 done already"):
+        result = run(*sorted(album.glob("*.png")), "--samples", 2)
+        assert result.exit_code == 0 and expected in result.stderr
+    assert "6 left out" in result.stderr
+    assert len(names(album)) == 9
+
+
+def test_a_single_result_can_be_colorized_again(album, pipe):
+    run(album / "a.png")
+    assert run(album / "a-colorized.png", "--seed", 1).exit_code == 0
+    assert "a-colorized-colorized.png" in names(album)
 
 
 def test_an_output_that_is_also_an_input_is_refused(album, pipe):
@@ -514,6 +528,12 @@ def test_every_scheduler_name(album, model, tmp_path, scheduler):
     assert result.exit_code == 0, result.output
     told = photo.read_mark(photo.read(tmp_path / "x.png").xmp)["AIPromptInformation"]
     assert f"scheduler={cli.SCHEDULERS[scheduler]}" in told
+
+
+def test_eta_needs_a_sampler_that_knows_it(album, model, tmp_path):
+    options = ["-o", tmp_path / "x.png", "--model", model, "--eta", 0.5]
+    one_line_error(run(album / "a.png", *options, "--scheduler", "unipc"), "UniPC", "--eta")
+    assert run(album / "a.png", *options).exit_code == 0
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 400)])

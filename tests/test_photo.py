@@ -644,6 +644,17 @@ def test_a_failed_write_leaves_nothing_and_keeps_the_old_file(tmp_path, monkeypa
     assert (tmp_path / "out.png").read_text() == "old"
 
 
+def test_metadata_too_long_for_jpeg_does_not_cost_the_photograph(tmp_path, gray):
+    exif = with_exif(1)
+    exif[ExifTags.Base.ImageDescription] = "a" * 70_000
+    long = XMP.replace(b"Ad", b"Ad" * 40_000)
+    read = photo.Photo(image=gray, depth=8, exif=exif.tobytes(), xmp=long, iptc=IPTC * 9000)
+    photo.write(tmp_path / "out.jpg", colored(read), read, MARK)
+    assert photo.read_mark(photo.read(tmp_path / "out.jpg").xmp)
+    photo.write(tmp_path / "out.png", colored(read), read, MARK)
+    assert b"AdAdAd" in photo.read(tmp_path / "out.png").xmp
+
+
 def test_what_a_format_cannot_hold_is_said(tmp_path):
     read = photo.Photo(image=np.zeros((1, 20_000), np.uint8), depth=8)
     with pytest.raises(photo.PhotoError, match="WEBP"):
