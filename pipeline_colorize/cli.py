@@ -83,19 +83,17 @@ class Coloring:
 
 def load_model(settings: Settings):
     """The pipeline, on its device and with the scheduler asked for; ClickExceptions for people."""
+    _check_model(settings.model)
     _silence()
     import torch
 
     from pipeline_colorize import ColorizationPipeline
 
-    _check_model(settings.model)
     options = {} if settings.dtype == "auto" else {"dtype": getattr(torch, settings.dtype)}
     try:
         pipe = ColorizationPipeline.from_pretrained(settings.model, **options)
     except Exception as error:  # diffusers, safetensors and the Hub each have their own
-        raise click.ClickException(
-            f"cannot load the model {settings.model!r} ({one_line(error)}). {_known_models()}"
-        ) from error
+        raise click.ClickException(_loading_trouble(settings.model, error)) from error
     device = _best_device() if settings.device == "auto" else settings.device
     try:
         pipe.to(device)
@@ -120,20 +118,36 @@ def _silence() -> None:
 
 
 def _check_model(model: str) -> None:
-    """A clear word about a folder that is none, before the Hub is asked for it."""
+    """A clear and quick word about a model that cannot be there, before the Hub is asked for it."""
     path = Path(model)
     if path.is_dir() and not (path / "model_index.json").is_file():
         raise click.ClickException(
             f"the folder {model} holds no model: it has no model_index.json."
         )
-    if not path.exists() and (model.startswith((".", "~", os.sep)) or model.count("/") > 1):
-        raise click.ClickException(f"no model at {model}: there is no such folder.")
+    if path.is_dir() or model in _shipped_models():
+        return
+    if not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", model):  # what a repository's name looks like
+        raise click.ClickException(f"no model {model!r} here. {_known_models()}")
+
+
+def _loading_trouble(model: str, error: Exception) -> str:
+    from huggingface_hub import errors
+
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return f"the Hub has no repository {model!r}, or it is private. {_known_models()}"
+    if isinstance(error, errors.LocalEntryNotFoundError):
+        return f"the model {model!r} is not on this machine, and the Hub cannot be reached."
+    return f"cannot load the model {model!r} ({one_line(error)}). {_known_models()}"
+
+
+def _shipped_models() -> list[str]:
+    folder = Path(__file__).parent / "models"
+    return sorted(path.parent.name for path in folder.glob("*/model_index.json"))
 
 
 def _known_models() -> str:
-    folder = Path(__file__).parent / "models"
-    names = sorted(path.parent.name for path in folder.glob("*/model_index.json"))
-    shipped = f"one that ships ({', '.join(names)}), " if names else ""
+    names = ", ".join(_shipped_models())
+    shipped = f"one that ships ({names}), " if names else ""
     return f"--model takes {shipped}a folder, or a repository of the Hub."
 
 

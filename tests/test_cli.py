@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError
 from PIL import Image
 
 from pipeline_colorize import (
@@ -551,7 +552,8 @@ def test_a_hint_outside_the_photograph(album, model):
 
 def test_missing_and_damaged_models(album, model, tmp_path):
     photograph = album / "a.png"
-    one_line_error(run(photograph, "--model", tmp_path / "none"), "no model at")
+    one_line_error(run(photograph, "--model", tmp_path / "none"), "no model", "none")
+    one_line_error(run(photograph, "--model", "defualt"), "no model 'defualt'", "--model takes")
     one_line_error(run(photograph, "--model", tmp_path), "model_index.json")
     broken = tmp_path / "broken"
     for weights in (None, b"\x10\0\0\0\0\0\0\0garbage"):
@@ -564,6 +566,21 @@ def test_missing_and_damaged_models(album, model, tmp_path):
         (line,) = one_line_error(result, "cannot load the model", "broken")
         assert len(line) < 500
         subprocess.run(["rm", "-r", str(broken)], check=True)
+
+
+@pytest.mark.parametrize(
+    "error, words",
+    [
+        (LocalEntryNotFoundError("offline\nand more"), "cannot be reached"),
+        (RepositoryNotFoundError.__new__(RepositoryNotFoundError, "404"), "has no repository"),
+    ],
+)
+def test_a_repository_that_cannot_be_had(album, monkeypatch, error, words):
+    def refuse(*_, **__):
+        raise error
+
+    monkeypatch.setattr(ColorizationPipeline, "download", refuse)
+    one_line_error(run(album / "a.png", "--model", "nobody/nothing"), "nobody/nothing", words)
 
 
 def test_a_device_that_is_not_there(album, model):
