@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline_colorize.scheduler import OffsetCosineScheduler
 from pipeline_colorize.unet import ColorizationUNet, ColorizationUNetOutput
@@ -11,6 +12,14 @@ def test_the_seed_layout_has_its_parameters_to_the_parameter():
     unet = ColorizationUNet()
     assert sum(parameter.numel() for parameter in unet.parameters()) == 1_955_331
     assert unet.stride == 8
+
+
+@torch.no_grad()
+def test_the_seed_layout_takes_its_multiply_adds():
+    unet = ColorizationUNet().eval()
+    with FlopCounterMode(display=False) as counter:
+        unet(torch.zeros(1, 3, 128, 128), 0, torch.zeros(1, 1, 128, 128))
+    assert counter.get_total_flops() / 2 == pytest.approx(4.60e9, rel=5e-3)
 
 
 def test_the_variance_embedding_is_of_the_schedule_s_noise_variance():
