@@ -388,7 +388,9 @@ def versions() -> dict[str, str]:
 @click.option("--scheduler", type=click.Choice(OffsetCosineScheduler._compatibles))
 @click.option("--batch-size", default=16, show_default=True, type=click.IntRange(1))
 @click.option("--seed", default=0, show_default=True)
-@click.option("--output", default="runs/evaluation", show_default=True, type=click.Path(path_type=Path))
+@click.option(
+    "--output", default="runs/evaluation", show_default=True, type=click.Path(path_type=Path)
+)
 @click.option("--card", type=click.Path(path_type=Path, exists=True), help="Model card to fill.")
 def main(
     model, data, split, limit, size, samples, steps, temperature, saturation, eta,
