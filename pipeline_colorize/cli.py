@@ -389,10 +389,12 @@ class Bar:
             self._progress.stop()
 
     def say(self, text: str) -> None:
+        """What is going on."""
         if self._progress:
             self._progress.update(self._task, description=text)
 
     def advance(self) -> None:
+        """One photograph more is through."""
         if self._progress:
             self._progress.advance(self._task)
 
@@ -487,6 +489,7 @@ class HintType(click.ParamType):
     name = "X,Y,#RRGGBB"
 
     def convert(self, value, param, ctx):
+        """Called by click; `fail` ends the program with the message."""
         number = r"\s*(\d+(?:\.\d+)?)\s*"
         match = re.fullmatch(rf"{number},{number},\s*#?([0-9a-fA-F]{{6}})\s*", value)
         if match is None:
@@ -494,7 +497,7 @@ class HintType(click.ParamType):
         return float(match[1]), float(match[2]), f"#{match[3].lower()}"
 
 
-@click.command(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.command("colorize", epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("inputs", nargs=-1, required=True)
 @click.option(
     "-o",
@@ -506,13 +509,17 @@ class HintType(click.ParamType):
 @click.option("--overwrite", is_flag=True, help="Do again what is there already.")
 @click.option(
     "--model",
+    metavar="MODEL",
     default="default",
     show_default=True,
     help="A model that ships, a folder, or a repository of the Hub.",
 )
-@click.option("--seed", default=0, show_default=True, help="Another seed, other colours.")
+@click.option(
+    "--seed", metavar="N", default=0, show_default=True, help="Another seed, other colours."
+)
 @click.option(
     "--samples",
+    metavar="N",
     type=click.IntRange(1),
     default=1,
     show_default=True,
@@ -527,6 +534,7 @@ class HintType(click.ParamType):
 )
 @click.option(
     "--saturation",
+    metavar="X",
     type=click.FloatRange(0),
     default=1.0,
     show_default=True,
@@ -534,11 +542,13 @@ class HintType(click.ParamType):
 )
 @click.option(
     "--temperature",
+    metavar="X",
     type=click.FloatRange(0),
     help="1: one possible colouring; 0: the expected one. [default: the model's]",
 )
 @click.option(
     "--steps",
+    metavar="N",
     type=click.IntRange(1, 1000),
     help="Denoising steps. [default: the model's]",
 )
@@ -547,6 +557,7 @@ class HintType(click.ParamType):
 )
 @click.option(
     "--eta",
+    metavar="X",
     type=click.FloatRange(0, 1),
     default=0.0,
     show_default=True,
@@ -554,6 +565,7 @@ class HintType(click.ParamType):
 )
 @click.option(
     "--processing-resolution",
+    metavar="PIXELS",
     type=click.IntRange(0),
     help="Short side at which colours are invented; 0: its own. [default: the model's]",
 )
@@ -570,12 +582,19 @@ class HintType(click.ParamType):
 )
 @click.option(
     "--batch-size",
+    metavar="N",
     type=click.IntRange(1),
     default=1,
     show_default=True,
     help="Photographs through the model at a time; more is quicker on a GPU.",
 )
-@click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, mps, ...")
+@click.option(
+    "--device",
+    metavar="NAME",
+    default="auto",
+    show_default=True,
+    help="cpu, cuda, cuda:1, mps, ...",
+)
 @click.option(
     "--dtype",
     type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
@@ -585,13 +604,14 @@ class HintType(click.ParamType):
 )
 @click.option(
     "--max-pixels",
+    metavar="N",
     type=click.IntRange(1),
     default=100_000_000,
     show_default=True,
     help="Refuse larger photographs.",
 )
 @click.version_option(__version__, prog_name="colorize")
-def colorize(**options) -> None:
+def main(**options) -> None:
     """Give black-and-white photographs their colours.
 
     INPUTS are photographs, folders or patterns. The light of each photograph is kept as it is,
@@ -605,4 +625,4 @@ def colorize(**options) -> None:
 
 
 if __name__ == "__main__":
-    colorize()
+    main()

@@ -75,10 +75,12 @@ class Job:
 
     @property
     def compare(self) -> Path:
+        """Before and after."""
         return self._beside("-compare", ".jpg")
 
     @property
     def uncertainty(self) -> Path:
+        """Where the samples disagree."""
         return self._beside("-uncertainty", ".png")
 
     def missing(self, settings: Settings) -> set[Path]:
@@ -101,20 +103,24 @@ class Report:
     advance: Callable[[], None] = lambda: None  # the progress bar, by one photograph
 
     def done(self, source: Path, results: list[Path]) -> None:
+        """A photograph is through; each result that was written goes to stdout."""
         self.written.append(source)
         for result in results:
             click.echo(f"{source} -> {result}")
         self.advance()
 
     def fail(self, name: str | Path, reason: object) -> None:
+        """Something was not colorized, for a reason of one line."""
         self.failed.append(f"{name}: {reason}")
         self.note(name, reason)
         self.advance()
 
     def note(self, name: str | Path, text: object) -> None:
+        """A word about a photograph, to stderr."""
         click.echo(f"colorize: {name}: {text}", err=True)
 
     def summary(self) -> str:
+        """How many of what; failures once more by name, where they have scrolled away."""
         parts = [f"{len(self.written)} colorized"]
         if self.skipped:
             parts.append(f"{self.skipped} done already (--overwrite does them again)")

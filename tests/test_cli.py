@@ -79,7 +79,7 @@ def save(path, shade=90, size=(24, 16), **options):
 
 
 def run(*arguments):
-    return CliRunner().invoke(cli.colorize, [str(argument) for argument in arguments])
+    return CliRunner().invoke(cli.main, [str(argument) for argument in arguments])
 
 
 def names(folder):
@@ -471,8 +471,8 @@ def test_few_photographs_are_in_memory_however_many_there_are(tmp_path, monkeypa
 
 def test_help_is_quick_and_needs_no_torch():
     code = (
-        "import sys; from pipeline_colorize.cli import colorize\n"
-        "try: colorize(['--help'])\n"
+        "import sys; from pipeline_colorize.cli import main\n"
+        "try: main(['--help'])\n"
         "except SystemExit: pass\n"
         "assert 'torch' not in sys.modules and 'diffusers' not in sys.modules"
     )
