@@ -95,7 +95,8 @@ def normal(generators: list[np.random.Generator], shape: tuple[int, ...]) -> tor
 
 def bytes_to_lab(pictures: torch.Tensor) -> torch.Tensor:
     """8-bit sRGB (B, 3, H, W) to L*a*b*; a table takes the place of the sRGB curve."""
-    linear = _LINEAR_OF_BYTE.to(pictures.device)[pictures.int()]
+    table = _LINEAR_OF_BYTE.to(pictures.device)
+    linear = table.index_select(0, pictures.flatten().int()).view(pictures.shape)
     return xyz_to_lab(linear_to_xyz(linear))
 
 
@@ -122,36 +123,38 @@ def cut_square(
     return F.interpolate(square[None], (size, size), mode="bilinear", antialias=True)[0]
 
 
-def flip_and_crop(
+def random_flip(pictures: torch.Tensor, generators: list[np.random.Generator]) -> torch.Tensor:
+    """Mirror half of the pictures (B, C, H, W)."""
+    flipped = uniform(generators, 1)[:, 0] < 0.5
+    pictures = pictures.clone()
+    pictures[flipped] = pictures[flipped].flip(-1)
+    return pictures
+
+
+def random_crop(
     lab: torch.Tensor,
     generators: list[np.random.Generator],
-    flip: bool = True,
     probability: float = 0.5,
     smallest: float = 0.7,
 ) -> torch.Tensor:
-    """Mirror half of the pictures; with `probability`, enlarge a crop of `smallest` to 1 of a side.
-
-    (B, 3, H, W) to the same shape.
-    """
-    batch = len(lab)
-    numbers = uniform(generators, 5)
-    flipped = (numbers[:, 0] < 0.5) & flip
-    cropped = numbers[:, 1] < probability
-    size = smallest + (1 - smallest) * numbers[:, 2]
-    shift = (2 * numbers[:, 3:] - 1) * (1 - size[:, None])
-    lab = torch.where(flipped[:, None, None, None], lab.flip(-1), lab)
+    """With `probability`, enlarge a crop of `smallest` to 1 of a side. Keeps (B, 3, H, W)."""
+    numbers = uniform(generators, 4)
+    cropped = numbers[:, 0] < probability
     if not cropped.any():
         return lab
+    size, shift = numbers[cropped, 1], numbers[cropped, 2:]
+    size = smallest + (1 - smallest) * size
     # x_in = size * x_out + shift, in the coordinates of grid_sample, where a side is -1..1.
-    theta = torch.zeros(batch, 2, 3)
+    theta = torch.zeros(len(size), 2, 3)
     theta[:, 0, 0] = theta[:, 1, 1] = size
-    theta[:, :, 2] = shift
+    theta[:, :, 2] = (2 * shift - 1) * (1 - size[:, None])
     chosen = lab[cropped]
-    grid = F.affine_grid(theta[cropped], list(chosen.shape), align_corners=False)
-    lab[cropped] = F.grid_sample(
+    grid = F.affine_grid(theta, list(chosen.shape), align_corners=False)
+    result = lab.clone()
+    result[cropped] = F.grid_sample(
         chosen, grid, mode="bilinear", padding_mode="reflection", align_corners=False
     )
-    return lab
+    return result
 
 
 def jitter_color(
@@ -296,10 +299,11 @@ def make_batch(
     With one generator a picture, augmented as `config` says; without, as they are and without
     hints.
     """
+    if generators is not None and config.flip:
+        pictures = random_flip(pictures, generators)
     lab = bytes_to_lab(pictures)
     if generators is not None:
-        crop = (config.flip, config.crop_probability, config.crop_smallest)
-        lab = flip_and_crop(lab, generators, *crop)
+        lab = random_crop(lab, generators, config.crop_probability, config.crop_smallest)
         if config.color_jitter:
             lab[:, 1:] = jitter_color(lab[:, 1:], generators, config.color_jitter)
     if layout.color_channels == 3:
@@ -372,7 +376,14 @@ class TrainingBatches(torch.utils.data.Dataset):
             cut_square(self.pictures[draw], size, generator)
             for draw, generator in zip(draws, generators, strict=True)
         ]
-        batch = make_batch(torch.stack(squares), self.layout, self.config, generators)
+        # A few at a time stay in the processor's cache, which halves the time.
+        parts = [
+            make_batch(
+                torch.stack(squares[i : i + 8]), self.layout, self.config, generators[i : i + 8]
+            )
+            for i in range(0, len(squares), 8)
+        ]
+        batch = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
         if self.num_train_timesteps is not None:
             shape = (self.noise_levels, *batch["color"].shape[1:])
             batch["noise"] = normal(generators, shape).flatten(0, 1)

@@ -119,7 +119,7 @@ def test_networks_that_do_not_fit_are_refused():
 
 def test_flips_mirror_half_of_the_pictures_and_nothing_else():
     lab = torch.randn(200, 3, 8, 8)
-    out = data.flip_and_crop(lab.clone(), generators(200), probability=0.0)
+    out = data.random_flip(lab, generators(200))
     flipped = (out == lab.flip(-1)).flatten(1).all(1)
     kept = (out == lab).flatten(1).all(1)
     assert (flipped ^ kept).all() and 70 < flipped.sum() < 130
@@ -127,7 +127,7 @@ def test_flips_mirror_half_of_the_pictures_and_nothing_else():
 
 def test_crops_enlarge_a_part():
     ramp = torch.linspace(0, 1, 64).expand(50, 3, 64, 64)
-    out = data.flip_and_crop(ramp.clone(), generators(50), flip=False, probability=1.0)
+    out = data.random_crop(ramp, generators(50), probability=1.0)
     share = out.amax((1, 2, 3)) - out.amin((1, 2, 3))
     assert share.min() > 0.67 and share.max() < 1.0 and share.std() > 0.05
     assert out.min() >= 0 and out.max() <= 1
