@@ -6,6 +6,7 @@ ten thousand photographs take no more memory than ten.
 
 import errno
 import inspect
+import logging
 import os
 import re
 import sys
@@ -111,10 +112,10 @@ def _silence() -> None:
     for name in ("HF_HUB_DISABLE_PROGRESS_BARS", "HF_HUB_DISABLE_TELEMETRY"):
         os.environ.setdefault(name, "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    from diffusers.utils import logging
+    from diffusers.utils import logging as diffusers_logging
 
-    logging.set_verbosity(logging.CRITICAL)
-    logging.disable_progress_bar()
+    diffusers_logging.set_verbosity(diffusers_logging.CRITICAL)
+    diffusers_logging.disable_progress_bar()
 
 
 def _check_model(model: str) -> None:
@@ -620,6 +621,7 @@ def main(**options) -> None:
     settings = Settings(**options)
     with warnings.catch_warnings(), photo.pixel_limit(settings.max_pixels):
         warnings.simplefilter("ignore")
+        logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # its complaints are in ours
         code = run(settings)
     sys.exit(code)
 

@@ -10,6 +10,7 @@ than 8 bits in several channels; littleCMS, inside imagecodecs, does the colour 
 
 import contextlib
 import functools
+import io
 import os
 import struct
 import uuid
@@ -626,17 +627,25 @@ def write(path: str | Path, image: Image.Image | np.ndarray, photo: Photo, mark:
     xmp = marked_xmp(photo.xmp, mark)
     if kind == "JPEG" and len(xmp) > _JPEG_BLOCK:
         xmp = marked_xmp(b"", mark)
-    with _complete_only(path) as temporary:
-        if photo.depth == 16 and kind in ("PNG", "TIFF"):
-            pixels = _with_alpha16(np.asarray(image), photo.alpha)
-        else:
-            pixels = _with_alpha8(image, photo.alpha, kind)
-        if kind == "TIFF":
-            _save_tiff(temporary, np.asarray(pixels), photo, xmp)
-        elif isinstance(pixels, np.ndarray):
-            _save_png16(temporary, pixels, photo, xmp)
-        else:
-            _save(temporary, kind, pixels, photo, xmp)
+    if photo.depth == 16 and kind in ("PNG", "TIFF"):
+        pixels = _with_alpha16(np.asarray(image), photo.alpha)
+    else:
+        pixels = _with_alpha8(image, photo.alpha, kind)
+    try:
+        data = _encoded(kind, pixels, photo, xmp)
+    except (ValueError, SystemError, TypeError, OSError) as error:
+        raise PhotoError(f"cannot be written as {kind} ({_one_line(error)})") from error
+    _write_bytes(path, data)
+
+
+def _encoded(kind: str, pixels: Image.Image | np.ndarray, photo: Photo, xmp: bytes) -> bytes:
+    if kind == "TIFF":
+        return _encoded_tiff(np.asarray(pixels), photo, xmp)
+    if isinstance(pixels, np.ndarray):
+        return _encoded_png16(pixels, photo, xmp)
+    buffer = io.BytesIO()
+    pixels.save(buffer, format=kind, **_save_options(kind, photo, xmp))
+    return buffer.getvalue()
 
 
 def write_picture(path: str | Path, image: Image.Image, mark: Mark) -> None:
@@ -647,19 +656,18 @@ def write_picture(path: str | Path, image: Image.Image, mark: Mark) -> None:
 def write_animation(path: str | Path, frames: list[Image.Image], milliseconds: int) -> None:
     """Write an endless GIF that rests on its last frame."""
     durations = [milliseconds] * (len(frames) - 1) + [12 * milliseconds]
-    with _complete_only(Path(path)) as temporary:
-        frames[0].save(
-            temporary, format="GIF", save_all=True, append_images=frames[1:],
-            duration=durations, loop=0,
-        )  # fmt: skip
+    buffer = io.BytesIO()
+    frames[0].save(
+        buffer, "GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0
+    )
+    _write_bytes(Path(path), buffer.getvalue())
 
 
-@contextlib.contextmanager
-def _complete_only(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path` that becomes `path` if nothing goes wrong, else goes away."""
+def _write_bytes(path: Path, data: bytes) -> None:
+    """Write to a temporary name beside `path`, which becomes `path` only when it is complete."""
     temporary = path.with_name(f".colorize-{uuid.uuid4().hex[:12]}.part")
     try:
-        yield temporary
+        temporary.write_bytes(data)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -691,7 +699,8 @@ def _with_alpha16(image: np.ndarray, alpha: np.ndarray | None) -> np.ndarray:
     return np.concatenate([deep, alpha[..., None]], axis=2)
 
 
-def _save(path: Path, kind: str, image: Image.Image, photo: Photo, xmp: bytes) -> None:
+def _save_options(kind: str, photo: Photo, xmp: bytes) -> dict[str, object]:
+    """What Pillow's writer of a format is told."""
     options = {"icc_profile": srgb_profile(), "exif": photo.exif, "xmp": xmp}
     if photo.dpi:
         options["dpi"] = photo.dpi
@@ -706,10 +715,7 @@ def _save(path: Path, kind: str, image: Image.Image, photo: Photo, xmp: bytes) -
         options |= {"quality": 90, "subsampling": "4:4:4"}
     elif kind == "PNG":
         options |= {"pnginfo": _png_texts(photo, xmp)}
-    try:
-        image.save(path, format=kind, **options)
-    except (ValueError, SystemError, TypeError) as error:  # sizes and blocks beyond the format
-        raise PhotoError(f"cannot be written as {kind} ({_one_line(error)})") from error
+    return options
 
 
 def _iptc_segment(iptc: bytes) -> bytes:
@@ -729,7 +735,7 @@ def _png_texts(photo: Photo, xmp: bytes) -> PngImagePlugin.PngInfo:
     return info
 
 
-def _save_png16(path: Path, pixels: np.ndarray, photo: Photo, xmp: bytes) -> None:
+def _encoded_png16(pixels: np.ndarray, photo: Photo, xmp: bytes) -> bytes:
     import imagecodecs
 
     encoded = imagecodecs.png_encode(pixels, level=6)
@@ -743,7 +749,7 @@ def _save_png16(path: Path, pixels: np.ndarray, photo: Photo, xmp: bytes) -> Non
     if photo.dpi:
         meters = [round(dpi / 0.0254) for dpi in photo.dpi]
         chunks.append((b"pHYs", struct.pack(">IIB", *meters, 1)))
-    path.write_bytes(b"".join([header, *(_png_chunk(*chunk) for chunk in chunks), rest]))
+    return b"".join([header, *(_png_chunk(*chunk) for chunk in chunks), rest])
 
 
 def _png_chunk(name: bytes, data: bytes) -> bytes:
@@ -751,7 +757,7 @@ def _png_chunk(name: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
 
 
-def _save_tiff(path: Path, pixels: np.ndarray, photo: Photo, xmp: bytes) -> None:
+def _encoded_tiff(pixels: np.ndarray, photo: Photo, xmp: bytes) -> bytes:
     import tifffile
 
     exif = Image.Exif()
@@ -762,8 +768,9 @@ def _save_tiff(path: Path, pixels: np.ndarray, photo: Photo, xmp: bytes) -> None
         if isinstance(value, str)
     ]
     iptc = [(_IPTC_TIFF_TAG, 7, len(photo.iptc), photo.iptc, True)] if photo.iptc else []
+    file = io.BytesIO()
     tifffile.imwrite(
-        path,
+        file,
         pixels,
         byteorder="<",
         photometric="rgb",
@@ -784,31 +791,32 @@ def _save_tiff(path: Path, pixels: np.ndarray, photo: Photo, xmp: bytes) -> None
         if exif.get_ifd(tag)
     }
     if directories:
-        _append_directories(path, directories)
+        _append_directories(file, directories)
+    return file.getvalue()
 
 
-def _append_directories(path: Path, directories: dict[int, dict]) -> None:
+def _append_directories(file: BinaryIO, directories: dict[int, dict]) -> None:
     """Give a little-endian TIFF the EXIF and GPS directories that tifffile will not write.
 
     They are put at the end of the file, followed by a new first directory that points at them.
     """
-    with open(path, "r+b") as file:
-        (start,) = struct.unpack_from("<I", file.read(8), 4)
-        file.seek(start)
-        (count,) = struct.unpack("<H", file.read(2))
-        entries = [file.read(12) for _ in range(count)]
-        for tag, values in directories.items():
-            offset = _even_end(file)
-            directory = TiffImagePlugin.ImageFileDirectory_v2(prefix=b"II", group=tag)
-            for name, value in values.items():
-                directory[name] = value
-            file.write(directory.tobytes(offset))
-            entries.append(struct.pack("<HHII", tag, 4, 1, offset))
-        start = _even_end(file)
-        entries.sort(key=lambda entry: struct.unpack_from("<H", entry))
-        file.write(struct.pack("<H", len(entries)) + b"".join(entries) + bytes(4))
-        file.seek(4)
-        file.write(struct.pack("<I", start))
+    file.seek(0)
+    (start,) = struct.unpack_from("<I", file.read(8), 4)
+    file.seek(start)
+    (count,) = struct.unpack("<H", file.read(2))
+    entries = [file.read(12) for _ in range(count)]
+    for tag, values in directories.items():
+        offset = _even_end(file)
+        directory = TiffImagePlugin.ImageFileDirectory_v2(prefix=b"II", group=tag)
+        for name, value in values.items():
+            directory[name] = value
+        file.write(directory.tobytes(offset))
+        entries.append(struct.pack("<HHII", tag, 4, 1, offset))
+    start = _even_end(file)
+    entries.sort(key=lambda entry: struct.unpack_from("<H", entry))
+    file.write(struct.pack("<H", len(entries)) + b"".join(entries) + bytes(4))
+    file.seek(4)
+    file.write(struct.pack("<I", start))
 
 
 def _even_end(file: BinaryIO) -> int:

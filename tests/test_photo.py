@@ -3,6 +3,7 @@
 import io
 import struct
 import zlib
+from pathlib import Path
 
 import imagecodecs
 import numpy as np
@@ -632,11 +633,12 @@ def test_of_several_frames_the_first_is_taken_and_said(tmp_path, kind):
 def test_a_failed_write_leaves_nothing_and_keeps_the_old_file(tmp_path, monkeypatch, failure):
     (tmp_path / "out.png").write_text("old")
 
-    def fail(self, path, **_):
-        path.write_text("half")
+    def fail(self, data):
+        with open(self, "wb") as file:
+            file.write(data[: len(data) // 2])
         raise failure
 
-    monkeypatch.setattr(Image.Image, "save", fail)
+    monkeypatch.setattr(Path, "write_bytes", fail)
     read = photo.Photo(image=np.zeros((8, 12), np.uint8), depth=8)
     with pytest.raises(type(failure)):
         photo.write(tmp_path / "out.png", colored(read), read, MARK)
