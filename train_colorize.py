@@ -177,8 +177,8 @@ class Run:
         self.progress = checkpoint.Progress()
         self.identity = {"seed": self.config.seed, "pictures_per_step": self.pictures_per_step}
 
-    def loader(self) -> torch.utils.data.DataLoader:
-        """This process's micro-batches from the run's step to its end."""
+    def loader(self, first_step: int, steps: int) -> torch.utils.data.DataLoader:
+        """This process's micro-batches of some steps."""
         accumulation, accelerator = self.optim.gradient_accumulation_steps, self.accelerator
         batches = data.TrainingBatches(
             self.pictures,
@@ -195,7 +195,7 @@ class Run:
         return torch.utils.data.DataLoader(
             batches,
             batch_size=None,
-            sampler=range(self.progress.step * accumulation, self.total_steps * accumulation),
+            sampler=range(first_step * accumulation, (first_step + steps) * accumulation),
             num_workers=self.data.workers,
             worker_init_fn=ignore_signals,
             pin_memory=accelerator.device.type == "cuda",
@@ -253,7 +253,7 @@ def train(run: Run) -> None:
         progress, accelerator, run.pictures_per_step, run.steps_per_epoch, run.timesteps
     )
     run.model.train()
-    for batch in run.loader():
+    for batch in run.loader(progress.step, run.total_steps - progress.step):
         meter.data_arrived()
         batch = {name: tensor.to(accelerator.device) for name, tensor in batch.items()}
         with accelerator.accumulate(run.model):

@@ -1,0 +1,257 @@
+"""Time the training script against a bare loop, part by part, and against diffusers' UNet2DModel.
+
+    python scripts/benchmark_training.py --config configs/default.yaml [--field value ...]
+
+Pictures are made up, so no data set is needed; what is measured begins at decoded pictures in
+memory. Script and bare loop take turns, so that a machine that is busy now and then does not favour
+either.
+"""
+
+import dataclasses
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import DDPMScheduler, UNet2DModel
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import train_colorize  # noqa: E402
+from pipeline_colorize import checkpoint, data  # noqa: E402
+from pipeline_colorize.config import option, parse  # noqa: E402
+from pipeline_colorize.objectives import denoising_loss  # noqa: E402
+
+
+@dataclasses.dataclass
+class BenchmarkConfig:
+    """What is measured, beside the script against the bare loop."""
+
+    _argument_group_name = "benchmark"
+
+    steps: int = option(8, "steps of each turn")
+    rounds: int = option(5, "turns")
+    stock_batch: int = option(8, "pictures a step for the stock network; 0: leave it out")
+    settings: bool = option(False, "also compare precisions and memory formats")
+    profile: bool = option(False, "also list the operators that take most time")
+
+
+def made_up_pictures(folder: Path, side: int, count: int = 64) -> None:
+    """Smooth random colour pictures."""
+    generator = np.random.default_rng(0)
+    for number in range(count):
+        small = generator.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+        image = Image.fromarray(small).resize((side, side), Image.Resampling.BICUBIC)
+        image.save(folder / f"{number}.png")
+
+
+def synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+class BareLoop:
+    """Forward, backward and optimizer step on one batch that lies ready: nothing could be less."""
+
+    def __init__(self, model, losses, batch: dict, precision: str, device: torch.device):
+        self.model, self.losses, self.device = model.to(device).train(), losses, device
+        self.batch = {name: tensor.to(device) for name, tensor in batch.items()}
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-5, fused=True)
+        dtype = torch.float16 if precision == "fp16" else torch.bfloat16
+        self.autocast = torch.autocast(device.type, dtype, enabled=precision != "no")
+
+    def step(self) -> None:
+        with self.autocast:
+            loss = self.losses(self.model, self.batch).mean()
+        loss.backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+
+    def run(self, steps: int) -> float:
+        """Seconds a step."""
+        synchronize(self.device)
+        started = time.perf_counter()
+        for _ in range(steps):
+            self.step()
+        synchronize(self.device)
+        return (time.perf_counter() - started) / steps
+
+
+def run_script(run: train_colorize.Run, steps: int) -> float:
+    """Seconds a step of the script's own loop, logging included; checkpoints come between."""
+    run.total_steps = run.progress.step + steps
+    started = time.perf_counter()
+    train_colorize.train(run)
+    return (time.perf_counter() - started) / steps
+
+
+def against_bare_loop(run, bare: BareLoop, bench: BenchmarkConfig) -> tuple[list, list]:
+    """Seconds a step of script and bare loop, turn by turn, after a turn to warm up."""
+    run.is_due = lambda *_: False
+    turns = [(run_script(run, bench.steps), bare.run(bench.steps)) for _ in range(bench.rounds + 1)]
+    script, loop = zip(*turns[1:], strict=True)
+    return list(script), list(loop)
+
+
+def by_part(run, steps: int) -> dict[str, float]:
+    """Seconds a step spent on data, forward, backward, optimizer and EMA, one after another."""
+    optim, device = run.optim, run.accelerator.device
+    batches = iter(run.loader(run.progress.step, steps))
+    seconds = dict.fromkeys(("data", "forward", "backward", "clip and optimizer", "EMA"), 0.0)
+    marks = []
+
+    def mark():
+        synchronize(device)
+        marks.append(time.perf_counter())
+
+    for _ in range(steps):
+        marks.clear()
+        mark()
+        batch = {name: tensor.to(device) for name, tensor in next(batches).items()}
+        mark()
+        loss = run.losses(run.model, batch).mean()
+        mark()
+        run.accelerator.backward(loss)
+        mark()
+        run.accelerator.clip_grad_norm_(run.model.parameters(), optim.max_grad_norm)
+        run.optimizer.step()
+        run.optimizer.zero_grad()
+        mark()
+        run.ema.update(run.bare)
+        mark()
+        for name, spent in zip(seconds, np.diff(marks), strict=True):
+            seconds[name] += spent / steps
+    return seconds
+
+
+def stock_network(parameters: int) -> UNet2DModel:
+    """diffusers' network, for RGB from RGB and luminance, of about so many parameters."""
+    best = None
+    for width in range(8, 256, 8):
+        with torch.device("meta"):
+            model = UNet2DModel(**_stock_arguments(width))
+        difference = abs(sum(p.numel() for p in model.parameters()) - parameters)
+        if best is not None and difference > best[0]:
+            break
+        best = (difference, width)
+    return UNet2DModel(**_stock_arguments(best[1]))
+
+
+def _stock_arguments(width: int) -> dict:
+    return {
+        "in_channels": 4,
+        "out_channels": 3,
+        "block_out_channels": (width, 2 * width, 3 * width, 4 * width),
+        "layers_per_block": 1,
+        "norm_num_groups": 8,
+        "down_block_types": ("DownBlock2D", "DownBlock2D", "DownBlock2D", "AttnDownBlock2D"),
+        "up_block_types": ("AttnUpBlock2D", "UpBlock2D", "UpBlock2D", "UpBlock2D"),
+    }
+
+
+def time_stock_network(run, bench: BenchmarkConfig) -> tuple[float, int]:
+    """Pictures a second and parameters of the stock network at the same resolution."""
+    parameters = sum(parameter.numel() for parameter in run.bare.parameters())
+    model = stock_network(parameters).to(memory_format=torch.channels_last)
+    layout = data.BatchFormat.of_model(model.config)
+    batch = data.TrainingBatches(
+        run.pictures, layout, run.data, seed=0, batch_size=bench.stock_batch
+    )[0]
+    scheduler = DDPMScheduler()
+    loop = BareLoop(
+        model,
+        lambda network, batch: denoising_loss(network, scheduler, batch),
+        batch,
+        run.optim.mixed_precision,
+        run.accelerator.device,
+    )
+    loop.run(1)
+    seconds = loop.run(max(bench.steps // 4, 1))
+    return bench.stock_batch / seconds, sum(parameter.numel() for parameter in model.parameters())
+
+
+def compare_settings(run, batch: dict, steps: int) -> dict[str, float]:
+    """Pictures a second of the bare loop by precision and memory format."""
+    result = {}
+    for precision in ("no", "bf16"):
+        for channels_last in (False, True):
+            optim = dataclasses.replace(run.optim, channels_last=channels_last)
+            model = train_colorize.build_model(run.model_config, optim)
+            loop = BareLoop(model, run.losses, batch, precision, run.accelerator.device)
+            loop.run(2)
+            name = f"{precision.replace('no', 'fp32')}, channels_last {channels_last}"
+            result[name] = run.optim.batch_size / loop.run(steps)
+    return result
+
+
+def operators(bare: BareLoop, steps: int = 3) -> str:
+    """The operators that take most time by themselves."""
+    with torch.profiler.profile(record_shapes=False) as profile:
+        bare.run(steps)
+    device = "cuda" if bare.device.type == "cuda" else "cpu"
+    table = profile.key_averages().table(
+        sort_by=f"self_{device}_time_total", row_limit=14, max_name_column_width=48
+    )
+    return table
+
+
+def report(run, bare: BareLoop, bench: BenchmarkConfig) -> None:
+    """Measure and print."""
+    pictures = run.pictures_per_step
+    script, loop = against_bare_loop(run, bare, bench)
+    ratios = [theirs / ours for ours, theirs in zip(script, loop, strict=True)]
+    ours, theirs = (pictures / statistics.median(seconds) for seconds in (script, loop))
+    print(f"script     {ours:8.1f} pictures/s")
+    print(f"bare loop  {theirs:8.1f} pictures/s")
+    print(
+        f"script against bare loop, median of {len(ratios)} turns: "
+        f"{100 * statistics.median(ratios):.1f} % ({100 * min(ratios):.1f} to "
+        f"{100 * max(ratios):.1f})"
+    )
+    if bench.stock_batch:
+        speed, parameters = time_stock_network(run, bench)
+        ours_parameters = sum(parameter.numel() for parameter in run.bare.parameters())
+        print(
+            f"UNet2DModel {speed:7.1f} pictures/s in a bare loop ({parameters:,} parameters, not "
+            f"{ours_parameters:,}; {run.data.resolution} px): {theirs / speed:.1f} times slower"
+        )
+    seconds = by_part(run, bench.steps)
+    total = sum(seconds.values())
+    for name, spent in seconds.items():
+        print(f"  {name:20} {1000 * spent:8.1f} ms {100 * spent / total:5.1f} %")
+    if bench.settings:
+        for name, speed in compare_settings(run, bare.batch, bench.steps).items():
+            print(f"  {name:28} {speed:8.1f} pictures/s")
+    if bench.profile:
+        print(operators(bare))
+
+
+def main(argv: list[str]) -> None:
+    *configs, bench = parse(argv, [*train_colorize.PARTS, BenchmarkConfig], __doc__.split("\n")[0])
+    pictures, model, optim, config = configs
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        (folder / "pictures").mkdir()
+        made_up_pictures(folder / "pictures", pictures.load_size or pictures.resolution)
+        pictures = dataclasses.replace(
+            pictures,
+            datasets=[str(folder / "pictures")],
+            dataset_weights=[],
+            validation_pictures=0,
+            streaming=False,
+        )
+        config = dataclasses.replace(config, output_dir=str(folder), report_to="none")
+        run = train_colorize.Run([pictures, model, optim, config])
+        run.progress = checkpoint.Progress()
+        batch = next(iter(run.loader(0, 1)))
+        fresh = train_colorize.build_model(model, optim)
+        bare = BareLoop(fresh, run.losses, batch, optim.mixed_precision, run.accelerator.device)
+        report(run, bare, bench)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
