@@ -201,7 +201,7 @@ def _decode(opened: Image.Image, path: Path) -> Photo:
     pixels = _upright(pixels, exif.get(ExifTags.Base.Orientation, 1))
     color, alpha = _split_alpha(pixels, space)
     return Photo(
-        image=_to_srgb(color, space, opened.info.get("icc_profile"), notes),
+        image=_to_srgb(color, space, _profile(opened, space), notes),
         depth=8 if pixels.dtype == np.uint8 else 16,
         alpha=alpha,
         lossless=_is_lossless(opened, path),
@@ -354,6 +354,19 @@ def srgb_profile() -> bytes:
     return bytes(profile)
 
 
+def _profile(opened: Image.Image, space: str) -> bytes | None:
+    """The file's ICC profile, or one for the gamma that a PNG without profile may state."""
+    profile, gamma = opened.info.get("icc_profile"), opened.info.get("gamma")
+    if profile or not gamma or "srgb" in opened.info or abs(gamma - 1 / 2.2) < 0.01:
+        return profile
+    import imagecodecs
+
+    primaries = [0.64, 0.33, 1.0, 0.3, 0.6, 1.0, 0.15, 0.06, 1.0] if space == "rgb" else None
+    return imagecodecs.cms_profile(
+        space, whitepoint=[0.3127, 0.3290, 1.0], primaries=primaries, gamma=1 / gamma
+    )
+
+
 def _to_srgb(color: np.ndarray, space: str, profile: bytes | None, notes: list[str]) -> np.ndarray:
     """Stored colours (H, W, C) as what the pipeline takes: (H, W) grey or (H, W, 3), sRGB."""
     profile = profile if profile and _profile_fits(profile, space, notes) else None
@@ -418,20 +431,21 @@ def _gray_through_profile(color: np.ndarray, space: str, profile: bytes) -> np.n
     if space == "gray":
         levels = np.arange(np.iinfo(color.dtype).max + 1, dtype=color.dtype).reshape(-1, 1, 1)
         levels = levels.repeat(_CHANNELS[_profile_space(profile)], axis=2)
-        return _gray_of(levels, profile)[:, 0][color[..., 0]]
+        # A grey profile's curve is coarse near black in littleCMS's whole numbers.
+        wide = _transform(levels, profile, _wide_profile(), "float32").clip(0, 1)
+        return _gray_of(np.rint(wide * 65535).astype(np.uint16))[:, 0][color[..., 0]]
     gray = np.empty(color.shape[:2], dtype=np.float32)
     for top in range(0, len(gray), _STRIP_ROWS):  # strips bound the memory of large scans
         rows = slice(top, top + _STRIP_ROWS)
-        gray[rows] = _gray_of(color[rows], profile)
+        gray[rows] = _gray_of(_transform(color[rows], profile, _wide_profile(), "uint16"))
     return gray
 
 
-def _gray_of(color: np.ndarray, profile: bytes) -> np.ndarray:
-    """`_gray_through_profile` for a strip: through 16-bit RGB of a gamut that nothing exceeds.
+def _gray_of(wide: np.ndarray) -> np.ndarray:
+    """16-bit RGB (..., 3) of `_wide_profile` to the sRGB-encoded grey of the same luminance.
 
     Going to sRGB itself would clip the colours outside it, and with them their luminance.
     """
-    wide = _transform(color, profile, _wide_profile(), "uint16")
     y_of_red, y_of_green, y_of_blue = _wide_luminance()
     y = y_of_red[wide[..., 0]] + y_of_green[wide[..., 1]] + y_of_blue[wide[..., 2]]
     root = np.sqrt(y.clip(0, 1))

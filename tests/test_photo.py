@@ -331,6 +331,38 @@ def test_gray_gamma_profile_is_applied(tmp_path, dtype):
     assert np.abs(found - xyz2lab(linear[..., None] * white)[..., 0]).max() < 0.1
 
 
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+@pytest.mark.parametrize("gamma", [1.0, 1 / 1.8])
+def test_gamma_of_a_png_without_profile_is_applied(tmp_path, mode, gamma):
+    ramp = Image.fromarray(np.tile(np.arange(256, dtype=np.uint8), (4, 1))).convert(mode)
+    data = encoded(ramp, "PNG")
+    chunk = png_chunk(b"gAMA", struct.pack(">I", round(gamma * 100_000)))
+    (tmp_path / "in.png").write_bytes(data[:33] + chunk + data[33:])
+    found = lightness(photo.read(tmp_path / "in.png").image)[0]
+    linear = (np.arange(256) / 255) ** (1 / gamma)
+    white = np.array([0.95047, 1, 1.08883])
+    assert np.abs(found - xyz2lab(linear[:, None, None] * white)[:, 0, 0]).max() < 0.1
+
+
+def test_linear_16_bit_rgb(tmp_path):
+    primaries = [0.64, 0.33, 1.0, 0.3, 0.6, 1.0, 0.15, 0.06, 1.0]
+    profile = imagecodecs.cms_profile(
+        "rgb", whitepoint=[0.3127, 0.3290, 1.0], primaries=primaries, gamma=1.0
+    )
+    ramp = np.tile(np.linspace(0, 65535, 256).astype(np.uint16)[:, None], (4, 1, 3))
+    tifffile.imwrite(tmp_path / "in.tif", ramp, photometric="rgb", iccprofile=profile)
+    found = lightness(photo.read(tmp_path / "in.tif").image)
+    white = np.array([0.95047, 1, 1.08883])
+    assert np.abs(found - xyz2lab(ramp / 65535 * white)[..., 0]).max() < 0.1
+
+
+def test_the_usual_gamma_of_a_png_means_srgb(tmp_path, gray):
+    data = encoded(Image.fromarray(gray), "PNG")
+    chunk = png_chunk(b"gAMA", struct.pack(">I", 45455))
+    (tmp_path / "in.png").write_bytes(data[:33] + chunk + data[33:])
+    assert np.array_equal(photo.read(tmp_path / "in.png").image, gray)
+
+
 def nearly_srgb_profile():
     """As some programs write it: primaries with fewer digits, a curve of 1024 points."""
     return imagecodecs.cms_profile(
@@ -584,14 +616,15 @@ def test_a_file_without_permission(tmp_path, gray, monkeypatch):
         photo.read(tmp_path / "a.png")
 
 
-def png_header(width, height):
-    def chunk(name, data):
-        body = name + data
-        return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
+def png_chunk(name, data):
+    body = name + data
+    return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
 
+
+def png_header(width, height):
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     rows = zlib.compress(bytes(1000))
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows)
+    return b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + png_chunk(b"IDAT", rows)
 
 
 def test_decompression_bombs_are_refused_by_their_header(tmp_path):
