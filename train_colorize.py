@@ -329,7 +329,8 @@ def log(run: Run, logs: dict, bar: tqdm) -> None:
     """To the progress bar, the tracker and `metrics.jsonl`; of a step's lines the last counts."""
     bar.update()
     bar.set_postfix(loss=f"{run.progress.smooth_loss:.4f}", lr=f"{logs['learning_rate']:.1e}")
-    run.accelerator.log(logs, step=logs["step"])
+    figures = {name: value for name, value in logs.items() if name != "step"}
+    run.accelerator.log(figures, step=logs["step"])
     if run.accelerator.is_main_process:
         with open(run.folder / "metrics.jsonl", "a", encoding="utf-8") as file:
             file.write(json.dumps(logs) + "\n")
@@ -350,8 +351,7 @@ def draw_grid(run: Run) -> None:
     file = run.folder / "grids" / f"step-{run.progress.step:07d}.png"
     grid = monitor.draw_grid(run.pipeline(), squares, file)
     for tracker in run.accelerator.trackers:
-        options = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}
-        tracker.log_images({"grid": grid[None]}, step=run.progress.step, **options)
+        monitor.track_grid(tracker, grid, file, run.progress.step)
 
 
 # --- Release ------------------------------------------------------------------------------------

@@ -144,6 +144,18 @@ def draw_grid(pipeline, squares: list[torch.Tensor], file: Path) -> np.ndarray:
     return grid
 
 
+def track_grid(tracker, grid: np.ndarray, file: Path, step: int) -> None:
+    """Give a grid (H, W, 3), which is also in `file`, to one of Accelerate's trackers."""
+    if tracker.name == "trackio":  # which Accelerate has no `log_images` for
+        import trackio
+
+        tracker.log({"grid": trackio.Image(str(file))}, step=step)
+    elif tracker.name == "tensorboard":
+        tracker.log_images({"grid": grid[None]}, step=step, dataformats="NHWC")
+    else:
+        tracker.log_images({"grid": grid[None]}, step=step)
+
+
 def activation_bytes(
     model: nn.Module, layout: BatchFormat, resolution: int, pictures: int, noise_levels: int
 ) -> int:

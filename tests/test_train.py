@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 import socket
+import sqlite3
 import sys
 import time
 from pathlib import Path
@@ -354,6 +355,55 @@ def test_end_of_a_run(pictures, tmp_path):
     recorded = {event.step: event.value for event in events.Scalars("loss")}
     assert recorded == pytest.approx(losses(run))
     assert [event.step for event in events.Images("grid")] == [4, 6]
+
+
+def wandb_records(file: Path):
+    """The records of an offline run: a LevelDB log behind a header of 7 bytes."""
+    content, record, place = file.read_bytes(), b"", 7
+    while place + 7 <= len(content):
+        rest = 32768 - place % 32768  # of the block, which ends in padding
+        if rest < 7:
+            place += rest
+            continue
+        length, kind = int.from_bytes(content[place + 4 : place + 6], "little"), content[place + 6]
+        record += content[place + 7 : place + 7 + length]
+        place += 7 + length
+        if kind in (1, 4):  # whole, or the last of several parts
+            yield record
+            record = b""
+
+
+def test_wandb_offline_has_the_losses_and_the_grid(pictures, tmp_path, monkeypatch):
+    pytest.importorskip("wandb")
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    for name, value in {"MODE": "offline", "DIR": str(tmp_path), "SILENT": "true"}.items():
+        monkeypatch.setenv(f"WANDB_{name}", value)
+    run = train(pictures, tmp_path, max_train_steps=3, report_to="wandb")
+    (file,) = tmp_path.glob("wandb/offline-run-*/run-*.wandb")
+    recorded = {}
+    for content in wandb_records(file):
+        items = Record.FromString(content).history.item
+        row = {item.key or item.nested_key[0]: json.loads(item.value_json) for item in items}
+        if "loss" in row:
+            recorded[row["_step"]] = row["loss"]
+    assert recorded == pytest.approx(losses(run))
+    assert list(tmp_path.glob("wandb/offline-run-*/files/media/images/grid_*.png"))
+
+
+def test_trackio_has_the_losses_and_the_grid(processes, pictures, tmp_path):
+    pytest.importorskip("trackio")
+    argv = arguments(pictures, tmp_path, max_train_steps=3, report_to="trackio")
+    environment = {"TRACKIO_DIR": str(tmp_path / "trackio"), "HF_HUB_OFFLINE": "1"}
+    process = start(processes, argv, environment)
+    process.join(120)
+    assert process.exitcode == 0
+    with sqlite3.connect(tmp_path / "trackio" / "colorize.db") as database:
+        rows = database.execute("SELECT step, metrics FROM metrics").fetchall()
+    rows = [(step, json.loads(metrics)) for step, metrics in rows]
+    recorded = {step: metrics["loss"] for step, metrics in rows if "loss" in metrics}
+    assert recorded == pytest.approx(losses(tmp_path / "run"))
+    assert any("grid" in metrics for _, metrics in rows)
 
 
 def test_dry_run_trains_nothing(pictures, tmp_path, capsys):
