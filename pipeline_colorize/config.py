@@ -7,6 +7,7 @@ import dataclasses
 import difflib
 import inspect
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import yaml
 
@@ -65,6 +66,8 @@ def parse(argv: list[str], parts: list[type], description: str) -> list:
     if known.config:
         content = yaml.safe_load(Path(known.config).read_text(encoding="utf-8")) or {}
     refuse_unknown(content, list(fields), f"{known.config}")
+    _refuse_wrong_nulls(content, parts)
+    parser.set_defaults(**{name: None for name, value in content.items() if value is None})
     nested = {name: {} for name, field in fields.items() if field.type is dict}
     nested |= {name: content.pop(name) or {} for name in nested if name in content}
     *configs, _, rest = parser.parse_args_into_dataclasses(
@@ -78,6 +81,13 @@ def parse(argv: list[str], parts: list[type], description: str) -> list:
         for name in nested.keys() & {field.name for field in dataclasses.fields(config)}:
             setattr(config, name, nested[name])
     return configs
+
+
+def _refuse_wrong_nulls(content: dict, parts: list[type]) -> None:
+    hints = {name: hint for part in parts for name, hint in get_type_hints(part).items()}
+    for name, value in content.items():
+        if value is None and hints[name] is not dict and type(None) not in get_args(hints[name]):
+            raise ValueError(f"`{name}` has no value; it needs one of type {hints[name]}.")
 
 
 def _as_flags(content: dict) -> list[str]:

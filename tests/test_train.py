@@ -142,6 +142,17 @@ def test_an_unknown_field_is_refused_with_the_nearest(tmp_path, content, flags, 
         parse(["--config", str(tmp_path / "c.yaml"), *flags])
 
 
+def test_null_empties_a_field_that_may_be_empty(tmp_path):
+    (tmp_path / "c.yaml").write_text("checkpointing_epochs: null\nmodel: null")
+    *_, run = parse(["--config", str(tmp_path / "c.yaml")])
+    assert run.checkpointing_epochs is None
+    *_, run = parse(["--config", str(tmp_path / "c.yaml"), "--checkpointing_epochs", "3"])
+    assert run.checkpointing_epochs == 3
+    (tmp_path / "c.yaml").write_text("batch_size: null")
+    with pytest.raises(ValueError, match="`batch_size` has no value"):
+        parse(["--config", str(tmp_path / "c.yaml")])
+
+
 def test_an_unknown_argument_of_a_class_is_refused_with_the_nearest():
     modules = [train_colorize.unet, train_colorize.diffusers]
     with pytest.raises(ValueError, match="attentoin.*mean 'attention'"):
