@@ -77,6 +77,7 @@ class Meter:
     def finish_step(self, norm: torch.Tensor, learning_rate: float) -> dict[str, float]:
         """Count the step and return its figures; the loss is the mean over all processes."""
         progress, losses = self.progress, torch.cat(self.losses)
+        norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm  # FSDP
         loss = self.accelerator.reduce(losses.mean(), "mean").item()
         seconds = time.perf_counter() - self.started
         smooth = loss if math.isnan(progress.smooth_loss) else progress.smooth_loss

@@ -5,7 +5,10 @@ import copy
 import pytest
 import torch
 from diffusers.training_utils import EMAModel
-from torch import nn
+from torch import distributed, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
 
 from pipeline_colorize.ema import ExponentialMovingAverage
 
@@ -85,6 +88,23 @@ def test_state_restores_the_average_and_its_decay():
     train(model, first.update, second.update, steps=3)
     for name, value in first.model.state_dict().items():
         assert torch.equal(value, second.model.state_dict()[name]), name
+
+
+def test_sharded_parameters_are_averaged_whole():
+    """FSDP's parameters are shards; the average is of whole ones."""
+    model = batchnorm_model()
+    sharded = copy.deepcopy(model)
+    expected, ema = ExponentialMovingAverage(model), ExponentialMovingAverage(sharded)
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    try:
+        fully_shard(sharded, mesh=init_device_mesh("cpu", (1,)))
+        for live, update in ((model, expected.update), (sharded, ema.update)):
+            train(live, update, steps=2)
+        assert isinstance(sharded[1].weight, DTensor)
+    finally:
+        distributed.destroy_process_group()
+    for name, value in expected.model.state_dict().items():
+        assert torch.allclose(value, ema.model.state_dict()[name]), name
 
 
 def test_other_names_are_refused():

@@ -179,6 +179,16 @@ def test_every_shipped_configuration_builds_its_network(file):
         assert word in file.read_text(), f"the head says no {word}: {head}"
 
 
+def test_batchnorm_is_synchronised_by_option():
+    optim = train_colorize.OptimizerConfig(sync_batchnorm=True, channels_last=False)
+    seed = train_colorize.ModelConfig(model={"block_out_channels": [8, 8], "layers_per_block": 1})
+    network = train_colorize.build_model(seed, optim)
+    plain = train_colorize.build_model(seed, dataclasses.replace(optim, sync_batchnorm=False))
+    kinds = {type(module) for module in network.modules()}
+    assert torch.nn.SyncBatchNorm in kinds and torch.nn.BatchNorm2d not in kinds
+    assert network.state_dict().keys() == plain.state_dict().keys()
+
+
 # Learning rate
 
 
