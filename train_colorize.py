@@ -161,7 +161,7 @@ class Run:
         per_process = optim.batch_size * optim.gradient_accumulation_steps
         self.pictures_per_step = per_process * self.accelerator.num_processes
         self.pictures, self.steps_per_epoch, self.validation = data.load_training_pictures(
-            self.data, self.config.seed, self.pictures_per_step
+            self.data, self.config.seed, self.pictures_per_step, self.bar_of_reading
         )
         self.total_steps = optim.max_train_steps or optim.num_train_epochs * self.steps_per_epoch
         self.ema = ExponentialMovingAverage(self.bare, optim.ema_decay, optim.ema_warmup)
@@ -176,6 +176,11 @@ class Run:
         self.model, self.optimizer = self.accelerator.prepare(self.bare, optimizer)
         self.progress = checkpoint.Progress()
         self.identity = {"seed": self.config.seed, "pictures_per_step": self.pictures_per_step}
+
+    def bar_of_reading(self, dataset):
+        """A progress bar over the pictures of a data set."""
+        silent = not self.accelerator.is_main_process
+        return tqdm(dataset, "reading pictures", leave=False, disable=silent)
 
     def loader(self, first_step: int, steps: int) -> torch.utils.data.DataLoader:
         """This process's micro-batches of some steps."""
@@ -275,7 +280,9 @@ def train(run: Run) -> None:
         stop_if_diverged(run, logs)
         if run.is_due(config.validation_epochs):
             logs |= validate(run)
-        log(run, logs, bar)
+        log(run, logs)
+        bar.update()
+        bar.set_postfix(loss=f"{progress.smooth_loss:.4f}", lr=f"{rate:.1e}")
         if run.is_due(config.grid_epochs):
             draw_grid(run)
         stopping = accelerator.check_trigger()
@@ -325,10 +332,8 @@ def validate(run: Run) -> dict[str, float]:
     return result
 
 
-def log(run: Run, logs: dict, bar: tqdm) -> None:
-    """To the progress bar, the tracker and `metrics.jsonl`; of a step's lines the last counts."""
-    bar.update()
-    bar.set_postfix(loss=f"{run.progress.smooth_loss:.4f}", lr=f"{logs['learning_rate']:.1e}")
+def log(run: Run, logs: dict) -> None:
+    """To the tracker and `metrics.jsonl`, where of a step's lines the last counts."""
     figures = {name: value for name, value in logs.items() if name != "step"}
     run.accelerator.log(figures, step=logs["step"])
     if run.accelerator.is_main_process:
@@ -460,6 +465,8 @@ def main(argv: list[str]) -> None:
             (run.folder / "config.yaml").write_text(to_yaml(configs), encoding="utf-8")
         settings = {name: str(value) for part in configs for name, value in vars(part).items()}
         run.accelerator.init_trackers("colorize", settings)
+        if model.init_from and not found:
+            log(run, {"step": 0} | validate(run))  # what is to be improved on
         train(run)
         if run.progress.step < run.total_steps:
             where = f"step {run.progress.step} of {run.total_steps}"

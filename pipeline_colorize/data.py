@@ -12,6 +12,7 @@ import io
 import itertools
 import math
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -487,6 +488,7 @@ class Pictures:
         short_side: to which each picture is scaled.
         budget: bytes of memory for decoded pictures; the rest is decoded at each use.
         name: for messages.
+        watch: wraps the reading of the data set, e.g. `tqdm.tqdm`.
 
     Broken pictures are left out with a warning; those beyond the budget are replaced by the next
     good one when they are met.
@@ -495,12 +497,19 @@ class Pictures:
         ValueError: if no picture, or no colour picture, is left.
     """
 
-    def __init__(self, dataset, short_side: int, budget: float = math.inf, name: str = "data set"):
+    def __init__(
+        self,
+        dataset,
+        short_side: int,
+        budget: float = math.inf,
+        name: str = "data set",
+        watch: Callable = iter,
+    ):
         self.dataset = dataset
         self.short_side = short_side
         self.cached: list[torch.Tensor] = []
         broken, read, grey = [], 0, 0
-        for read, row in enumerate(dataset, start=1):
+        for read, row in enumerate(watch(dataset), start=1):
             picture = try_decode(row["image"], short_side)
             if picture is None:
                 broken.append(row["image"]["path"] or f"row {read - 1}")
@@ -691,9 +700,15 @@ def split_validation(splits: dict, name: str, config: DataConfig) -> tuple:
 
 
 def load_training_pictures(
-    config: DataConfig, seed: int, draws_per_step: int
+    config: DataConfig, seed: int, draws_per_step: int, watch: Callable = iter
 ) -> tuple["PictureMix", int, dict[str, Pictures]]:
     """Open `config.datasets`.
+
+    Args:
+        config: what is trained on.
+        seed: of the order.
+        draws_per_step: pictures a step, of all processes.
+        watch: wraps the reading of each set, e.g. `tqdm.tqdm`.
 
     Returns:
         Draw number -> picture, the steps of an epoch, and the validation pictures by set.
@@ -716,18 +731,20 @@ def load_training_pictures(
         sets, size = _stream(list(train.values()), config, seed, short_side)
         weights = shares([1] * len(sets), 0, config.dataset_weights)
     else:
-        sets, size = _hold(train, config, short_side)
+        sets, size = _hold(train, config, short_side, watch)
         weights = shares([len(s) for s in sets], config.size_exponent, config.dataset_weights)
     # No short last batch: what is left over stands elsewhere in the next epoch's order.
     steps = max((config.epoch_pictures or size) // draws_per_step, 1)
     return PictureMix(sets, weights, steps * draws_per_step, seed), steps, validation
 
 
-def _hold(train: dict, config: DataConfig, short_side: int) -> tuple[list[Pictures], int]:
+def _hold(
+    train: dict, config: DataConfig, short_side: int, watch: Callable
+) -> tuple[list[Pictures], int]:
     budget = config.cache_gigabytes * 2**30
     sets = []
     for name, dataset in train.items():
-        sets.append(Pictures(dataset, short_side, budget, name))
+        sets.append(Pictures(dataset, short_side, budget, name, watch))
         budget -= sum(picture.numel() for picture in sets[-1].cached)
     return sets, sum(len(pictures) for pictures in sets)
 

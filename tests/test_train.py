@@ -441,6 +441,23 @@ def test_init_from_starts_from_released_weights(pictures, tmp_path):
         init_from=str(run / "model"),
     )  # fmt: skip
     assert_same(released(run), released(again))
+    lines = [json.loads(line) for line in (again / "metrics.jsonl").read_text().splitlines()]
+    assert lines[0]["step"] == 0
+    assert lines[0]["validation_loss"] == pytest.approx(lines[1]["validation_loss"])
+
+
+def test_pushing_sends_the_model_and_its_card(pictures, tmp_path, monkeypatch):
+    pushed = []
+    monkeypatch.setattr(
+        ColorizationPipeline, "push_to_hub", lambda self, name: pushed.append((name, self.unet))
+    )
+    monkeypatch.setattr(
+        train_colorize.ModelCard, "push_to_hub", lambda self, name: pushed.append((name, self.text))
+    )
+    train(pictures, tmp_path, max_train_steps=1, push_to_hub=True, hub_model_id="me/colours")
+    (name, unet), (card_name, card) = pushed
+    assert name == card_name == "me/colours" and not unet.training
+    assert "# me/colours" in card
 
 
 @pytest.mark.parametrize(
