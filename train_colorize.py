@@ -260,7 +260,7 @@ def train(run: Run) -> None:
     run.model.train()
     for batch in run.loader(progress.step, run.total_steps - progress.step):
         meter.data_arrived()
-        batch = {name: tensor.to(accelerator.device) for name, tensor in batch.items()}
+        batch = {name: x.to(accelerator.device, non_blocking=True) for name, x in batch.items()}
         with accelerator.accumulate(run.model):
             losses = run.losses(run.model, batch)
             accelerator.backward(losses.mean())
@@ -372,7 +372,7 @@ tags: [colorization]
 Gives black-and-white photographs colours: believable ones, not known ones.
 
 ```python
-from pipeline_colorize.pipeline import ColorizationPipeline
+from pipeline_colorize import ColorizationPipeline
 
 pipe = ColorizationPipeline.from_pretrained("{name}")
 pipe(image).images[0].save("colorized.png")

@@ -54,6 +54,9 @@ def save(accelerator, ema, progress: Progress, identity: dict, folder: Path, lim
     partial = folder / f".{final.name}.partial"
     if final.exists():
         return
+    if accelerator.is_main_process:
+        for left in folder.glob(".checkpoint-*.partial"):  # by a process that was killed
+            shutil.rmtree(left)
     accelerator.wait_for_everyone()
     try:
         accelerator.save_state(partial)

@@ -285,6 +285,10 @@ class BatchFormat:
                 f"The network needs `in_channels` {channels + 1} (noisy colour and luminance), "
                 f"not {config.get('in_channels')}."
             )
+        if channels == 3 and config.get("hint_channels"):
+            raise ValueError(
+                "Hints are a*, b*: `hint_channels` 3 goes with `sample_channels` 2, not 3."
+            )
         optional = ("hint_channels", "chroma_stride", "ab_scale")
         return cls(channels, **{name: config[name] for name in optional if name in config})
 
@@ -715,6 +719,8 @@ def load_training_pictures(
     """
     if not config.datasets:
         raise ValueError("`datasets` names no data set to train on.")
+    if not 0 <= seed < 2**56:
+        raise ValueError(f"`seed` must be from 0 to 2^56 - 1, not {seed}.")
     short_side = config.load_size or config.resolution
     if short_side < config.resolution:
         raise ValueError(

@@ -112,6 +112,8 @@ def test_networks_that_do_not_fit_are_refused():
         data.BatchFormat.of_model({"sample_channels": 4})
     with pytest.raises(ValueError, match="`in_channels` 4.*not 3"):
         data.BatchFormat.of_model({"out_channels": 3, "in_channels": 3})
+    with pytest.raises(ValueError, match="Hints are"):
+        data.BatchFormat.of_model({"sample_channels": 3, "hint_channels": 3})
 
 
 # Augmentation
@@ -347,6 +349,8 @@ def test_wrong_sources_are_refused_by_name(tmp_path):
         load(datasets=[str(tmp_path / "a")], image_column="photo")
     with pytest.raises(ValueError, match="`load_size` 8.*`resolution` 16"):
         load(datasets=[str(tmp_path / "a")], load_size=8)
+    with pytest.raises(ValueError, match="`seed`.*not -1"):
+        data.load_training_pictures(plain(datasets=["x"]), -1, 8)
     with pytest.raises(ValueError, match="set `epoch_pictures`"):
         load(
             datasets=[str(tmp_path / "a")], image_column="photo", train_split="test", streaming=True

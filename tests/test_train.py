@@ -329,26 +329,40 @@ def free_port() -> int:
         return server.getsockname()[1]
 
 
-def test_two_processes_equal_one_with_twice_the_batch(processes, pictures, tmp_path):
-    one = train(pictures, tmp_path / "one", batch_size=8)
-    argv = arguments(pictures, tmp_path / "two", batch_size=4)
+def start_two(processes, argv) -> list:
     common = {"ACCELERATE_USE_CPU": "true", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost"}
     common["MASTER_PORT"] = str(free_port())
-    ranks = [
+    return [
         start(processes, argv, common | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
         for rank in range(2)
     ]
-    for process in ranks:
+
+
+def test_two_processes_equal_one_with_twice_the_batch(processes, pictures, tmp_path):
+    one = train(pictures, tmp_path / "one", batch_size=8)
+    for process in start_two(processes, arguments(pictures, tmp_path / "two", batch_size=4)):
         process.join(120)
         assert process.exitcode == 0
     two = tmp_path / "two" / "run"
-    assert (
-        json.loads((two / "checkpoint-6" / "state.json").read_text())["run"]["pictures_per_step"]
-        == 8
-    )
+    state = json.loads((two / "checkpoint-6" / "state.json").read_text())
+    assert state["run"]["pictures_per_step"] == 8
     assert losses(two) == pytest.approx(losses(one), rel=1e-4)
     accumulated = train(pictures, tmp_path / "three", batch_size=4, gradient_accumulation_steps=2)
     assert losses(accumulated) == pytest.approx(losses(one), rel=1e-4)
+
+
+def test_a_signal_to_one_process_stops_all_in_the_same_step(processes, pictures, tmp_path):
+    ranks = start_two(processes, arguments(pictures, tmp_path, max_train_steps=100_000))
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    while ranks[0].is_alive() and not (metrics.exists() and metrics.read_text().count("\n") > 2):
+        time.sleep(0.02)
+    os.kill(ranks[1].pid, signal.SIGTERM)
+    for process in ranks:
+        process.join(60)
+        assert process.exitcode == 0
+    (saved,) = checkpoint.checkpoints(tmp_path / "run")
+    assert saved.name == f"checkpoint-{max(losses(tmp_path / 'run'))}"
+    assert {"random_states_0.pkl", "random_states_1.pkl"} <= {p.name for p in saved.iterdir()}
 
 
 # Watching and release
