@@ -374,13 +374,13 @@ Gives black-and-white photographs colours: believable ones, not known ones.
 ```python
 from pipeline_colorize import ColorizationPipeline
 
-pipe = ColorizationPipeline.from_pretrained("{name}")
+pipe = ColorizationPipeline.from_pretrained("{where}")
 pipe(image).images[0].save("colorized.png")
 ```
 
 {network}, {parameters:,} parameters, trained with `train_colorize.py` on {data}: {steps:,} steps,
 {pictures:,} pictures at {resolution} px, {hours:.2f} hours. Training loss {loss:.4f} (average of
-the last steps), validation loss of these weights {validation}.
+the last steps), validation loss of these weights {validation:.4f}.
 
 The terms of the training pictures apply to the weights: state them here before sharing them.
 
@@ -395,9 +395,12 @@ def release(run: Run) -> None:
         return
     config, folder = run.config, run.folder / "model"
     name = config.hub_model_id or run.folder.name
+    # Names, not paths: the card may become public.
+    sources = [Path(source).name for source in run.data.datasets]
     card = CARD.format(
         name=name,
-        data=", ".join(Path(source).name for source in run.data.datasets),
+        where=config.hub_model_id or folder,
+        data=", ".join(sources),
         network=run.model_config.model_class,
         parameters=sum(parameter.numel() for parameter in run.ema.model.parameters()),
         resolution=run.data.resolution,
@@ -405,8 +408,8 @@ def release(run: Run) -> None:
         pictures=run.progress.step * run.pictures_per_step,
         hours=run.progress.seconds / 3600,
         loss=run.progress.smooth_loss,
-        validation=validate(run).get("validation_loss", "not measured"),
-        config=to_yaml(run.configs),
+        validation=validate(run).get("validation_loss", math.nan),
+        config=to_yaml([dataclasses.replace(run.data, datasets=sources), *run.configs[1:3]]),
     )
     pipeline = run.pipeline()
     if config.release_dtype == "float16":

@@ -58,7 +58,8 @@ def parse(argv: list[str], parts: list[type], description: str) -> list:
     """
     from transformers import HfArgumentParser
 
-    parser = HfArgumentParser(parts, allow_abbrev=False, description=description)
+    usage = "%(prog)s [--config FILE] [--FIELD VALUE ...]"
+    parser = HfArgumentParser(parts, allow_abbrev=False, description=description, usage=usage)
     parser.add_argument("--config", metavar="FILE", help="YAML file; flags go over it")
     fields = {field.name: field for part in parts for field in dataclasses.fields(part)}
     known, _ = parser.parse_known_args(argv)

@@ -379,7 +379,7 @@ def test_end_of_a_run(pictures, tmp_path):
     assert image.size == (20, 16)
     card = " ".join((run / "model" / "README.md").read_text().split())
     assert "6 steps, 24 pictures at 16 px" in card
-    assert f"weights {last['validation_loss']}" in card
+    assert f"weights {last['validation_loss']:.4f}" in card and str(pictures) not in card
     grid = Image.open(run / "grids" / "step-0000006.png")
     assert grid.size == (3 * 16, 16)
 
