@@ -146,6 +146,9 @@ class Run:
             project_dir=self.folder,
             dynamo_backend="inductor" if optim.compile else None,
         )
+        if self.config.report_to != "none" and not self.accelerator.log_with:
+            name = self.config.report_to
+            raise ValueError(f"`report_to` {name} needs a package: pip install {name}.")
         set_seed(self.config.seed)
         self.scheduler, self.timesteps = None, None
         if self.model_config.scheduler_class != "none":

@@ -528,7 +528,7 @@ class Pictures:
             warnings.warn(f"{name}: left out {len(broken)} broken: {broken[:5]}", stacklevel=2)
         if not self.cached:
             raise ValueError(f"{name}: there is no readable picture in it.")
-        if grey == len(self.cached):
+        if grey == len(self.cached) and not self._rest:
             raise ValueError(f"{name}: all its pictures are grey; colour pictures are needed.")
 
     def __len__(self) -> int:

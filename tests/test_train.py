@@ -524,6 +524,45 @@ def test_a_resolution_that_does_not_fit_is_refused_before_training(pictures, tmp
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
 
 
+def test_a_tracker_that_is_not_installed_is_said(pictures, tmp_path, monkeypatch):
+    monkeypatch.setattr("accelerate.tracking.get_available_trackers", lambda: [])
+    with pytest.raises(ValueError, match="pip install wandb"):
+        train(pictures, tmp_path, report_to="wandb")
+
+
+@pytest.mark.parametrize("precision, dtype", [("no", torch.float32), ("bf16", torch.bfloat16)])
+def test_precision_is_that_of_the_forward_pass(pictures, tmp_path, precision, dtype, monkeypatch):
+    seen = set()
+    build = train_colorize.build_model
+
+    def build_and_listen(*configs):
+        model = build(*configs)
+        model.conv_out.register_forward_hook(lambda module, x, y: seen.add(y.dtype))
+        return model
+
+    monkeypatch.setattr(train_colorize, "build_model", build_and_listen)
+    run = train(pictures, tmp_path, max_train_steps=1, mixed_precision=precision)
+    assert seen == {dtype, torch.float32}  # training and validation; then the grid
+    assert all(value.dtype == torch.float32 for value in released(run).values())
+
+
+def test_estimated_activations_are_those_that_a_real_pass_keeps():
+    data, model, optim, _ = parse(["--config", str(ROOT / "configs" / "tiny.yaml")])
+    network = train_colorize.build_model(model, optim)
+    layout = train_colorize.data.BatchFormat.of_model(network.config)
+    estimate = monitor.activation_bytes(network, layout, 64, 3, 2)
+    kept = {}
+
+    def keep(tensor):
+        if not isinstance(tensor, torch.nn.Parameter):
+            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        network(torch.randn(6, 2, 16, 16), torch.zeros(6), torch.randn(3, 1, 64, 64))
+    assert estimate == pytest.approx(sum(kept.values()), rel=0.05)
+
+
 def test_a_full_disk_leaves_the_last_checkpoint_and_says_so(pictures, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
