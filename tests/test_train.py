@@ -581,3 +581,14 @@ def test_too_little_memory_says_what_to_lower():
     with pytest.raises(RuntimeError, match="other"):
         with monitor.memory_advice("batch_size"):
             raise RuntimeError("other")
+
+
+def test_benchmark_measures_script_bare_loop_and_stock_network(capsys, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    import benchmark_training
+
+    argv = ["--config", str(ROOT / "configs" / "tiny.yaml"), "--steps", "1", "--rounds", "1"]
+    benchmark_training.main([*argv, "--stock_batch", "1", "--batch_size", "2"])
+    output = capsys.readouterr().out
+    for words in ("script against bare loop", "UNet2DModel", "EMA", "data"):
+        assert words in output
