@@ -18,6 +18,12 @@ from pipeline_colorize import data
 LAB = data.BatchFormat(color_channels=2, hint_channels=3, chroma_stride=4, ab_scale=33.0)
 
 
+@pytest.fixture(autouse=True)
+def no_pause(monkeypatch):
+    """`datasets` pauses for seconds after each pass over a stream of files."""
+    monkeypatch.setattr("datasets.config.SLEEP_TIME_ON_THREADS_SHUTDOWN", 0)
+
+
 def random_pictures(count, height=16, width=16, seed=0):
     generator = np.random.default_rng(seed)
     return torch.from_numpy(generator.integers(0, 256, (count, 3, height, width), dtype=np.uint8))
@@ -357,9 +363,7 @@ def test_wrong_sources_are_refused_by_name(tmp_path):
         )
 
 
-def test_a_stream_can_be_entered_anywhere(tmp_path, monkeypatch):
-    # `datasets` pauses for seconds after each pass over parquet files.
-    monkeypatch.setattr("datasets.config.SLEEP_TIME_ON_THREADS_SHUTDOWN", 0)
+def test_a_stream_can_be_entered_anywhere(tmp_path):
     write_splits(tmp_path / "a", {"train": 12, "validation": 2})
     write_splits(tmp_path / "b", {"train": 5}, first_seed=9)
     config = plain(
