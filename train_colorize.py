@@ -8,6 +8,7 @@ train on a folder of one's own, and the fields of the configuration: docs/traini
 """
 
 import dataclasses
+import inspect
 import json
 import math
 import signal
@@ -24,7 +25,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from pipeline_colorize import checkpoint, data, monitor, scheduler, unet
-from pipeline_colorize.config import construct, option, parse, to_yaml
+from pipeline_colorize.config import construct, option, parse, refuse_unknown, to_yaml
 from pipeline_colorize.data import DataConfig
 from pipeline_colorize.ema import ExponentialMovingAverage
 from pipeline_colorize.objectives import denoising_loss, regression_loss
@@ -97,6 +98,9 @@ class RunConfig:
     grid_pictures: int = option(4, "pictures of each set in a grid")
     report_to: Literal["tensorboard", "wandb", "trackio", "none"] = option("none", "tracker")
     divergence_factor: float = option(5.0, "stop when the loss is so many times its best average")
+    pipeline: dict = option(
+        {}, "defaults of the release; as flags: --pipeline.NAME VALUE"
+    )
     release_dtype: Literal["float32", "float16"] = option("float32", "of the released weights")
     push_to_hub: bool = option(False, "push the released model to the Hub")
     hub_model_id: str | None = option(None, "where to, user/name")
@@ -139,6 +143,8 @@ class Run:
         self.data, self.model_config, self.optim, self.config = configs
         self.configs, optim = configs, self.optim
         self.folder = Path(self.config.output_dir)
+        known = list(inspect.signature(ColorizationPipeline).parameters)
+        refuse_unknown(self.config.pipeline, known, "pipeline")
         self.accelerator = Accelerator(
             mixed_precision=optim.mixed_precision,
             gradient_accumulation_steps=optim.gradient_accumulation_steps,
@@ -220,9 +226,8 @@ class Run:
     def pipeline(self) -> ColorizationPipeline:
         """What is released: the averaged weights and the schedule."""
         resolution = self.data.resolution
-        pipeline = ColorizationPipeline(
-            self.ema.model, self.scheduler, default_processing_resolution=resolution
-        )
+        defaults = {"default_processing_resolution": resolution, **self.config.pipeline}
+        pipeline = ColorizationPipeline(self.ema.model, self.scheduler, **defaults)
         pipeline.set_progress_bar_config(disable=True)
         return pipeline
 

@@ -219,7 +219,7 @@ def provenance(pipe, settings: Settings, sample: int) -> photo.Mark:
         "sample": f"{sample + 1} of {settings.samples}" if settings.samples > 1 else None,
         "steps": settings.steps or pipe.config.default_num_inference_steps,
         "scheduler": type(pipe.scheduler).__name__ if pipe.scheduler else None,
-        "eta": settings.eta or None,
+        "eta": settings.eta,
         "processing_resolution": settings.processing_resolution,
         "saturation": settings.saturation if settings.saturation != 1 else None,
         "temperature": settings.temperature,
@@ -560,9 +560,7 @@ class HintType(click.ParamType):
     "--eta",
     metavar="X",
     type=click.FloatRange(0, 1),
-    default=0.0,
-    show_default=True,
-    help="Noise added at each step, for samplers that know it.",
+    help="Fresh noise in each step, for samplers that know it; 0: none. [default: the model's]",
 )
 @click.option(
     "--processing-resolution",

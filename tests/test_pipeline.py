@@ -137,9 +137,22 @@ def test_one_generator_and_seeds(pipe, photo):
     assert not np.array_equal(np.asarray(a), np.asarray(b))
 
 
-def test_temperature_zero_needs_no_seed(pipe, photo):
-    a, b = pipe(photo, 3, num_samples=2, temperature=0).images
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+def test_temperature_zero_needs_no_seed(pipe, photo, eta):
+    a, b = pipe(photo, 3, num_samples=2, temperature=0, eta=eta).images
     assert np.array_equal(np.asarray(a), np.asarray(b))
+
+
+def test_eta_of_the_call_goes_over_the_models(make_unet, photo):
+    ancestral = make_pipe(make_unet("grid"), default_eta=1.0)
+    plain = make_pipe(make_unet("grid"))
+
+    def chroma(pipe, **options):
+        return pipe(photo, 4, generator=seeds(0), output_type="latent", **options).images[0]
+
+    assert torch.equal(chroma(ancestral), chroma(plain, eta=1.0))
+    assert torch.equal(chroma(ancestral, eta=0.0), chroma(plain))
+    assert not torch.equal(chroma(ancestral), chroma(plain))
 
 
 def test_saturation_scales_chroma(pipe, photo):
