@@ -98,9 +98,7 @@ class RunConfig:
     grid_pictures: int = option(4, "pictures of each set in a grid")
     report_to: Literal["tensorboard", "wandb", "trackio", "none"] = option("none", "tracker")
     divergence_factor: float = option(5.0, "stop when the loss is so many times its best average")
-    pipeline: dict = option(
-        {}, "defaults of the release; as flags: --pipeline.NAME VALUE"
-    )
+    pipeline: dict = option({}, "defaults of the release; as flags: --pipeline.NAME VALUE")
     release_dtype: Literal["float32", "float16"] = option("float32", "of the released weights")
     push_to_hub: bool = option(False, "push the released model to the Hub")
     hub_model_id: str | None = option(None, "where to, user/name")
