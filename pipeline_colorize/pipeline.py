@@ -25,7 +25,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch.nn import functional as F
 
 from .color import rgb_to_lab
-from .hub import fetch, publish
+from .hub import fetch, full_name, publish
 from .image_processor import ColorizationImageProcessor, Hint, WorkingPicture
 
 # Models that ship with the package; a pipeline file loaded from the Hub has none beside it.
@@ -693,6 +693,7 @@ class ColorizationPipeline(DiffusionPipeline):
         Raises:
             OSError: one line about what went wrong; then nothing has been published.
         """
+        repo_id = full_name(repo_id, token)
         with tempfile.TemporaryDirectory() as folder:
             self.save_pretrained(folder, variant=variant)
             Path(folder, "README.md").write_text(_CARD.format(repo_id=repo_id), "utf-8")

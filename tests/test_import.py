@@ -23,7 +23,8 @@ BELOW = {
     "image_processor": {"color"},
     "data": {"color", "config", "objectives"},
     "metrics": set(),
-    "pipeline": {"color", "image_processor", "unet", "scheduler"},
+    "hub": set(),
+    "pipeline": {"color", "hub", "image_processor", "unet", "scheduler"},
     "photo": {"color"},
 }
 

@@ -1,0 +1,302 @@
+"""To the Hub and back without halves: one commit a version, no damaged file in the cache.
+
+The file travels to the Hub inside `pipeline.py`, so it imports only huggingface_hub.
+"""
+
+import contextlib
+import fnmatch
+import hashlib
+import time
+from pathlib import Path
+
+from huggingface_hub import (
+    CommitOperationAdd,
+    CommitOperationDelete,
+    HfApi,
+    get_token,
+    snapshot_download,
+)
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    HfHubHTTPError,
+    LocalEntryNotFoundError,
+    LocalTokenNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+# What httpx raises when a connection breaks; the client brings httpx under one name or another.
+_HTTPError = HfHubHTTPError.__mro__[1]
+_PASSING = (429, 500, 502, 503, 504)
+_REASONS = {
+    401: "the Hub does not accept the token; set HF_TOKEN or run `hf auth login`",
+    403: "the token may not write there",
+    404: "the Hub has no such repository that this token may see",
+    429: "the Hub asks for a pause (too many requests); try again in some minutes",
+}
+
+
+def _status(error: BaseException) -> int | None:
+    """The HTTP status behind an error of the client."""
+    for one in (error, error.__cause__):
+        response = getattr(one, "response", None)
+        if response is not None:
+            return response.status_code
+    return None
+
+
+def _patiently(call, *args, **options):
+    """Call up to five times, while what goes wrong is of the kind that passes."""
+    for wait in (1, 2, 4, 8, None):
+        try:
+            return call(*args, **options)
+        except (OSError, _HTTPError) as error:
+            broken = isinstance(error, _HTTPError) and _status(error) is None
+            if wait is None or not (broken or _status(error) in _PASSING):
+                raise
+        time.sleep(wait)
+
+
+def _reason(error: BaseException, token: str | None) -> str:
+    """One line about an error of the client, without the token."""
+    status = _status(error)
+    if isinstance(error, LocalTokenNotFoundError):
+        return "there is no token; set HF_TOKEN or run `hf auth login`"
+    if isinstance(error, RepositoryNotFoundError) and status != 401:
+        status = 404
+    if status is not None and status >= 500:
+        return f"the Hub has a fault of its own ({status}); try again later"
+    if status in _REASONS:
+        return _REASONS[status]
+    line = " ".join(f"{type(error).__name__}: {error}".split())
+    if status is None and isinstance(error, _HTTPError):
+        line = f"the connection to the Hub broke ({line}); try again later"
+    secret = token or get_token()
+    return line.replace(secret, "***") if secret else line
+
+
+@contextlib.contextmanager
+def _clear_errors(what: list[str], token: str | None, keep: tuple = ()):
+    """Errors of the client, but for those in `keep`, become an OSError: `what` and a reason."""
+    try:
+        yield
+    except keep:
+        raise
+    except (_HTTPError, LocalTokenNotFoundError) as error:
+        raise OSError(f"{what[-1]}: {_reason(error, token)}.") from None
+    except RuntimeError as error:  # of an upload, with what happened behind it
+        if not isinstance(error.__cause__, _HTTPError):
+            raise
+        line = f"{what[-1]}: {_reason(error.__cause__, token)}. {error}"
+        raise OSError(line) from None
+
+
+# --- there --------------------------------------------------------------------------------------
+
+
+def _git_id(content: bytes) -> str:
+    """What git calls a file of this content."""
+    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+
+
+def _local_files(folder: Path) -> dict[str, Path]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path for path in files}
+
+
+def full_name(repo_id: str, token: str | None = None) -> str:
+    """ "user/name" for "name", by the token, which is so found to be good.
+
+    Raises:
+        OSError: one line about what is wrong.
+    """
+    with _clear_errors([f"{repo_id} was not published"], token):
+        user = _patiently(HfApi(token=token).whoami)["name"]
+    return repo_id if "/" in repo_id else f"{user}/{repo_id}"
+
+
+class _Upload:
+    """What `publish` does, step by step."""
+
+    def __init__(self, folder, repo_id, repo_type, token, keep, replace):
+        self.api, self.repo_id = HfApi(token=token), repo_id
+        self.kind = {"repo_type": repo_type}
+        self.files, self.keep, self.replace = _local_files(Path(folder)), keep, replace
+        self.ids = {}
+        for name, path in self.files.items():
+            content = path.read_bytes()
+            self.ids[name] = {_git_id(content), hashlib.sha256(content).hexdigest()}
+
+    def make_repository(self, options: dict) -> bool:
+        """Make the repository if need be; whether that was done."""
+        try:
+            _patiently(self.api.repo_info, self.repo_id, **self.kind)
+            return False
+        except RepositoryNotFoundError:
+            options = {**options, **self.kind, "exist_ok": True}
+            _patiently(self.api.create_repo, self.repo_id, **options)
+            return True
+
+    def delete_repository(self) -> bool:
+        """Remove what was just made; whether that was possible."""
+        try:
+            _patiently(self.api.delete_repo, self.repo_id, missing_ok=True, **self.kind)
+        except (OSError, _HTTPError):
+            return False
+        return True
+
+    def missing_in(self, revision: str | None) -> tuple[list[str], list[str]]:
+        """Our files that a revision lacks or has otherwise; files there that should go."""
+        tree = _patiently(
+            lambda: list(
+                self.api.list_repo_tree(
+                    self.repo_id, recursive=True, revision=revision, **self.kind
+                )
+            )
+        )
+        files = [entry for entry in tree if hasattr(entry, "blob_id")]
+        there = {file.path: file.lfs.sha256 if file.lfs else file.blob_id for file in files}
+        kept = [name for name in self.keep if name in there]
+        changed = [
+            name
+            for name, ids in self.ids.items()
+            if name not in kept and there.get(name) not in ids
+        ]
+        others = [name for name in there if name not in self.files and name != ".gitattributes"]
+        return changed, [
+            name for name in others if any(fnmatch.fnmatch(name, one) for one in self.replace)
+        ]
+
+    def tagged(self, tag: str) -> str | None:
+        """The commit of that name, which has to hold just our files; `None` if there is none."""
+        refs = _patiently(self.api.list_repo_refs, self.repo_id, **self.kind).tags
+        found = [ref.target_commit for ref in refs if ref.name == tag]
+        if found and any(self.missing_in(found[0])):
+            raise ValueError(
+                f"{self.repo_id} has a version {tag} already, with other content. A version stays "
+                "what it is: give another name."
+            )
+        return found[0] if found else None
+
+    def commit(self, message: str, create_pr: bool) -> tuple[str, bool]:
+        """(The commit that holds our files, whether it is new.)
+
+        A commit whose answer was lost is found by the next try, so that it is not made twice; a
+        proposed one would not be.
+        """
+        if create_pr:
+            return self._commit_once(message, create_pr)
+        return _patiently(self._commit_once, message, create_pr)
+
+    def _commit_once(self, message: str, create_pr: bool) -> tuple[str, bool]:
+        head = _patiently(self.api.repo_info, self.repo_id, **self.kind).sha
+        changed, stale = self.missing_in(None)
+        if not changed and not stale:
+            return head, False
+        operations = [CommitOperationAdd(name, self.files[name]) for name in changed]
+        operations += [CommitOperationDelete(name) for name in stale]
+        commit = self.api.create_commit(
+            self.repo_id, operations, commit_message=message, create_pr=create_pr, **self.kind
+        )
+        if damaged := self.missing_in(commit.oid)[0]:
+            raise OSError(f"{self.repo_id}: {', '.join(damaged)} arrived damaged; push again.")
+        return commit.oid, True
+
+
+def publish(
+    folder: str | Path,
+    repo_id: str,
+    message: str,
+    repo_type: str = "model",
+    space_sdk: str | None = None,  # where `repo_type` is "space"
+    private: bool | None = None,  # of a repository that is made for this
+    token: str | None = None,
+    keep: tuple[str, ...] = (),  # names of files that stay as they are where they exist
+    replace: tuple[str, ...] = (),  # patterns of files that go where `folder` lacks them
+    tag: str | None = None,  # name of the version
+    create_pr: bool = False,
+) -> tuple[str, bool]:
+    """Bring a folder to the Hub in one commit, or not at all.
+
+    A repository that did not exist before does not exist after a failure either. What arrived is
+    compared with what was sent. Files that are there already are not sent again, and where all
+    are, nothing is done.
+
+    Returns:
+        "user/name@commit", and whether that commit is new.
+
+    Raises:
+        OSError: one line about what went wrong on the way; the token is not in it.
+        ValueError: if `tag` names other content already, or the card's front matter is wrong.
+    """
+    repo_id = full_name(repo_id, token)
+    upload = _Upload(folder, repo_id, repo_type, token, keep, replace)
+    what = [f"{repo_id} was not published"]
+    with _clear_errors(what, token):
+        made = upload.make_repository({"space_sdk": space_sdk, "private": private})
+        try:
+            commit = upload.tagged(tag) if tag and not made else None
+            commit, new = (commit, False) if commit else upload.commit(message, create_pr)
+        except BaseException:
+            if made and not upload.delete_repository():
+                what.append(f"{what[0]}, and an empty repository was left")
+            raise
+        if tag:
+            what.append(f"{repo_id} was published, but not yet named {tag}; push again for that")
+            options = {"tag": tag, "revision": commit, "repo_type": repo_type, "exist_ok": True}
+            _patiently(upload.api.create_tag, upload.repo_id, **options)
+    return f"{upload.repo_id}@{commit}", new
+
+
+# --- and back -----------------------------------------------------------------------------------
+
+
+def _is_damaged(blob: Path) -> bool:
+    """Whether a file of the cache is not what its name says: a SHA-256, or git's SHA-1."""
+    if len(blob.name) not in (40, 64):  # a cache without links, which keeps no checksums
+        return False
+    content = blob.read_bytes()
+    found = _git_id(content) if len(blob.name) == 40 else hashlib.sha256(content).hexdigest()
+    return found != blob.name
+
+
+def fetch(repo_id: str, patterns: list[str], options: dict) -> str:
+    """The folder with those files of a repository that match; each is checked on every call.
+
+    Args:
+        options: of `snapshot_download`: revision, token and so on.
+
+    Raises:
+        OSError: if files cannot be had or arrived damaged; these do not stay in the cache.
+    """
+    keep = (RepositoryNotFoundError, RevisionNotFoundError, EntryNotFoundError)
+    options = {"allow_patterns": patterns, **options}
+    with _clear_errors([f"{repo_id} was not downloaded"], options.get("token"), keep):
+        try:
+            folder = _patiently(snapshot_download, repo_id, **options)
+        except LocalEntryNotFoundError as error:
+            if _status(error) is None:
+                raise
+            reason = _reason(error, options.get("token"))
+            line = f"{repo_id} is not in the cache and was not downloaded: {reason}."
+            raise LocalEntryNotFoundError(line) from None
+        except _HTTPError as error:
+            if _status(error) is not None:
+                raise
+            # The client itself takes the cache where there is no connection, not where it breaks.
+            with contextlib.suppress(LocalEntryNotFoundError):
+                return snapshot_download(repo_id, **{**options, "local_files_only": True})
+            raise
+    damaged = []
+    for name, path in _local_files(Path(folder)).items():
+        blob = path.resolve()
+        if _is_damaged(blob):
+            blob.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
+            damaged.append(name)
+    if damaged:
+        raise OSError(
+            f"{repo_id} arrived damaged ({', '.join(damaged)}). What was damaged has been removed "
+            "from the cache: load it again."
+        )
+    return folder
