@@ -30,7 +30,7 @@ from PIL import Image
 from safetensors import SafetensorError, safe_open
 
 from pipeline_colorize import ColorizationPipeline, __version__, photo
-from pipeline_colorize.hub import publish
+from pipeline_colorize.hub import full_name, publish
 
 ROOT = Path(__file__).resolve().parents[1]
 PICTURES = (".jpg", ".png", ".webp")
@@ -41,6 +41,7 @@ SECTIONS = ("Use", "Training data", "Recipe", "Limits", "How results are marked"
 FIGURE = re.compile(
     r"\b(PSNR|SSIM|FID|KID|LPIPS|CIEDE2000|colou?rfulness|RMSE)\b[^.\n\d]{0,30}\d+\.\d", re.I
 )
+LOCAL_PATH = re.compile(r"(?:^|\s)(?:/[\w.-]+/[\w.-]|~/\w|[A-Za-z]:\\)")
 TOLERANCE = 1e-5
 
 CARD = """\
@@ -59,9 +60,9 @@ pipe = DiffusionPipeline.from_pretrained("{repo_id}", trust_remote_code=True)
 pipe(image).images[0].save("colorized.png")
 ```
 
-needs diffusers alone. `trust_remote_code=True` lets the Python files of this repository run on your
-machine, as any program would: read them, or pin the `revision` that you have read. With the package
-`pipeline-colorize`, the flag is not needed and no code of the repository runs:
+This needs diffusers alone. `trust_remote_code=True` lets the Python files of this repository run
+on your machine, as any program would: read them, or pin the `revision` that you have read. With the
+package `pipeline-colorize`, the flag is not needed and no code of the repository runs:
 
 ```python
 from pipeline_colorize import ColorizationPipeline
@@ -105,9 +106,10 @@ model and the seed. The pictures of this card are marked so. In Python, that is 
 
 
 def read_evaluation(folder: Path, name: str) -> dict:
-    """The report of scripts/evaluate.py, with the model's name in place of a path."""
+    """The report of scripts/evaluate.py, with the model's name and no path of this machine."""
     report = json.loads((folder / "results.json").read_text("utf-8"))
     report["settings"]["model"] = name
+    report["notes"] = [note.split("; to have it")[0] + "." for note in report["notes"]]
     return report
 
 
@@ -258,9 +260,12 @@ def check_configuration(folder: Path) -> list[str]:
     index = json.loads((folder / "model_index.json").read_text("utf-8"))
     if not isinstance(index.get("_class_name"), list):
         problems.append("model_index.json: `_class_name` has to be [file, class].")
-    for path in folder.rglob("*.json"):
-        for text in strings(json.loads(path.read_text("utf-8"))):
-            if text in ("_name_or_path", "auto_map") or re.match(r"/\w|~/|[A-Za-z]:\\", text):
+    texts = {path: strings(json.loads(path.read_text("utf-8"))) for path in folder.rglob("*.json")}
+    if (card := folder / "README.md").is_file():
+        texts[card] = card.read_text("utf-8").splitlines()
+    for path, lines in texts.items():
+        for text in lines:
+            if text in ("_name_or_path", "auto_map") or LOCAL_PATH.search(text):
                 problems.append(f"{path.relative_to(folder)} holds {text!r}.")
     return problems
 
@@ -447,7 +452,7 @@ def card(model, notes, evaluation):
     previews (photograph: caption). EVALUATION is what scripts/evaluate.py wrote.
     """
     facts = read_notes(notes)
-    pipe = ColorizationPipeline.from_pretrained(model, dtype=torch.float32)
+    pipe = ColorizationPipeline.from_pretrained(model)
     pipe.set_progress_bar_config(disable=True)
     previews = write_previews(pipe, facts["name"], facts.get("previews") or {}, model)
     report = read_evaluation(evaluation, facts["name"]) if evaluation else None
@@ -498,6 +503,7 @@ def push(model, repo_id, tag, private, space, max_shard_size):
     with tempfile.TemporaryDirectory() as temporary:
         release, demo = Path(temporary, "release"), Path(temporary, "space")
         sdk = build_space(ROOT / "space", demo) if space else None
+        repo_id = called(full_name, repo_id)  # a wrong token shows at once
         build_release(model, release, repo_id, max_shard_size)
         require(check_release(release))
         report_push(publish_release(release, "model", repo_id, None, private, tag))
@@ -505,15 +511,21 @@ def push(model, repo_id, tag, private, space, max_shard_size):
             report_push(publish_release(demo, "space", repo_id, sdk, private, None))
 
 
-def publish_release(folder, kind, repo_id, sdk, private, tag) -> tuple[str, str, bool]:
-    """`publish`, with errors for people."""
+def called(function, *arguments, **options):
+    """What a function of the Hub returns, with its errors for people."""
     try:
-        place, new = publish(
-            folder, repo_id, f"Release {tag}" if tag else "Release", repo_type=kind, space_sdk=sdk,
-            private=private or None, replace=("*",), tag=tag,
-        )  # fmt: skip
+        return function(*arguments, **options)
     except (OSError, ValueError) as error:
         raise click.ClickException(str(error)) from None
+
+
+def publish_release(folder, kind, repo_id, sdk, private, tag) -> tuple[str, str, bool]:
+    """Bring a folder to the Hub; (kind, "user/name@commit", whether that is new)."""
+    message = f"Release {tag}" if tag else "Release"
+    place, new = called(
+        publish, folder, repo_id, message, repo_type=kind, space_sdk=sdk, private=private or None,
+        replace=("*",), tag=tag,
+    )  # fmt: skip
     return kind, place, new
 
 

@@ -277,6 +277,7 @@ SPOILED = {
     "model-index in front of README.md is not": spoil_model_index,
     "figures outside its results: 'PSNR of 31.2": edit("README.md", "None.", "PSNR of 31.2 dB"),
     "holds '/home/me/model'": edit("unet/config.json", "{", '{"from": "/home/me/model",'),
+    "README.md holds 'From /home/me/x.": edit("README.md", "None.", "From /home/me/x."),
     "holds 'auto_map'": edit("model_index.json", "{", '{"auto_map": {},'),
     "pipeline.py imports pipeline_colorize.color": write(
         "pipeline.py", b"from pipeline_colorize.color import rgb_to_lab\n"
@@ -525,6 +526,24 @@ def test_a_model_of_the_hub_is_published_elsewhere_with_its_card(hub, client, bu
         assert hub.model("tester/second").files[name] == hub.model().files[name]
 
 
+def test_training_pushes_its_model_and_card(hub, client, tmp_path):
+    (tmp_path / "pictures").mkdir()
+    for seed in range(4):
+        pixels = (smooth_picture(16, 16, seed).movedim(0, -1).numpy() * 255).astype(np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "pictures" / f"{seed}.png")
+    arguments = ["--config", ROOT / "configs" / "tiny.yaml", "--datasets", tmp_path / "pictures",
+                 "--output_dir", tmp_path / "run", "--resolution", 16, "--max_train_steps", 1,
+                 "--batch_size", 2, "--push_to_hub", "true", "--hub_model_id",
+                 "tester/trained"]  # fmt: skip
+    client.run(f"import train_colorize; train_colorize.main({[str(one) for one in arguments]!r})")
+    model = tmp_path / "run" / "model"
+    files = {p.relative_to(model).as_posix(): p.read_bytes() for p in model.rglob("*.*")}
+    there = {n: c for n, c in hub.model("tester/trained").files.items() if n != ".gitattributes"}
+    cards = [ModelCard(one.pop("README.md").decode()) for one in (there, files)]
+    assert cards[0].text == cards[1].text and "# tester/trained" in cards[0].text
+    assert there == files
+
+
 # --- nothing runs -------------------------------------------------------------------------------
 
 
@@ -644,7 +663,7 @@ def test_what_fails_the_check_does_not_go_up(hub, client, tmp_path):
     model = save_model(tmp_path / "model")  # has no card
     code, output = client.command("release", "push", model, "--repo_id", "tester/model")
     assert code == 1 and "There is no card" in output
-    assert hub.log == []
+    assert set(hub.log) == {"GET /api/whoami-v2"} and hub.repositories == {}
 
 
 CDN, JSON, INFO = "GET /cdn/", "GET .*/resolve/.*config.json", "GET /api/models"
