@@ -6,6 +6,7 @@ The file travels to the Hub inside `pipeline.py`, so it imports only huggingface
 import contextlib
 import fnmatch
 import hashlib
+import os
 import time
 from pathlib import Path
 
@@ -251,13 +252,21 @@ def publish(
 # --- and back -----------------------------------------------------------------------------------
 
 
-def _is_damaged(blob: Path) -> bool:
-    """Whether a file of the cache is not what its name says: a SHA-256, or git's SHA-1."""
-    if len(blob.name) not in (40, 64):  # a cache without links, which keeps no checksums
+def _is_damaged(path: Path) -> bool:
+    """Whether a file of the cache is not what its checksum says: a SHA-256, or git's SHA-1."""
+    if not path.is_symlink():  # where there are no links, no checksums are kept
         return False
-    content = blob.read_bytes()
-    found = _git_id(content) if len(blob.name) == 40 else hashlib.sha256(content).hexdigest()
-    return found != blob.name
+    # The name of the first link's target; that may be a link again, to a store for all models.
+    checksum, content = os.path.basename(os.readlink(path)), path.read_bytes()
+    return checksum not in (_git_id(content), hashlib.sha256(content).hexdigest())
+
+
+def _remove_with_target(path: Path) -> None:
+    while path.is_symlink():
+        target = path.parent / os.readlink(path)
+        path.unlink()
+        path = target
+    path.unlink(missing_ok=True)
 
 
 def fetch(repo_id: str, patterns: list[str], options: dict) -> str:
@@ -289,10 +298,8 @@ def fetch(repo_id: str, patterns: list[str], options: dict) -> str:
             raise
     damaged = []
     for name, path in _local_files(Path(folder)).items():
-        blob = path.resolve()
-        if _is_damaged(blob):
-            blob.unlink(missing_ok=True)
-            path.unlink(missing_ok=True)
+        if _is_damaged(path):
+            _remove_with_target(path)
             damaged.append(name)
     if damaged:
         raise OSError(

@@ -626,13 +626,20 @@ class ColorizationPipeline(DiffusionPipeline):
         return stored
 
     def save_pretrained(
-        self, save_directory: str | os.PathLike, variant: str | None = None, **kwargs
+        self,
+        save_directory: str | os.PathLike,
+        variant: str | None = None,
+        push_to_hub: bool = False,
+        **kwargs,
     ):
         """As in diffusers, which can open the folder without this package.
 
         Weights that were only rounded by `from_pretrained`, to what the CPU computes quickly, are
         written as they were stored, unless they get a name of their own (`variant`).
         """
+        names = ("commit_message", "private", "token", "create_pr")
+        options = {name: kwargs.pop(name) for name in names if name in kwargs}
+        repo_id = kwargs.pop("repo_id", Path(save_directory).name)
         unet = self.unet
         if variant is None:
             self.unet = self._as_stored()
@@ -640,6 +647,8 @@ class ColorizationPipeline(DiffusionPipeline):
             super().save_pretrained(save_directory, variant=variant, **kwargs)
         finally:
             self.unet = unet
+        if push_to_hub:
+            self.push_to_hub(repo_id, variant=variant, **options)
 
     def save_config(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs):
         """Write `model_index.json` and the code that plain diffusers needs to load the folder."""

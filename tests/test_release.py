@@ -342,6 +342,7 @@ for variant in (None, "fp16"):
     folder = [base for base, _, names in os.walk(cache) if "model_index.json" in names][0]
     names = [os.path.join(base, name) for base, _, names in os.walk(folder) for name in names]
     files.append([sorted(os.path.relpath(name, folder) for name in names), image.tolist()])
+DiffusionPipeline.from_pretrained(folder, variant="fp16", trust_remote_code=True)
 assert not any(name.startswith("pipeline_colorize") for name in sys.modules)
 print(json.dumps(files))
 """
@@ -403,7 +404,30 @@ result = chroma(new)
     assert client.run("result = weights(load('tester/model', **options)) == weights(old)")
     pushed.log.clear()
     client.run("load('tester/model', local_files_only=True, **options)")
+    client.run("""
+import huggingface_hub.constants
+huggingface_hub.constants.HF_HUB_OFFLINE = True  # as HF_HUB_OFFLINE=1 sets it
+try: load("tester/model", **options)
+finally: huggingface_hub.constants.HF_HUB_OFFLINE = False
+""")
     assert pushed.log == []
+
+
+def test_a_cache_that_shares_its_files(hub, client, built, tmp_path):
+    """The client may keep files once for all models, behind a second link of another name."""
+    client.run(f"publish({str(built)!r}, 'tester/model', 'x')")
+    loading = f"load('tester/model', cache_dir={str(tmp_path)!r})"
+    client.run(loading)
+    (snapshot,) = tmp_path.glob("*/snapshots/*")
+    blob = (snapshot / "unet" / "diffusion_pytorch_model.safetensors").resolve()
+    shared = tmp_path / "blobs" / "ab" / ("ab" * 32)
+    shared.parent.mkdir(parents=True)
+    blob.rename(shared)
+    blob.symlink_to(shared)
+    client.run(loading)
+    shared.write_bytes(shared.read_bytes()[:-1] + b"?")
+    assert "arrived damaged" in client.attempt(loading)["error"]
+    client.run(loading)
 
 
 def test_versions(hub, client, built, tmp_path):
@@ -498,6 +522,15 @@ def test_push_to_hub_keeps_the_card_and_the_weights(hub, client, built):
     assert b"_name_or_path" not in b"".join(
         content for path, content in hub.model().files.items() if path.endswith(".json")
     )
+
+
+def test_saving_can_push_too(hub, client, built, tmp_path):
+    client.run(
+        f"pipe = load({str(built)!r}, dtype=torch.float32)\n"
+        f"pipe.save_pretrained({str(tmp_path / 'colours')!r}, push_to_hub=True, private=True)"
+    )
+    model = hub.model("tester/colours")
+    assert model.private and model.files["README.md"] == (built / "README.md").read_bytes()
 
 
 def test_push_to_hub_without_a_card(hub, client, tmp_path):
