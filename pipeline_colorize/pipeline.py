@@ -628,14 +628,16 @@ class ColorizationPipeline(DiffusionPipeline):
     def save_pretrained(
         self,
         save_directory: str | os.PathLike,
+        safe_serialization: bool = True,
         variant: str | None = None,
         push_to_hub: bool = False,
         **kwargs,
     ):
         """As in diffusers, which can open the folder without this package.
 
-        Weights that were only rounded by `from_pretrained`, to what the CPU computes quickly, are
-        written as they were stored, unless they get a name of their own (`variant`).
+        Weights become safetensors, not pickles, whatever `safe_serialization` says. Those that were
+        only rounded by `from_pretrained`, to what the CPU computes quickly, are written as they
+        were stored, unless they get a name of their own (`variant`).
         """
         names = ("commit_message", "private", "token", "create_pr")
         options = {name: kwargs.pop(name) for name in names if name in kwargs}

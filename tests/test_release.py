@@ -19,6 +19,7 @@ import torch
 import yaml
 from click.testing import CliRunner
 from conftest import smooth_picture, tiny_unet
+from diffusers import UNet2DModel, UniPCMultistepScheduler
 from hub_server import Fault, HubServer, Repository, git_id
 from huggingface_hub import ModelCard
 from PIL import Image
@@ -314,6 +315,24 @@ def test_the_check_sees_code_that_colours_otherwise(copy):
     assert "Plain diffusers' result of variant fp16" in problems
     edit("pipeline.py", "_EVEN_VARIANCE = 90.0", "import this_is_missing")(copy)
     assert "imports this_is_missing" in "\n".join(release.check_release(copy))
+
+
+def test_releases_of_other_parts(tmp_path):
+    """A stock network with a swapped scheduler, and a one-pass model, which has none."""
+    stock = UNet2DModel(
+        in_channels=3, out_channels=2, block_out_channels=(8,), norm_num_groups=4,
+        down_block_types=("DownBlock2D",), up_block_types=("UpBlock2D",), layers_per_block=1,
+    )  # fmt: skip
+    swapped = UniPCMultistepScheduler.from_config(OffsetCosineScheduler().config)
+    options = {"default_num_inference_steps": 2, "default_processing_resolution": 32}
+    ColorizationPipeline(stock, swapped, **options).save_pretrained(tmp_path / "stock")
+    ColorizationPipeline(tiny_unet("grid"), None, **options).save_pretrained(tmp_path / "one_pass")
+    for name in ("stock", "one_pass"):
+        release.build_release(str(tmp_path / name), tmp_path / f"{name}_built", None, "5GB")
+        assert release.check_loading(tmp_path / f"{name}_built") == []
+    assert [path.name for path in tmp_path.glob("stock_built/**/*.py")] == ["pipeline.py"]
+    loaded = ColorizationPipeline.from_pretrained(tmp_path / "stock_built")
+    assert type(loaded.scheduler) is UniPCMultistepScheduler
 
 
 # --- there and back -----------------------------------------------------------------------------
