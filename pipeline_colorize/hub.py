@@ -7,6 +7,7 @@ import contextlib
 import fnmatch
 import hashlib
 import os
+import re
 import time
 from pathlib import Path
 
@@ -95,9 +96,14 @@ def _clear_errors(what: list[str], token: str | None, keep: tuple = ()):
 # --- there --------------------------------------------------------------------------------------
 
 
-def _git_id(content: bytes) -> str:
-    """What git calls a file of this content."""
-    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+def _checksums(path: Path) -> tuple[str, str]:
+    """What git calls a file (a SHA-1), and its SHA-256, which the Hub uses for large files."""
+    git, sha256 = hashlib.sha1(b"blob %d\0" % path.stat().st_size), hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(1 << 20):
+            git.update(chunk)
+            sha256.update(chunk)
+    return git.hexdigest(), sha256.hexdigest()
 
 
 def _local_files(folder: Path) -> dict[str, Path]:
@@ -116,17 +122,23 @@ def full_name(repo_id: str, token: str | None = None) -> str:
     return repo_id if "/" in repo_id else f"{user}/{repo_id}"
 
 
+def address_card(card: Path, repo_id: str) -> None:
+    """Let the lines of a card that show how to load the model name this repository."""
+    text = card.read_text("utf-8")
+    text = re.sub(r'from_pretrained\("[^"]*"', f'from_pretrained("{repo_id}"', text)
+    card.write_text(text, "utf-8")
+
+
 class _Upload:
     """What `publish` does, step by step."""
 
-    def __init__(self, folder, repo_id, repo_type, token, keep, replace):
+    def __init__(self, folder, repo_id, repo_type, token, skip, keep, replace):
         self.api, self.repo_id = HfApi(token=token), repo_id
         self.kind = {"repo_type": repo_type}
         self.files, self.keep, self.replace = _local_files(Path(folder)), keep, replace
-        self.ids = {}
-        for name, path in self.files.items():
-            content = path.read_bytes()
-            self.ids[name] = {_git_id(content), hashlib.sha256(content).hexdigest()}
+        for name in skip:
+            self.files.pop(name, None)
+        self.ids = {name: _checksums(path) for name, path in self.files.items()}
 
     def make_repository(self, options: dict) -> bool:
         """Make the repository if need be; whether that was done."""
@@ -212,6 +224,7 @@ def publish(
     space_sdk: str | None = None,  # where `repo_type` is "space"
     private: bool | None = None,  # of a repository that is made for this
     token: str | None = None,
+    skip: tuple[str, ...] = (),  # names of files that do not go up
     keep: tuple[str, ...] = (),  # names of files that stay as they are where they exist
     replace: tuple[str, ...] = (),  # patterns of files that go where `folder` lacks them
     tag: str | None = None,  # name of the version
@@ -231,7 +244,7 @@ def publish(
         ValueError: if `tag` names other content already, or the card's front matter is wrong.
     """
     repo_id = full_name(repo_id, token)
-    upload = _Upload(folder, repo_id, repo_type, token, keep, replace)
+    upload = _Upload(folder, repo_id, repo_type, token, skip, keep, replace)
     what = [f"{repo_id} was not published"]
     with _clear_errors(what, token):
         made = upload.make_repository({"space_sdk": space_sdk, "private": private})
@@ -257,8 +270,7 @@ def _is_damaged(path: Path) -> bool:
     if not path.is_symlink():  # where there are no links, no checksums are kept
         return False
     # The name of the first link's target; that may be a link again, to a store for all models.
-    checksum, content = os.path.basename(os.readlink(path)), path.read_bytes()
-    return checksum not in (_git_id(content), hashlib.sha256(content).hexdigest())
+    return os.path.basename(os.readlink(path)) not in _checksums(path)
 
 
 def _remove_with_target(path: Path) -> None:

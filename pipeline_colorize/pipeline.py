@@ -25,7 +25,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch.nn import functional as F
 
 from .color import rgb_to_lab
-from .hub import fetch, full_name, publish
+from .hub import address_card, fetch, full_name, publish
 from .image_processor import ColorizationImageProcessor, Hint, WorkingPicture
 
 # Models that ship with the package; a pipeline file loaded from the Hub has none beside it.
@@ -711,6 +711,7 @@ class ColorizationPipeline(DiffusionPipeline):
             companions = self._companions(repo_id, token)
             for file in companions:
                 shutil.copyfile(file, Path(folder, file.name))
+            address_card(Path(folder, "README.md"), repo_id)
             keep = () if "README.md" in [file.name for file in companions] else ("README.md",)
             # Weights under other names would now be those of another model.
             replace = (f"unet/*.{variant}*",) if variant else ("unet/*", "scheduler/*")

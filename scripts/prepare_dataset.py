@@ -18,11 +18,11 @@ import numpy as np
 import torch
 from datasets import Dataset, DatasetDict, Features, concatenate_datasets
 from datasets import Image as ImageFeature
-from huggingface_hub import DatasetCard
 from PIL import Image
 from tqdm.auto import tqdm
 
 from pipeline_colorize import data
+from pipeline_colorize.hub import publish
 
 COLUMNS = Features({"image": ImageFeature(), "gray": ImageFeature()})
 BANDS = (0, 22, 43, 64)
@@ -208,14 +208,6 @@ def write(result: DatasetDict, card: str, report: dict, folder: Path) -> None:
     (folder / "report.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
 
 
-def publish(result: DatasetDict, card: str, repository: str, private: bool) -> None:
-    """Push the pairs, then the card's text over the one that `datasets` made."""
-    result.push_to_hub(repository, private=private)
-    pushed = DatasetCard.load(repository)
-    pushed.text = card.split("---\n", 2)[2]
-    pushed.push_to_hub(repository)
-
-
 def open_source(source: str, column: str) -> tuple[Dataset, list[str]]:
     """All pictures of a source in one data set, and the split that each came from."""
     config = data.DataConfig(image_column=column)
@@ -302,7 +294,14 @@ def main(
     sizes = ", ".join(f"{len(indices):,} {name}" for name, indices in chosen.items())
     click.echo(f"{output}: {sizes}. Left out: {summary} (see report.json).")
     if push_to_hub:
-        publish(result, card, push_to_hub, private)
+        try:
+            place, _ = publish(
+                output, push_to_hub, "Upload pairs", repo_type="dataset", private=private or None,
+                skip=("report.json",), replace=("*",),
+            )  # fmt: skip
+        except (OSError, ValueError) as error:
+            raise click.ClickException(f"{output} is written, but {error}") from None
+        click.echo(f"Published: {place}.")
 
 
 if __name__ == "__main__":

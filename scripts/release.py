@@ -30,7 +30,7 @@ from PIL import Image
 from safetensors import SafetensorError, safe_open
 
 from pipeline_colorize import ColorizationPipeline, __version__, photo
-from pipeline_colorize.hub import full_name, publish
+from pipeline_colorize.hub import address_card, full_name, publish
 
 ROOT = Path(__file__).resolve().parents[1]
 PICTURES = (".jpg", ".png", ".webp")
@@ -178,11 +178,8 @@ def build_release(model: str, folder: Path, repo_id: str | None, max_shard_size:
         beside = ("README.md", "LICENSE", "evaluation.json")
         if file.name in beside or file.suffix in PICTURES:
             shutil.copyfile(file, folder / file.name)
-    card = folder / "README.md"
-    if repo_id and card.exists():
-        name = f'from_pretrained("{repo_id}"'
-        text = re.sub(r'from_pretrained\("[^"]*"', name, card.read_text("utf-8"))
-        card.write_text(text, "utf-8")
+    if repo_id and (folder / "README.md").exists():
+        address_card(folder / "README.md", repo_id)
 
 
 # --- checking -----------------------------------------------------------------------------------

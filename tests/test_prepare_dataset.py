@@ -127,27 +127,3 @@ def test_impossible_splits_are_refused():
     with pytest.raises(ValueError, match="10 usable pictures do not make.*28000"):
         prepare_dataset.split_sizes({"train": 28000, "test": 1}, 10)
     assert prepare_dataset.split_sizes({"train": 0.8, "test": 2}, 10) == {"train": 8, "test": 2}
-
-
-def test_pushing_sends_the_pairs_and_the_card(monkeypatch, folder, tmp_path):
-    pushed = {}
-
-    class Card:
-        text = "made by the library"
-
-        @classmethod
-        def load(cls, repository):
-            return cls()
-
-        def push_to_hub(self, repository):
-            pushed[repository] = self.text
-
-    monkeypatch.setattr(prepare_dataset, "DatasetCard", Card)
-    monkeypatch.setattr(
-        prepare_dataset.DatasetDict,
-        "push_to_hub",
-        lambda self, repository, private: pushed.update(pairs=len(self["train"]), private=private),
-    )
-    run(folder, tmp_path / "pairs", "--size", 16, "--splits", "train=20", "--push-to-hub", "me/x")
-    assert pushed["pairs"] == 20 and pushed["private"] is False
-    assert "# pairs" in pushed["me/x"] and "task_categories" not in pushed["me/x"]

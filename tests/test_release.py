@@ -328,10 +328,9 @@ def test_releases_of_other_parts(tmp_path):
     ColorizationPipeline(stock, swapped, **options).save_pretrained(tmp_path / "stock")
     ColorizationPipeline(tiny_unet("grid"), None, **options).save_pretrained(tmp_path / "one_pass")
     for name in ("stock", "one_pass"):
-        release.build_release(str(tmp_path / name), tmp_path / f"{name}_built", None, "5GB")
-        assert release.check_loading(tmp_path / f"{name}_built") == []
-    assert [path.name for path in tmp_path.glob("stock_built/**/*.py")] == ["pipeline.py"]
-    loaded = ColorizationPipeline.from_pretrained(tmp_path / "stock_built")
+        assert release.check_loading(tmp_path / name) == []
+    assert [path.name for path in tmp_path.glob("stock/**/*.py")] == ["pipeline.py"]
+    loaded = ColorizationPipeline.from_pretrained(tmp_path / "stock")
     assert type(loaded.scheduler) is UniPCMultistepScheduler
 
 
@@ -546,9 +545,10 @@ def test_push_to_hub_keeps_the_card_and_the_weights(hub, client, built):
 def test_saving_can_push_too(hub, client, built, tmp_path):
     client.run(
         f"pipe = load({str(built)!r}, dtype=torch.float32)\n"
-        f"pipe.save_pretrained({str(tmp_path / 'colours')!r}, push_to_hub=True, private=True)"
+        f"pipe.save_pretrained({str(tmp_path / 'x')!r}, push_to_hub=True, private=True, "
+        "repo_id='model')"
     )
-    model = hub.model("tester/colours")
+    model = hub.model()
     assert model.private and model.files["README.md"] == (built / "README.md").read_bytes()
 
 
@@ -574,8 +574,14 @@ def test_push_to_hub_without_a_card(hub, client, tmp_path):
 def test_a_model_of_the_hub_is_published_elsewhere_with_its_card(hub, client, built):
     client.run(f"publish({str(built)!r}, 'tester/model', 'x')")
     client.run("load('tester/model').push_to_hub('tester/second')")
-    for name in ("README.md", "preview-gradient.jpg", "unet/diffusion_pytorch_model.safetensors"):
-        assert hub.model("tester/second").files[name] == hub.model().files[name]
+    there = hub.model("tester/second").files
+    for name in ("preview-gradient.jpg", "unet/diffusion_pytorch_model.safetensors"):
+        assert there[name] == hub.model().files[name]
+    # The card is the same, but for the lines that load the model.
+    old, new = (one["README.md"].splitlines() for one in (hub.model().files, there))
+    changed = [pair for pair in zip(old, new, strict=True) if pair[0] != pair[1]]
+    assert len(changed) == 2
+    assert all(b'from_pretrained("tester/second"' in line for _, line in changed)
 
 
 def test_training_pushes_its_model_and_card(hub, client, tmp_path):
@@ -764,11 +770,20 @@ def test_data_sets_make_the_round_trip(hub, client, tmp_path):
         Image.fromarray((picture * 255).astype(np.uint8)).save(tmp_path / f"source/{seed}.png")
     arguments = [tmp_path / "source", tmp_path / "pairs", "--size", 16, "--splits",
                  "train=4,test=2", "--push-to-hub", "tester/pairs"]  # fmt: skip
+    hub.faults = [Fault("PUT /lfs/", cut=1000)]
+    code, output = client.command("prepare_dataset", *arguments)
+    assert code == 1 and "Traceback" not in output and hub.repositories == {}
+    assert "pairs is written, but tester/pairs was not published: the connection" in output
+    hub.faults = []
+    shutil.rmtree(tmp_path / "pairs")
     code, output = client.command("prepare_dataset", *arguments)
     assert code == 0, output
     files = hub.repositories["dataset", "tester/pairs"].files
-    assert "# pairs" in files["README.md"].decode()
-    assert any(name.endswith(".parquet") for name in files)
+    assert set(files) == {
+        "README.md", "train-00000-of-00001.parquet", "test-00000-of-00001.parquet",
+        ".gitattributes",
+    }  # fmt: skip
+    assert files["README.md"] == (tmp_path / "pairs" / "README.md").read_bytes()
     code = f"""
 from datasets import load_dataset
 def pixels(source, name):
@@ -781,8 +796,9 @@ local = pixels({str(tmp_path / "pairs")!r}, "local")
 result = [local == pixels("tester/pairs", "hub"), [len(rows) for rows in local.values()]]
 """
     assert client.run(code) == [True, [4, 2]]
-    wrong = client.attempt("load_dataset('tester/nothing')")
-    assert "tester/nothing" in wrong["error"]
+    assert "tester/none" in client.attempt("load_dataset('tester/none')")["error"]
+    hub.faults = [Fault(".", cut=0)]  # while the Hub is down
+    assert client.run("result = local == pixels('tester/pairs', 'hub')")
 
 
 def test_a_space_is_its_folder_with_the_package(hub, client, with_card, tmp_path):
