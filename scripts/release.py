@@ -25,6 +25,7 @@ import evaluate
 import numpy as np
 import torch
 import yaml
+from diffusers.utils import logging
 from huggingface_hub import ModelCard
 from PIL import Image
 from safetensors import SafetensorError, safe_open
@@ -435,7 +436,7 @@ SHARD = click.option(
 
 @click.group(help=__doc__.split("\n\n")[0])
 def main():
-    pass
+    logging.disable_progress_bar()
 
 
 @main.command()
