@@ -20,7 +20,6 @@ import diffusers
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from huggingface_hub import ModelCard
 from torch import nn
 from tqdm.auto import tqdm
 
@@ -28,6 +27,7 @@ from pipeline_colorize import checkpoint, data, monitor, scheduler, unet
 from pipeline_colorize.config import construct, option, parse, refuse_unknown, to_yaml
 from pipeline_colorize.data import DataConfig
 from pipeline_colorize.ema import ExponentialMovingAverage
+from pipeline_colorize.hub import publish
 from pipeline_colorize.objectives import denoising_loss, regression_loss
 from pipeline_colorize.pipeline import ColorizationPipeline
 
@@ -424,8 +424,7 @@ def release(run: Run) -> None:
     (folder / "README.md").write_text(card, encoding="utf-8")
     run.accelerator.print(f"The model is in {folder}.")
     if config.push_to_hub:
-        pipeline.push_to_hub(name)
-        ModelCard.load(folder / "README.md").push_to_hub(name)
+        publish(folder, name, "Upload model", replace=("unet/*", "scheduler/*"))
 
 
 # --- Main ---------------------------------------------------------------------------------------

@@ -462,16 +462,12 @@ def test_init_from_starts_from_released_weights(pictures, tmp_path):
 
 def test_pushing_sends_the_model_and_its_card(pictures, tmp_path, monkeypatch):
     pushed = []
-    monkeypatch.setattr(
-        ColorizationPipeline, "push_to_hub", lambda self, name: pushed.append((name, self.unet))
-    )
-    monkeypatch.setattr(
-        train_colorize.ModelCard, "push_to_hub", lambda self, name: pushed.append((name, self.text))
-    )
+    monkeypatch.setattr(train_colorize, "publish", lambda *given, **options: pushed.append(given))
     train(pictures, tmp_path, max_train_steps=1, push_to_hub=True, hub_model_id="me/colours")
-    (name, unet), (card_name, card) = pushed
-    assert name == card_name == "me/colours" and not unet.training
-    assert "# me/colours" in card
+    ((folder, name, _),) = pushed
+    assert name == "me/colours"
+    assert (folder / "unet" / "diffusion_pytorch_model.safetensors").is_file()
+    assert "# me/colours" in (folder / "README.md").read_text()
 
 
 @pytest.mark.parametrize(
