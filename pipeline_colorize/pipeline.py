@@ -45,7 +45,7 @@ tags: [colorization]
 Gives black-and-white photographs colours: believable ones, not known ones.
 
 ```python
-from pipeline_colorize import ColorizationPipeline
+{imports}
 
 pipe = ColorizationPipeline.from_pretrained("{repo_id}")
 pipe(image).images[0].save("colorized.png")
@@ -707,7 +707,10 @@ class ColorizationPipeline(DiffusionPipeline):
         repo_id = full_name(repo_id, token)
         with tempfile.TemporaryDirectory() as folder:
             self.save_pretrained(folder, variant=variant)
-            Path(folder, "README.md").write_text(_CARD.format(repo_id=repo_id), "utf-8")
+            # Not inside the card: diffusers takes a line that starts so for an import of this file.
+            imports = "from pipeline_colorize import ColorizationPipeline"
+            card = _CARD.format(repo_id=repo_id, imports=imports)
+            Path(folder, "README.md").write_text(card, "utf-8")
             companions = self._companions(repo_id, token)
             for file in companions:
                 shutil.copyfile(file, Path(folder, file.name))
