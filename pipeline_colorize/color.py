@@ -49,7 +49,7 @@ def srgb_to_linear(rgb: torch.Tensor) -> torch.Tensor:
 def bytes_to_linear(pixels: torch.Tensor) -> torch.Tensor:
     """8-bit sRGB, any shape, to linear RGB in [0, 1], by a table: exact, and ten times quicker."""
     table = srgb_to_linear(torch.arange(256, device=pixels.device) / 255)
-    return table[pixels.int()]
+    return table.index_select(0, pixels.flatten().int()).view(pixels.shape)
 
 
 def linear_to_srgb(linear: torch.Tensor) -> torch.Tensor:

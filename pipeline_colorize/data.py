@@ -20,11 +20,9 @@ import torch
 from PIL import Image, ImageOps
 from torch.nn import functional as F
 
-from .color import lab_to_rgb, linear_to_xyz, merge_luminance, srgb_to_linear, xyz_to_lab
+from .color import bytes_to_linear, lab_to_rgb, linear_to_xyz, merge_luminance, xyz_to_lab
 from .config import option, refuse_unknown
 from .objectives import stratified_timesteps
-
-_LINEAR_OF_BYTE = srgb_to_linear(torch.arange(256) / 255)
 
 # Independent streams of random numbers under one seed.
 PICTURES, ORDER, TIMESTEPS, VALIDATION = range(4)
@@ -96,9 +94,7 @@ def normal(generators: list[np.random.Generator], shape: tuple[int, ...]) -> tor
 
 def bytes_to_lab(pictures: torch.Tensor) -> torch.Tensor:
     """8-bit sRGB (B, 3, H, W) to L*a*b*; a table takes the place of the sRGB curve."""
-    table = _LINEAR_OF_BYTE.to(pictures.device)
-    linear = table.index_select(0, pictures.flatten().int()).view(pictures.shape)
-    return xyz_to_lab(linear_to_xyz(linear))
+    return xyz_to_lab(linear_to_xyz(bytes_to_linear(pictures)))
 
 
 def cut_square(
