@@ -23,7 +23,7 @@ from accelerate.utils import set_seed
 from torch import nn
 from tqdm.auto import tqdm
 
-from pipeline_colorize import checkpoint, data, monitor, scheduler, unet
+from pipeline_colorize import checkpoint, data, monitor, regression_unet, scheduler, unet
 from pipeline_colorize.config import construct, option, parse, refuse_unknown, to_yaml
 from pipeline_colorize.data import DataConfig
 from pipeline_colorize.ema import ExponentialMovingAverage
@@ -113,7 +113,7 @@ PARTS = [DataConfig, ModelConfig, OptimizerConfig, RunConfig]
 
 def build_model(config: ModelConfig, optim: OptimizerConfig) -> nn.Module:
     """The network, with fresh weights or those of `init_from`."""
-    model = construct(config.model_class, config.model, [unet, diffusers])
+    model = construct(config.model_class, config.model, [unet, regression_unet, diffusers])
     if config.init_from:
         folder = Path(config.init_from)
         folder = folder / "unet" if (folder / "unet").is_dir() else folder
@@ -161,7 +161,7 @@ class Run:
             self.timesteps = self.scheduler.config.num_train_timesteps
         self.bare = build_model(self.model_config, optim)
         self.layout = data.BatchFormat.of_model(self.bare.config)
-        levels = self.model_config.noise_levels
+        levels = self.model_config.noise_levels if self.scheduler else 1
         self.activation_bytes = monitor.activation_bytes(
             self.bare, self.layout, self.data.resolution, optim.batch_size, levels
         )

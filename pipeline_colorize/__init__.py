@@ -14,6 +14,7 @@ _MODULES = {
     "ExponentialMovingAverage": "ema",
     "Hint": "image_processor",
     "OffsetCosineScheduler": "scheduler",
+    "RegressionUNet": "regression_unet",
 }
 
 __all__ = [*_MODULES, "__version__"]
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from .ema import ExponentialMovingAverage
     from .image_processor import ColorizationImageProcessor, Hint
     from .pipeline import ColorizationPipeline, ColorizationPipelineOutput
+    from .regression_unet import RegressionUNet
     from .scheduler import OffsetCosineScheduler
     from .unet import ColorizationUNet
 

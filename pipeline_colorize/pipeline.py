@@ -30,6 +30,8 @@ from .image_processor import ColorizationImageProcessor, Hint, WorkingPicture
 
 # Models that ship with the package; a pipeline file loaded from the Hub has none beside it.
 _SHIPPED = Path(__file__).parent / "models"
+# Networks that are in another file of the package than unet.py; in a release, each is unet/unet.py.
+_FILES = {"RegressionUNet": "regression_unet"}
 # Whether this file is part of a release, in the hands of plain diffusers.
 _RELEASED = "_SOURCE" in globals()
 # What goes along with a model that is published again.
@@ -584,7 +586,7 @@ class ColorizationPipeline(DiffusionPipeline):
         for key in ("unet", "scheduler"):
             module, name = config.get(key) or (None, None)
             if module == key:
-                module = f"{package}.{key}"
+                module = f"{package}.{_FILES.get(name, key)}"
                 importlib.import_module(module)
             if module and module.partition(".")[0] not in (package, "diffusers"):
                 raise ValueError(

@@ -480,8 +480,10 @@ def test_pushing_sends_the_model_and_its_card(pictures, tmp_path, monkeypatch):
                    "norm_num_groups": 4, "layers_per_block": 1,
                    "down_block_types": ["DownBlock2D"] * 2, "up_block_types": ["UpBlock2D"] * 2}},
         {"scheduler_class": "none", "loss": "l1"},
+        {"model_class": "RegressionUNet", "scheduler_class": "none", "scheduler": {},
+         "model": {"block_out_channels": [4, 8]}},
     ],
-    ids=["seed-rgb", "stock", "one-pass"],
+    ids=["seed-rgb", "stock", "one-pass", "regression"],
 )  # fmt: skip
 def test_other_systems_train_and_colorize(pictures, tmp_path, changes):
     run = train(
