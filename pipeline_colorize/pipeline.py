@@ -191,7 +191,7 @@ class ColorizationPipeline(DiffusionPipeline):
 
     model_cpu_offload_seq = "unet"
     _optional_components = ["scheduler"]
-    _callback_tensor_inputs = ["latents"]
+    _callback_tensor_inputs = ["latents", "pred_original_sample"]
 
     def __init__(
         self,
@@ -267,7 +267,9 @@ class ColorizationPipeline(DiffusionPipeline):
             output_intermediates: also return the clean estimate after each step, small.
             callback_on_step_end: called as `callback(pipe, step, timestep, tensors)` after each
                 step; may return changed tensors.
-            callback_on_step_end_tensor_inputs: names of the tensors it gets, of "latents".
+            callback_on_step_end_tensor_inputs: names of the tensors it gets: "latents", and
+                "pred_original_sample", the clean estimate (the latents, from schedulers that do
+                not tell it).
             return_dict: `False` for the tuple (images, uncertainty, intermediates).
 
         Returns:
@@ -492,11 +494,13 @@ class ColorizationPipeline(DiffusionPipeline):
                 self._predict(scaled, timestep, condition), timestep, latents, **extra
             )
             latents = output.prev_sample
+            clean = getattr(output, "pred_original_sample", None)
+            clean = latents if clean is None else clean
             if films is not None:
-                films.append(getattr(output, "pred_original_sample", None))
-                films[-1] = latents if films[-1] is None else films[-1]
+                films.append(clean)
             if callback is not None:
-                tensors = {name: {"latents": latents}[name] for name in inputs}
+                offered = {"latents": latents, "pred_original_sample": clean}
+                tensors = {name: offered[name] for name in inputs}
                 latents = callback(self, index, timestep, tensors).pop("latents", latents)
             progress.update()
         return latents

@@ -243,6 +243,22 @@ def test_callback(pipe, photo):
     assert chroma.abs().max() == 0  # the last step's tensors are used
 
 
+def test_callback_sees_the_clean_estimate(pipe, photo):
+    estimates = []
+
+    def callback(pipe, step, timestep, tensors):
+        estimates.append(tensors["pred_original_sample"])
+        return {}
+
+    final = pipe(
+        photo, 3, output_type="latent", callback_on_step_end=callback,
+        callback_on_step_end_tensor_inputs=["pred_original_sample"],
+    ).images[0]  # fmt: skip
+    assert len(estimates) == 3 and estimates[0].shape == estimates[2].shape
+    rows, columns = final.shape[1:]
+    assert torch.equal(pipe._to_chroma(estimates[2])[0, :, :rows, :columns], final)
+
+
 def test_interrupt(pipe, photo):
     calls = []
 
