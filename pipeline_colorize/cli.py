@@ -29,6 +29,10 @@ from pipeline_colorize.jobs import (
     Job,
     Report,
     Settings,
+    Share,
+    Unheard,
+    contents,
+    decode,
     plan,
     threads,
 )
@@ -55,6 +59,12 @@ Examples:
   colorize "scans/*.tif" --compare             with before/after pictures
   colorize grandma.jpg --samples 4             four answers to choose from
   colorize grandma.jpg --hint "140,95,#7a1f2b" her dress was dark red there
+  colorize faces.parquet -o faces/             the pictures of a data set
+
+\b
+Several GPUs or processes share the work, with the same results:
+  accelerate launch --multi_gpu -m pipeline_colorize.cli album/ -o color/
+  torchrun --nproc_per_node 2 -m pipeline_colorize.cli album/ -o color/
 
 A folder run that was cut off is continued by the same command: what is there
 already is skipped. Each result says in its metadata that its colours were
@@ -156,7 +166,8 @@ def _best_device() -> str:
     import torch
 
     if torch.cuda.is_available():
-        return "cuda"
+        local_rank = Share.from_environment().local_rank
+        return f"cuda:{local_rank % torch.cuda.device_count()}"
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
@@ -238,14 +249,14 @@ def readable(reads: Ahead, report: Report) -> Iterator[tuple[Job, photo.Photo]]:
             read = future.result()
         except Exception as error:
             more = "; --max-pixels raises it" if isinstance(error, photo.TooLargeError) else ""
-            report.fail(job.source, one_line(error) + more)
+            report.fail(job.name, one_line(error) + more)
             continue
         if photo.read_mark(read.xmp) and report.total > 1:
-            report.note(job.source, "left out; its colours are this program's own")
+            report.note(job.name, "left out; its colours are this program's own")
             report.advance()
             continue
         for warning in read.warnings:
-            report.note(job.source, warning)
+            report.note(job.name, warning)
         yield job, read
 
 
@@ -275,7 +286,7 @@ def colored(
             for one in batch:
                 yield from colored(pipe, [one], settings, report)
         else:
-            report.fail(batch[0][0].source, _model_trouble(error))
+            report.fail(batch[0][0].name, _model_trouble(error))
         return
     for (job, read), coloring in zip(batch, colorings, strict=True):
         yield job, read, coloring
@@ -373,10 +384,11 @@ def _is_terminal(stream: TextIO) -> bool:
 
 
 class Bar:
-    """A progress bar where stderr is a terminal, and nothing elsewhere."""
+    """A progress bar of the first process where stderr is a terminal, and nothing elsewhere."""
 
-    def __init__(self, total: int):
-        self._progress = _rich_progress() if _is_terminal(sys.stderr) else None
+    def __init__(self, total: int, rank: int):
+        shown = rank == 0 and _is_terminal(sys.stderr)
+        self._progress = _rich_progress() if shown else None
         if self._progress:
             self._task = self._progress.add_task("loading the model", total=total)
 
@@ -436,24 +448,24 @@ def _cannot_write(folder: Path, error: OSError) -> click.ClickException:
 def finish(job: Job, future: Future, report: Report) -> None:
     """Take note of a photograph that was written, or was not."""
     try:
-        report.done(job.source, future.result())
+        report.done(job.name, future.result())
     except OSError as error:
         if error.errno in _HOPELESS:
             raise _cannot_write(job.target.parent, error) from error
-        report.fail(job.source, f"cannot be written ({one_line(error)})")
+        report.fail(job.name, f"cannot be written ({one_line(error)})")
     except Exception as error:
-        report.fail(job.source, one_line(error))
+        report.fail(job.name, one_line(error))
 
 
-def colorize_jobs(jobs: list[Job], settings: Settings, report: Report) -> None:
+def colorize_jobs(jobs: list[Job], settings: Settings, report: Report, share: Share) -> None:
     """Decode, run the model and encode, all at the same time."""
     check_writable(jobs[0].target.parent)
     limit = settings.batch_size + THREADS
-    with Bar(len(jobs)) as bar, threads() as readers:
+    with Bar(len(jobs), share.rank) as bar, threads() as readers:
         report.advance = bar.advance
-        reads = Ahead(readers, lambda job: photo.read(job.source), jobs, limit)
+        reads = Ahead(readers, decode, contents(jobs), limit)
         pipe = load_model(settings)
-        bar.say("colorizing")
+        bar.say("colorizing" if share.count == 1 else f"colorizing, one of {share.count} shares")
         with Backlog(lambda job, future: finish(job, future, report), THREADS) as backlog:
             for batch in batches(readable(reads, report), settings.batch_size):
                 for job, read, coloring in colored(pipe, batch, settings, report):
@@ -461,15 +473,19 @@ def colorize_jobs(jobs: list[Job], settings: Settings, report: Report) -> None:
 
 
 def run(settings: Settings) -> int:
-    """The whole command; returns its exit code."""
+    """The whole command, or this process' share of it; returns its exit code."""
     report = Report()
     code = 0
     try:
-        jobs = plan(settings, report)
-        todo = [job for job in jobs if job.missing(settings)]
-        report.total, report.skipped = len(jobs), len(jobs) - len(todo)
+        share = Share.from_environment()
+        jobs = plan(settings, Unheard() if share.local_rank else report)
+        own = share.of(jobs, settings.batch_size)
+        todo = [job for job in own if job.missing(settings)]
+        report.total, report.skipped = len(jobs), len(own) - len(todo)
         if todo:
-            colorize_jobs(todo, settings, report)
+            colorize_jobs(todo, settings, report, share)
+        code = 1 if report.failed else 0
+        report = share.meet(report)
     except KeyboardInterrupt:
         click.echo("colorize: stopped; the same command goes on from here", err=True)
         code = 130
@@ -479,9 +495,9 @@ def run(settings: Settings) -> int:
     except OSError as error:  # a folder that may not be looked into, a name that is too long
         click.echo(f"colorize: {error.filename}: {error.strerror}", err=True)
         code = 1
-    if report.total > 1 or report.skipped or report.failed:
+    if report and (report.total > 1 or report.skipped or report.failed):
         click.echo(report.summary(), err=True)
-    return code or (1 if report.failed else 0)
+    return code
 
 
 class HintType(click.ParamType):
@@ -613,8 +629,8 @@ class HintType(click.ParamType):
 def main(**options) -> None:
     """Give black-and-white photographs their colours.
 
-    INPUTS are photographs, folders or patterns. The light of each photograph is kept as it is,
-    as are its size, format, orientation and metadata; only the colours are new.
+    INPUTS are photographs, folders, patterns or data sets (parquet). The light of each photograph
+    is kept as it is, as are its size, format, orientation and metadata; only the colours are new.
     """
     settings = Settings(**options)
     with warnings.catch_warnings(), photo.pixel_limit(settings.max_pixels):

@@ -1,24 +1,29 @@
-"""The photographs of a `colorize` run: which they are, where they go, and their way in threads."""
+"""The photographs of a `colorize` run: which they are, where they go, whose they are, and their
+way in threads."""
 
 import contextlib
 import glob
 import itertools
+import json
 import os
 import re
+import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 
 import click
 
-from pipeline_colorize import photo
+from pipeline_colorize import parquet, photo
 
 # What this command adds to a photograph's name.
 _RESULT_NAME = re.compile(r"-colorized(-\d+)?(-compare|-uncertainty|-intermediates)?$")
 THREADS = 2  # that decode, and as many that encode
 _SCREEN = 20  # photographs after which failures have scrolled away and are listed again
+_PATIENCE = timedelta(days=30)  # with the other processes of a run
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,12 @@ class Job:
 
     source: Path
     target: Path
+    row: int | None = None  # where the source is a data set
+
+    @property
+    def name(self) -> str:
+        """The photograph, for people."""
+        return str(self.source) if self.row is None else f"{self.source}, row {self.row}"
 
     def results(self, settings: Settings) -> list[Path]:
         """One file a sample."""
@@ -97,16 +108,16 @@ class Report:
     """What became of the photographs."""
 
     total: int = 0
-    written: list[Path] = field(default_factory=list)  # sources
+    colorized: int = 0
     skipped: int = 0
     failed: list[str] = field(default_factory=list)
     advance: Callable[[], None] = lambda: None  # the progress bar, by one photograph
 
-    def done(self, source: Path, results: list[Path]) -> None:
+    def done(self, name: str, results: list[Path]) -> None:
         """A photograph is through; each result that was written goes to stdout."""
-        self.written.append(source)
+        self.colorized += 1
         for result in results:
-            click.echo(f"{source} -> {result}")
+            click.echo(f"{name} -> {result}")
         self.advance()
 
     def fail(self, name: str | Path, reason: object) -> None:
@@ -121,7 +132,7 @@ class Report:
 
     def summary(self) -> str:
         """How many of what; failures once more by name, where they have scrolled away."""
-        parts = [f"{len(self.written)} colorized"]
+        parts = [f"{self.colorized} colorized"]
         if self.skipped:
             parts.append(f"{self.skipped} done already (--overwrite does them again)")
         if self.failed:
@@ -130,6 +141,69 @@ class Report:
         if self.failed and self.total > _SCREEN:
             lines += [f"  {line}" for line in self.failed]
         return "\n".join(lines)
+
+
+class Unheard(Report):
+    """Of a process beside one on the same machine that finds and says the same."""
+
+    def note(self, name: str | Path, text: object) -> None:
+        """Nothing."""
+
+
+# --- several processes ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which of several processes this is, and so which photographs are its own.
+
+    Shares follow from the list of photographs alone, not from what is done already: what the others
+    write meanwhile changes nothing, and the same command, repeated, leaves nothing out.
+    """
+
+    rank: int = 0
+    count: int = 1
+    local_rank: int = 0  # among the processes of this machine
+
+    @classmethod
+    def from_environment(cls) -> "Share":
+        """As `accelerate launch` and `torchrun` tell; a ClickException for what cannot be."""
+        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
+        rank, count, local = texts = [os.environ.get(name) for name in names]
+        if rank is None or count is None:
+            return cls()
+        if not all(text is None or text.isdecimal() for text in texts) or int(rank) >= int(count):
+            told = " ".join(f"{name}={text}" for name, text in zip(names, texts, strict=True))
+            raise click.ClickException(f"the environment has {told}; RANK runs from 0.")
+        return cls(int(rank), int(count), int(local or 0))
+
+    def of(self, jobs: list[Job], size: int) -> list[Job]:
+        """Each `count`-th `size` photographs: the batches are those of a single process."""
+        return [job for index, job in enumerate(jobs) if index // size % self.count == self.rank]
+
+    def meet(self, report: Report) -> Report | None:
+        """Wait until every process is through; the first one gets what became of all.
+
+        Launchers end all processes when the first one fails, so none may say that a photograph
+        failed while others work. Without a launcher nobody waits, and each has its own report.
+        """
+        if self.count == 1 or "MASTER_ADDR" not in os.environ:
+            return report
+        from torch import distributed
+
+        names = [f"colorize/{rank}" for rank in range(self.count)]
+        try:
+            store, *_ = next(distributed.rendezvous("env://", timeout=_PATIENCE))
+            counts = (report.total, report.colorized, report.skipped, report.failed)
+            store.set(names[self.rank], json.dumps(counts))
+            store.wait(names, _PATIENCE)
+            if self.rank > 0:
+                return None
+            all_counts = [json.loads(store.get(name)) for name in names]
+        except distributed.DistError:  # the first process has left, and it leaves last
+            return None if self.rank > 0 else report
+        totals, *sums, failed = zip(*all_counts, strict=True)
+        return Report(max(totals), *map(sum, sums), list(itertools.chain(*failed)))
 
 
 # --- which photographs, and where to -------------------------------------------------------------
@@ -173,7 +247,7 @@ def _in_folder(folder: Path, settings: Settings, report: Report) -> list[Path]:
     photos = [
         path
         for path in candidates
-        if path.suffix.lower() in photo.READABLE
+        if path.suffix.lower() in photo.READABLE | {parquet.SUFFIX}
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
         and not _lies_in(path, output, folder)
         and path.is_file()
@@ -193,16 +267,38 @@ def _lies_in(path: Path, output: Path | None, folder: Path) -> bool:
 
 def plan(settings: Settings, report: Report) -> list[Job]:
     """All jobs; a UsageError where results would overwrite photographs or one another."""
-    photos = find_photos(settings, report)
+    photos = [
+        (source, root, row)
+        for source, root in find_photos(settings, report)
+        for row in _rows(source, settings, report)
+    ]
     if settings.hint and len(photos) > 1:
         raise click.UsageError(f"--hint is for one photograph, but there are {len(photos)}.")
     as_file = _output_is_file(settings.output, len(photos))
+    targets = [settings.output if as_file else _target(*one, settings.output) for one in photos]
     jobs = [
-        Job(source, settings.output if as_file else _target(source, root, settings.output))
-        for source, root in photos
+        Job(source, target, row) for (source, _, row), target in zip(photos, targets, strict=True)
     ]
     _check_clashes(jobs, settings)
     return jobs
+
+
+def _rows(source: Path, settings: Settings, report: Report) -> Iterable[int | None]:
+    """Of a data set its rows; of a photograph, `None`."""
+    if source.suffix.lower() != parquet.SUFFIX:
+        return [None]
+    try:
+        pictures = parquet.find_pictures(source)
+    except parquet.ParquetError as error:
+        report.fail(source, error)
+        return []
+    if pictures is None:  # in a folder of photographs, it may be about these
+        say = report.fail if str(source) in settings.inputs else report.note
+        say(source, "no column of this data set holds pictures")
+        return []
+    if settings.output is None:
+        raise click.UsageError(f"{source} is a data set; its results need a folder: --output.")
+    return range(pictures.rows)
 
 
 def _output_is_file(output: Path | None, count: int) -> bool:
@@ -219,7 +315,9 @@ def _output_is_file(output: Path | None, count: int) -> bool:
     return suffix in photo.WRITABLE
 
 
-def _target(source: Path, root: Path, output: Path | None) -> Path:
+def _target(source: Path, root: Path, row: int | None, output: Path | None) -> Path:
+    if row is not None:
+        return output / source.parent.relative_to(root) / f"{source.stem}-{row:06d}.png"
     suffix = source.suffix if source.suffix.lower() in photo.WRITABLE else ".png"
     beside = f"{source.stem}-colorized{suffix}"
     if output is None:
@@ -229,19 +327,19 @@ def _target(source: Path, root: Path, output: Path | None) -> Path:
 
 
 def _check_clashes(jobs: list[Job], settings: Settings) -> None:
-    sources = {job.source.resolve() for job in jobs}
+    sources = {source.resolve() for source in {job.source for job in jobs}}
     writer: dict[str, Job] = {}
     for job in jobs:
         for path in [*job.results(settings), *job.extras(settings)]:
             if path.resolve() in sources:
                 raise click.UsageError(
-                    f"{job.source} would be written over the photograph {path}; "
+                    f"{job.name} would be written over the photograph {path}; "
                     "choose another --output."
                 )
             other = writer.setdefault(os.path.normcase(path), job)
             if other is not job:
                 raise click.UsageError(
-                    f"{other.source} and {job.source} would both be written to {path}; "
+                    f"{other.name} and {job.name} would both be written to {path}; "
                     "colorize them one after the other, with different --output."
                 )
 
@@ -249,11 +347,44 @@ def _check_clashes(jobs: list[Job], settings: Settings) -> None:
 # --- files on their way --------------------------------------------------------------------------
 
 
+def contents(jobs: Iterable[Job]) -> Iterator[tuple[Job, bytes | Exception | None]]:
+    """Jobs with what is to be decoded: `None` is the file itself. Few rows are held at a time."""
+    for path, group in itertools.groupby(jobs, lambda job: job.row is not None and job.source):
+        if path is False:
+            yield from ((job, None) for job in group)
+        else:
+            yield from _row_contents(path, deque(group))
+
+
+def _row_contents(path: Path, jobs: deque[Job]) -> Iterator[tuple[Job, bytes | Exception]]:
+    """Of one data set; where it cannot be read on, the rest have the error."""
+    try:
+        for content in parquet.read_rows(path, [job.row for job in jobs]):
+            yield jobs.popleft(), content or photo.PhotoError("this row has no picture in it")
+    except Exception as error:  # pyarrow has many, on damaged files
+        yield from ((job, error) for job in jobs)
+
+
+def decode(job: Job, content: bytes | Exception | None) -> photo.Photo:
+    """Decode a photograph."""
+    if isinstance(content, Exception):
+        raise content
+    if content is None:
+        return photo.read(job.source)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "picture"
+        file.write_bytes(content)
+        return photo.read(file)
+
+
 class Ahead:
-    """(item, future) in order, begun ahead of use; at most `limit` are begun and not yet taken."""
+    """(job, future) in order, begun ahead of use; at most `limit` are begun and not yet taken.
+
+    `items` are tuples of a job and of what else `function` takes.
+    """
 
     def __init__(self, pool: ThreadPoolExecutor, function: Callable, items: Iterable, limit: int):
-        self._begin = lambda item: (item, pool.submit(function, item))
+        self._begin = lambda item: (item[0], pool.submit(function, *item))
         self._items = iter(items)
         self._waiting = deque(map(self._begin, itertools.islice(self._items, limit)))
 

@@ -106,3 +106,16 @@ def smooth_picture(height: int, width: int, seed: int = 0) -> torch.Tensor:
 def make_picture():
     """The function that makes a synthetic colour picture."""
     return smooth_picture
+
+
+@pytest.fixture(scope="module")
+def other_tests_hear_diffusers():
+    """The command silences diffusers for good, which in a program of its own is right."""
+    from diffusers.utils import logging
+
+    level, environment = logging.get_verbosity(), dict(os.environ)
+    yield
+    logging.set_verbosity(level)
+    logging.enable_progress_bar()
+    os.environ.clear()
+    os.environ.update(environment)

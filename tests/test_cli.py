@@ -3,7 +3,6 @@
 import errno
 import gc
 import math
-import os
 import signal
 import subprocess
 import sys
@@ -16,7 +15,6 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from diffusers.utils import logging
 from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError
 from PIL import Image
 
@@ -27,6 +25,8 @@ from pipeline_colorize import (
     cli,
     photo,
 )
+
+pytestmark = pytest.mark.usefixtures("other_tests_hear_diffusers")
 
 
 class StubPipe:
@@ -57,17 +57,6 @@ class StubPipe:
             uncertainty=spreads if output_uncertainty else None,
             intermediates=films if output_intermediates else None,
         )
-
-
-@pytest.fixture(autouse=True, scope="module")
-def other_tests_hear_diffusers():
-    """The command silences diffusers for good, which in a program of its own is right."""
-    level, environment = logging.get_verbosity(), dict(os.environ)
-    yield
-    logging.set_verbosity(level)
-    logging.enable_progress_bar()
-    os.environ.clear()
-    os.environ.update(environment)
 
 
 @pytest.fixture
