@@ -1,8 +1,9 @@
 """Checkpoints of a training run: whole or not there, whatever stops the process.
 
 A checkpoint is a folder `checkpoint-STEP` with Accelerate's state (weights, optimizer, scaler,
-random numbers), `ema.safetensors` and `state.json`. It is written under another name and renamed,
-and the oldest are removed only after that. Nothing in it is unpickled without restriction.
+random numbers), `ema.safetensors`, `state.json` and, where the best weights are kept,
+`best.safetensors`. It is written under another name and renamed, and the oldest are removed only
+after that. Nothing in it is unpickled without restriction.
 """
 
 import dataclasses
@@ -11,6 +12,7 @@ import math
 import shutil
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
@@ -24,6 +26,9 @@ class Progress:
     smooth_loss: float = math.nan  # running average
     best_loss: float = math.inf  # the lowest running average
     epoch_loss: float = 0.0  # sum over the epoch so far
+    best_validation: float = math.inf  # the lowest validation loss, where the best is kept
+    best_step: int = 0  # where that was
+    stale_validations: int = 0  # since then
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -36,7 +41,15 @@ def newest(folder: Path) -> Path | None:
     return next(reversed(checkpoints(folder)), None)
 
 
-def save(accelerator, ema, progress: Progress, identity: dict, folder: Path, limit: int) -> None:
+def save(
+    accelerator,
+    ema,
+    progress: Progress,
+    identity: dict,
+    folder: Path,
+    limit: int,
+    best: dict[str, torch.Tensor] | None = None,
+) -> None:
     """Write `checkpoint-STEP` and keep the newest `limit`; to be called by every process.
 
     Args:
@@ -46,6 +59,7 @@ def save(accelerator, ema, progress: Progress, identity: dict, folder: Path, lim
         identity: what a resumed run must have in common with this one.
         folder: of the run.
         limit: checkpoints kept.
+        best: weights to keep beside the present ones.
 
     Raises:
         SystemExit: if it cannot be written, with the last good checkpoint.
@@ -62,6 +76,8 @@ def save(accelerator, ema, progress: Progress, identity: dict, folder: Path, lim
         accelerator.save_state(partial)
         if accelerator.is_main_process:
             _save_own(ema, progress, identity, partial)
+            if best:
+                _save_tensors(best, partial / "best.safetensors")
     except (OSError, RuntimeError, SafetensorError) as error:
         shutil.rmtree(partial, ignore_errors=True)
         message = f"{final} could not be saved: {error}. Last good checkpoint: {newest(folder)}."
@@ -74,10 +90,13 @@ def save(accelerator, ema, progress: Progress, identity: dict, folder: Path, lim
     accelerator.wait_for_everyone()
 
 
+def _save_tensors(tensors: dict[str, torch.Tensor], file: Path) -> None:
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, file)
+
+
 def _save_own(ema, progress: Progress, identity: dict, folder: Path) -> None:
     state = ema.state_dict()
-    tensors = {name: tensor.contiguous() for name, tensor in state["model"].items()}
-    save_file(tensors, folder / "ema.safetensors")
+    _save_tensors(state["model"], folder / "ema.safetensors")
     content = {
         "run": identity,
         "ema_updates": state["updates"],
@@ -108,8 +127,10 @@ def find(folder: Path, wanted: str | None) -> Path | None:
     return Path(wanted)
 
 
-def load(accelerator, ema, identity: dict, checkpoint: Path) -> Progress:
-    """Restore everything that `save` wrote and return where the run stood.
+def load(
+    accelerator, ema, identity: dict, checkpoint: Path
+) -> tuple[Progress, dict[str, torch.Tensor]]:
+    """Restore everything that `save` wrote; return where the run stood and the best weights.
 
     Raises:
         ValueError: if the checkpoint is of a run with another identity.
@@ -124,4 +145,5 @@ def load(accelerator, ema, identity: dict, checkpoint: Path) -> Progress:
     accelerator.load_state(checkpoint)
     averaged = load_file(checkpoint / "ema.safetensors", device=str(accelerator.device))
     ema.load_state_dict({"model": averaged, "updates": content["ema_updates"]})
-    return Progress(**content["progress"])
+    best = checkpoint / "best.safetensors"
+    return Progress(**content["progress"]), load_file(best) if best.exists() else {}

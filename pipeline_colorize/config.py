@@ -1,13 +1,14 @@
 """Configuration of the scripts: dataclasses from a YAML file, with flags over it.
 
-Names that do not exist are refused with the nearest one that does, before anything is done.
+Names that do not exist are refused with the nearest one that does, before anything is done. The
+fields of a training run are here; those that say what it is trained on, in `data`.
 """
 
 import dataclasses
 import difflib
 import inspect
 from pathlib import Path
-from typing import get_args, get_type_hints
+from typing import Literal, get_args, get_type_hints
 
 import yaml
 
@@ -18,6 +19,80 @@ def option(default, help: str):
     if isinstance(default, list | dict):
         return dataclasses.field(default_factory=lambda: type(default)(default), metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclasses.dataclass
+class ModelConfig:
+    """The network, its noise schedule and what is minimised."""
+
+    _argument_group_name = "model"
+
+    model_class: str = option("ColorizationUNet", "a network of this project or of diffusers")
+    model: dict = option({}, "its arguments; as flags: --model.ARGUMENT VALUE")
+    scheduler_class: str = option(
+        "OffsetCosineScheduler", "a schedule of this project or of diffusers; none: one-pass model"
+    )
+    scheduler: dict = option({}, "its arguments; as flags: --scheduler.ARGUMENT VALUE")
+    init_from: str | None = option(None, "start from the weights of this diffusers folder")
+    loss: Literal["mse", "l1", "huber"] = option("mse", "error of the prediction")
+    snr_gamma: float | None = option(None, "weight by the capped signal-to-noise ratio, e.g. 5")
+    gradient_weight: float = option(0.0, "factor of the colour-gradient term, against bleeding")
+    noise_levels: int = option(1, "noisy samples a picture, whose features are computed once")
+
+
+@dataclasses.dataclass
+class OptimizerConfig:
+    """How the weights are moved."""
+
+    _argument_group_name = "optimization"
+
+    batch_size: int = option(64, "pictures a process and forward pass")
+    gradient_accumulation_steps: int = option(1, "forward passes a step")
+    max_train_steps: int | None = option(None, "length of the run; none: num_train_epochs")
+    num_train_epochs: int = option(100, "length of the run where max_train_steps is none")
+    learning_rate: float = option(2e-4, "peak learning rate")
+    lr_schedule: Literal["constant", "linear", "cosine"] = option("cosine", "after the warm-up")
+    lr_warmup_steps: int = option(200, "steps of linear warm-up")
+    lr_decay_steps: int | None = option(None, "decay over the last so many steps; none: all")
+    lr_floor: float = option(0.0, "end of the decay, as a part of the peak")
+    adam_beta1: float = option(0.9, "AdamW")
+    adam_beta2: float = option(0.99, "AdamW")
+    weight_decay: float = option(0.01, "AdamW")
+    max_grad_norm: float = option(1.0, "gradients are clipped to this norm")
+    ema_decay: float = option(0.999, "of the averaged weights, which are the ones released")
+    ema_warmup: bool = option(True, "smaller decay at first")
+    mixed_precision: Literal["no", "bf16", "fp16"] = option("no", "arithmetic of the forward pass")
+    gradient_checkpointing: bool = option(False, "less memory, a third more time")
+    channels_last: bool = option(True, "memory format of the weights")
+    sync_batchnorm: bool = option(False, "BatchNorm statistics over all GPUs")
+    compile: bool = option(False, "torch.compile the network")
+
+
+@dataclasses.dataclass
+class RunConfig:
+    """Seeds, checkpoints, logging and release."""
+
+    _argument_group_name = "run"
+
+    output_dir: str = option("runs/colorizer", "everything that the run writes")
+    seed: int = option(0, "of weights, order, augmentation and noise")
+    resume_from_checkpoint: str | None = option(None, "a checkpoint folder, or latest")
+    checkpointing_steps: int | None = option(None, "save every so many steps")
+    checkpointing_epochs: int | None = option(50, "save every so many epochs")
+    checkpoints_total_limit: int = option(2, "checkpoints kept")
+    validation_epochs: int = option(1, "validate every so many epochs")
+    early_stopping_patience: int | None = option(
+        None, "stop after so many validations without a new best, and release the best weights"
+    )
+    grid_epochs: int = option(10, "draw a grid every so many epochs")
+    grid_pictures: int = option(4, "pictures of each set in a grid")
+    report_to: Literal["tensorboard", "wandb", "trackio", "none"] = option("none", "tracker")
+    divergence_factor: float = option(5.0, "stop when the loss is so many times its best average")
+    pipeline: dict = option({}, "defaults of the release; as flags: --pipeline.NAME VALUE")
+    release_dtype: Literal["float32", "float16"] = option("float32", "of the released weights")
+    push_to_hub: bool = option(False, "push the released model to the Hub")
+    hub_model_id: str | None = option(None, "where to, user/name")
+    dry_run: bool = option(False, "print what would be done, and stop")
 
 
 def refuse_unknown(names, valid, where: str) -> None:

@@ -11,6 +11,7 @@ import dataclasses
 import io
 import itertools
 import math
+import signal
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -399,6 +400,38 @@ class TrainingBatches(torch.utils.data.Dataset):
             self.draws_per_step, self.noise_levels, self.num_train_timesteps, generator
         )
         return timesteps[place : place + self.batch_size].flatten()
+
+
+def batch_loader(
+    batches: TrainingBatches, first: int, count: int, workers: int, pin_memory: bool
+) -> torch.utils.data.DataLoader:
+    """`count` micro-batches from number `first` on, made ahead by so many worker processes."""
+    return torch.utils.data.DataLoader(
+        batches,
+        batch_size=None,
+        sampler=range(first, first + count),
+        num_workers=workers,
+        worker_init_fn=_ignore_signals,
+        pin_memory=pin_memory,
+    )
+
+
+def _ignore_signals(worker: int) -> None:
+    """Leave it to the main process to end a worker, after the checkpoint."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def sample_squares(
+    validation: dict[str, "Pictures"], training: "PictureMix", count: int, side: int
+) -> list[torch.Tensor]:
+    """8-bit squares (3, side, side) to look at: `count` of each validation set, or of training."""
+    squares = [
+        cut_square(pictures[index], side)
+        for pictures in validation.values()
+        for index in range(min(count, len(pictures)))
+    ]
+    return squares or [cut_square(training[draw], side) for draw in range(count)]
 
 
 def validation_batches(

@@ -1,7 +1,8 @@
-"""What a training run lets one see: figures of each step, grids of pictures, memory."""
+"""What a training run lets one see: figures of each step, grids, memory, the model's card."""
 
 import contextlib
 import copy
+import dataclasses
 import math
 import time
 from pathlib import Path
@@ -12,6 +13,7 @@ from PIL import Image
 from torch import nn
 
 from .checkpoint import Progress
+from .config import to_yaml
 from .data import BatchFormat, grey_version
 from .objectives import predict
 
@@ -199,3 +201,91 @@ def memory_advice(settings: str):
         if not full and "allocate memory" not in str(error):
             raise
         raise SystemExit(f"Too little memory: {error}\nLower {settings}") from error
+
+
+def memory_estimate(parts: list, parameters: int, activations: int, decoded: int) -> str:
+    """A line about what a process will need.
+
+    Args:
+        parts: the four parts of the configuration.
+        parameters: of the network.
+        activations: what `activation_bytes` says.
+        decoded: pixels of all pictures together; 0 for a stream.
+    """
+    pictures, _, optim, _ = parts
+    megabytes = {
+        # Weights, gradients, two moments and the average, 4 bytes each.
+        "weights and optimizer": 20 * parameters,
+        "activations": activations / (1 if optim.mixed_precision == "no" else 2),
+        "decoded pictures": min(3 * decoded, pictures.cache_gigabytes * 2**30),
+    }
+    return ", ".join(f"{value / 2**20:,.0f} MB {what}" for what, value in megabytes.items())
+
+
+_CARD = """---
+library_name: diffusers
+pipeline_tag: image-to-image
+tags: [colorization]
+---
+
+# {name}
+
+Gives black-and-white photographs colours: believable ones, not known ones.
+
+```python
+from pipeline_colorize import ColorizationPipeline
+
+pipe = ColorizationPipeline.from_pretrained("{where}")
+pipe(image).images[0].save("colorized.png")
+```
+
+{network}, {parameters:,} parameters, trained with `train_colorize.py` on {data}: {steps:,} steps,
+{pictures:,} pictures at {resolution} px, {hours:.2f} hours. Training loss {loss:.4f} (average of
+the last steps), validation loss of these weights {validation:.4f}.{stopped}
+
+The terms of the training pictures apply to the weights: state them here before sharing them.
+
+```yaml
+{config}```
+"""
+
+
+def model_card(
+    where: str,
+    parts: list,
+    progress: Progress,
+    pictures_per_step: int,
+    parameters: int,
+    validation: float,
+) -> str:
+    """The card of a trained model, in Markdown; it names data sets, not their paths.
+
+    Args:
+        where: for `from_pretrained` in its example.
+        parts: the four parts of the configuration.
+        progress: where the run ended.
+        pictures_per_step: of all processes.
+        parameters: of the network.
+        validation: loss of the weights that are released.
+    """
+    pictures, model, optim, run = parts
+    sources = [Path(source).name for source in pictures.datasets]
+    steps, stopped = progress.step, ""
+    if run.early_stopping_patience is not None:
+        steps = progress.best_step
+        stopped = f" Training stopped at step {progress.step:,}; these did best in validation."
+    return _CARD.format(
+        name=run.hub_model_id or Path(run.output_dir).name,
+        where=where,
+        network=model.model_class,
+        parameters=parameters,
+        data=", ".join(sources),
+        steps=steps,
+        pictures=steps * pictures_per_step,
+        resolution=pictures.resolution,
+        hours=progress.seconds / 3600,
+        loss=progress.smooth_loss,
+        validation=validation,
+        stopped=stopped,
+        config=to_yaml([dataclasses.replace(pictures, datasets=sources), model, optim]),
+    )

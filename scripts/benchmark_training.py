@@ -244,7 +244,8 @@ def main(argv: list[str]) -> None:
             validation_pictures=0,
             streaming=False,
         )
-        config = dataclasses.replace(config, output_dir=str(folder), report_to="none")
+        quiet = {"report_to": "none", "early_stopping_patience": None}
+        config = dataclasses.replace(config, output_dir=str(folder), **quiet)
         run = train_colorize.Run([pictures, model, optim, config])
         run.progress = checkpoint.Progress()
         batch = next(iter(run.loader(0, 1)))

@@ -320,6 +320,60 @@ def test_a_signal_saves_and_exits_cleanly(processes, pictures, tmp_path, number)
     assert not (tmp_path / "run" / "model").exists()
 
 
+# Early stopping
+
+
+@pytest.fixture
+def validation_by_step(monkeypatch):
+    """Validation losses as told, and the averaged weights that each was of."""
+    told, weights = {4: 0.9, 8: 0.5, 12: 0.7, 16: 0.6, 20: 0.1}, {}
+
+    def validate(run):
+        step = run.progress.step
+        weights[step] = {n: x.clone() for n, x in run.ema.model.state_dict().items()}
+        return {"validation_loss": told[step]}
+
+    monkeypatch.setattr(train_colorize, "validate", validate)
+    return weights
+
+
+STOPPING = {
+    "max_train_steps": 20, "validation_epochs": 1, "early_stopping_patience": 2,
+    "checkpointing_steps": 4, "checkpoints_total_limit": 9,
+}  # fmt: skip
+
+
+def test_a_run_stops_where_validation_no_longer_improves(pictures, tmp_path, validation_by_step):
+    run = train(pictures, tmp_path, **STOPPING)
+    assert max(losses(run)) == 16
+    assert_same(released(run), validation_by_step[8])
+    card = " ".join((run / "model" / "README.md").read_text().split())
+    assert "stopped at step 16" in card and "8 steps, 32 pictures" in card
+
+
+def test_patience_outlasts_an_interruption(pictures, tmp_path, validation_by_step):
+    whole = train(pictures, tmp_path / "a", **STOPPING)
+    for step in (12, 16):  # one validation to go; none to go
+        again = train(
+            pictures, tmp_path / str(step), **STOPPING,
+            resume_from_checkpoint=str(whole / f"checkpoint-{step}"),
+        )  # fmt: skip
+        assert_same(released(again), released(whole))
+        assert list(losses(again)) == list(range(step + 1, 17)) if step < 16 else True
+    longer = {**STOPPING, "early_stopping_patience": 3}
+    again = train(
+        pictures, tmp_path / "c", **longer, resume_from_checkpoint=str(whole / "checkpoint-16")
+    )
+    assert max(losses(again)) == 20
+    assert_same(released(again), validation_by_step[20])
+
+
+def test_early_stopping_needs_something_to_go_by(pictures, tmp_path):
+    for changes in ({"validation_pictures": 0}, {"early_stopping_patience": 0}):
+        with pytest.raises(ValueError, match="`early_stopping_patience` must be at least 1"):
+            train(pictures, tmp_path, **{**STOPPING, **changes})
+
+
 # Processes
 
 
