@@ -470,12 +470,14 @@ def test_wandb_offline_has_the_losses_and_the_grid(pictures, tmp_path, monkeypat
         monkeypatch.setenv(f"WANDB_{name}", value)
     run = train(pictures, tmp_path, max_train_steps=3, report_to="wandb")
     (file,) = tmp_path.glob("wandb/offline-run-*/run-*.wandb")
-    recorded = {}
-    for content in wandb_records(file):
-        items = Record.FromString(content).history.item
-        row = {item.key or item.nested_key[0]: json.loads(item.value_json) for item in items}
-        if "loss" in row:
-            recorded[row["_step"]] = row["loss"]
+    recorded, deadline = {}, time.monotonic() + 60
+    while recorded.keys() != losses(run).keys() and time.monotonic() < deadline:
+        time.sleep(0.1)  # its own process may still be writing
+        for content in wandb_records(file):
+            items = Record.FromString(content).history.item
+            row = {item.key or item.nested_key[0]: json.loads(item.value_json) for item in items}
+            if "loss" in row:
+                recorded[row["_step"]] = row["loss"]
     assert recorded == pytest.approx(losses(run))
     assert list(tmp_path.glob("wandb/offline-run-*/files/media/images/grid_*.png"))
 
