@@ -1,0 +1,186 @@
+"""What makes the pipeline quick on a CPU, and where its time goes.
+
+    python scripts/benchmark_cpu.py --model default
+
+Every setting colours the same photograph in turns, so that a machine that is busy now and then
+favours none; times are medians, in one process, files left out. Then the parts of the default
+setting, for a 1024x768 and a 12-megapixel photograph.
+"""
+
+import copy
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from statistics import median
+
+import click
+import diffusers
+import numpy as np
+import torch
+
+from pipeline_colorize import ColorizationPipeline
+from pipeline_colorize.color import merge_luminance
+from pipeline_colorize.image_processor import fit_guided_upsampling
+from pipeline_colorize.pipeline import native_dtype
+
+SIZES = {"1024x768": (768, 1024), "12 megapixels": (3000, 4000)}
+
+
+def photograph(height: int, width: int) -> np.ndarray:
+    """A grey picture with something in it at every scale, (height, width) uint8."""
+    generator = np.random.default_rng(0)
+    rows, columns = np.mgrid[:height, :width]
+    waves = sum(np.sin(rows / n + columns / (1.7 * n)) for n in (3, 17, 90, 400))
+    return (110 + 25 * waves + generator.normal(0, 4, (height, width))).clip(0, 255).astype("u1")
+
+
+def load(model: str, dtype: torch.dtype) -> ColorizationPipeline:
+    pipe = ColorizationPipeline.from_pretrained(model, dtype=dtype)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def compiled(pipe: ColorizationPipeline) -> ColorizationPipeline:
+    """With encoder and denoiser compiled."""
+    pipe.unet.encode = torch.compile(pipe.unet.encode)
+    pipe.unet.forward = torch.compile(pipe.unet.forward)
+    return pipe
+
+
+def encoding_each_step(pipe: ColorizationPipeline) -> ColorizationPipeline:
+    """As samplers do that know nothing of a condition which stays the same."""
+    forward, encode, kept = pipe.unet.forward, pipe.unet.encode, {}
+
+    def remember(condition):
+        kept["condition"] = condition
+        return encode(condition)
+
+    def forward_with_encoder(sample, timestep, features, return_dict=True):
+        return forward(sample, timestep, encode(kept["condition"]), return_dict)
+
+    pipe.unet.encode, pipe.unet.forward = remember, forward_with_encoder
+    return pipe
+
+
+@contextmanager
+def threads(count: int):
+    """Let torch use `count` threads for a while."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def settings(model: str) -> dict[str, tuple[Callable[[], None], int]]:
+    """What is compared: name -> (function that colours, pictures or samples that it makes)."""
+    native, other = native_dtype(), torch.float32
+    if native == torch.float32:
+        other = torch.bfloat16
+    pipe, picture = load(model, native), photograph(*SIZES["1024x768"])
+    other_pipe = load(model, other)
+    contiguous = load(model, native)
+    contiguous.unet.to(memory_format=torch.contiguous_format)
+    fast, slow = compiled(load(model, native)), encoding_each_step(load(model, native))
+
+    def on_one_thread():
+        with threads(1):
+            pipe(picture)
+
+    return {
+        f"default: {_name(native)}, channels-last": (lambda: pipe(picture), 1),
+        _name(other): (lambda: other_pipe(picture), 1),
+        "contiguous weights": (lambda: contiguous(picture), 1),
+        "torch.compile": (lambda: fast(picture), 1),
+        "encoder at every step": (lambda: slow(picture), 1),
+        "one thread": (on_one_thread, 1),
+        "4 samples, together": (lambda: pipe(picture, num_samples=4), 4),
+        "8 samples, together": (lambda: pipe(picture, num_samples=8), 8),
+        "4 photographs, together": (lambda: pipe([picture] * 4), 4),
+        "16 photographs, together": (lambda: pipe([picture] * 16), 16),
+    }
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def in_turns(functions: dict[str, Callable[[], None]], rounds: int) -> dict[str, float]:
+    """Median seconds of each; the first turn, where things are compiled and cached, is left out."""
+    seconds: dict[str, list[float]] = {name: [] for name in functions}
+    for _ in range(rounds + 1):
+        for name, function in functions.items():
+            started = time.perf_counter()
+            function()
+            seconds[name].append(time.perf_counter() - started)
+    return {name: median(times[1:]) for name, times in seconds.items()}
+
+
+def parts(pipe: ColorizationPipeline, size: tuple[int, int]) -> dict[str, Callable[[], None]]:
+    """The default setting part by part, each to be timed alone."""
+    picture, processor, unet = photograph(*size), pipe.image_processor, pipe.unet
+    steps = pipe.config.default_num_inference_steps
+    luminance = processor.to_luminance(picture)
+    resolution = pipe.config.default_processing_resolution
+    working = processor.preprocess(luminance, resolution)
+    condition = working.luminance / 50 - 1
+    if hints := getattr(unet.config, "hint_channels", 0):
+        empty = condition.new_zeros(1, hints, *condition.shape[2:])
+        condition = torch.cat([condition, empty], dim=1)
+    condition = condition.to(unet.dtype)
+    features = unet.encode(condition)
+    sample = torch.zeros(1, unet.config.sample_channels, *features[0].shape[2:], dtype=unet.dtype)
+    scheduler = copy.deepcopy(pipe.scheduler)
+    scheduler.set_timesteps(steps)
+    chroma = 20 * torch.rand(2, *sample.shape[2:])
+    full = processor.upsample_chroma(luminance, chroma)
+
+    def denoise():
+        latents = sample.float()
+        for timestep in scheduler.timesteps:
+            predicted = unet(latents.to(unet.dtype), timestep, features, return_dict=False)[0]
+            latents = scheduler.step(predicted.float(), timestep, latents, eta=1.0).prev_sample
+
+    return {
+        "picture to luminance": lambda: processor.to_luminance(picture),
+        "luminance to working size": lambda: processor.preprocess(luminance, resolution),
+        "grey encoder, once": lambda: unet.encode(condition),
+        f"denoiser, {steps} steps": denoise,
+        "guided filter, fitted on the grid": lambda: fit_guided_upsampling(luminance, chroma),
+        "chroma to full size (with the fit)": lambda: processor.upsample_chroma(luminance, chroma),
+        "gamut and Lab to sRGB": lambda: merge_luminance(luminance, full.clone()),
+        "from chroma to bytes, all of it": lambda: processor.colorize(luminance, chroma),
+        "all": lambda: pipe(picture),
+    }
+
+
+def table(rows: list[list[str]]) -> str:
+    head, *body = ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join([head, "|---" * len(rows[0]) + "|", *body])
+
+
+@click.command(help=__doc__.split("\n\n")[0])
+@click.option("--model", default="default", show_default=True)
+@click.option("--rounds", default=9, show_default=True, help="Turns, of which the median is told.")
+@torch.no_grad()
+def main(model, rounds):
+    diffusers.utils.logging.disable_progress_bar()
+    click.echo(f"{torch.get_num_threads()} threads, torch {torch.__version__}\n")
+    choices = settings(model)
+    seconds = in_turns({name: function for name, (function, _) in choices.items()}, rounds)
+    default = next(iter(seconds.values()))
+    rows = [["1024x768", "s", "s a result", "of the default's"]]
+    for name, (_, results) in choices.items():
+        each = seconds[name] / results
+        rows.append([name, f"{seconds[name]:.3f}", f"{each:.3f}", f"{each / default:.2f}"])
+    click.echo(table(rows) + "\n")
+    pipe, rows = load(model, native_dtype()), [["part", *[f"{size}: s" for size in SIZES]]]
+    columns = [in_turns(parts(pipe, size), rounds) for size in SIZES.values()]
+    for part in columns[0]:
+        rows.append([part, *[f"{column[part]:.4f}" for column in columns]])
+    click.echo(table(rows))
+
+
+if __name__ == "__main__":
+    main()
