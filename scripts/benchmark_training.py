@@ -8,6 +8,7 @@ either.
 """
 
 import dataclasses
+import itertools
 import statistics
 import sys
 import tempfile
@@ -36,7 +37,7 @@ class BenchmarkConfig:
     steps: int = option(8, "steps of each turn")
     rounds: int = option(5, "turns")
     stock_batch: int = option(8, "pictures a step for the stock network; 0: leave it out")
-    settings: bool = option(False, "also compare precisions and memory formats")
+    settings: bool = option(False, "also compare precisions, memory formats and torch.compile")
     profile: bool = option(False, "also list the operators that take most time")
 
 
@@ -175,16 +176,20 @@ def time_stock_network(run, bench: BenchmarkConfig) -> tuple[float, int]:
 
 
 def compare_settings(run, batch: dict, steps: int) -> dict[str, float]:
-    """Pictures a second of the bare loop by precision and memory format."""
+    """Pictures a second of the bare loop by precision, memory format and compilation."""
     result = {}
-    for precision in ("no", "bf16"):
-        for channels_last in (False, True):
-            optim = dataclasses.replace(run.optim, channels_last=channels_last)
-            model = train_colorize.build_model(run.model_config, optim)
-            loop = BareLoop(model, run.losses, batch, precision, run.accelerator.device)
-            loop.run(2)
-            name = f"{precision.replace('no', 'fp32')}, channels_last {channels_last}"
-            result[name] = run.optim.batch_size / loop.run(steps)
+    for precision, channels_last, compiled in itertools.product(
+        ("no", "bf16"), (False, True), (False, True)
+    ):
+        if compiled and not (precision == "bf16" and channels_last):
+            continue  # compiling takes minutes: only the best of the others
+        optim = dataclasses.replace(run.optim, channels_last=channels_last)
+        model = train_colorize.build_model(run.model_config, optim)
+        model = torch.compile(model) if compiled else model
+        loop = BareLoop(model, run.losses, batch, precision, run.accelerator.device)
+        loop.run(2)
+        name = f"{precision.replace('no', 'fp32')}, channels_last {channels_last}"
+        result[name + ", compiled" * compiled] = run.optim.batch_size / loop.run(steps)
     return result
 
 
@@ -225,7 +230,7 @@ def report(run, bare: BareLoop, bench: BenchmarkConfig) -> None:
         print(f"  {name:20} {1000 * spent:8.1f} ms {100 * spent / total:5.1f} %")
     if bench.settings:
         for name, speed in compare_settings(run, bare.batch, bench.steps).items():
-            print(f"  {name:28} {speed:8.1f} pictures/s")
+            print(f"  {name:38} {speed:8.1f} pictures/s")
     if bench.profile:
         print(operators(bare))
 
