@@ -1,0 +1,270 @@
+/** From a file to coloured pixels: the pipeline of pipeline_colorize/pipeline.py, in the page. */
+
+import { lightnessOf } from "./color";
+import {
+  type ModelFacts,
+  type Plane,
+  gridOf,
+  pad,
+  paddedSize,
+  rasterizeHints,
+  workingSize,
+} from "./layout";
+import { markedJpeg, xmpPacket } from "./mark";
+import { Network, type Seen } from "./network";
+import { TorchGenerator } from "./noise";
+import { type Photo, PhotoError, openPhoto } from "./photo";
+import { PngWriter } from "./png";
+import type { Answers, Asks, Progress } from "./protocol";
+import { RowResizer } from "./resize";
+
+export type Report = (progress: Progress, transfer?: Transferable[]) => void;
+
+/** What was asked for is no longer wanted. */
+export class Stopped extends Error {}
+
+const STEP_PREVIEW = 320; // pixels along the long side
+const JPEG_QUALITY = 0.95;
+
+/** Lets messages come in. */
+const breathe = () => new Promise((resolve) => setTimeout(resolve));
+
+interface Screen {
+  pixels: ImageData;
+  light: Plane;
+}
+
+/** A colouring, from its first step on. */
+interface Answer {
+  seen: Seen;
+  estimate: Float32Array; // chroma on the grid
+  recipe: Asks["colorize"];
+}
+
+interface Opened {
+  photo: Photo;
+  working: Plane; // L*, without padding
+  guide: Plane; // L*, finer
+  screens: Map<number, Screen>; // the photograph made smaller, by its longest side
+  answers: Answer[];
+}
+
+export class Engine {
+  private network?: Network;
+  private opened?: Opened;
+  private turn = 0;
+
+  async load({ page, backend }: Asks["load"], report: Report): Promise<Answers["load"]> {
+    const onBytes = (bytes: number) => report({ phase: "load", bytes });
+    this.network = await Network.load(new URL(page), backend, onBytes);
+    const { model, threads } = this.network;
+    return { model, backend: this.network.backend, threads };
+  }
+
+  async open({ file, name }: Asks["open"], report: Report): Promise<Answers["open"]> {
+    const turn = ++this.turn;
+    const photo = await openPhoto(file, name);
+    const small = await this.read(photo, turn, report);
+    this.opened?.photo.close();
+    this.opened = { photo, ...small, screens: new Map(), answers: [] };
+    return photo.size;
+  }
+
+  private get ready(): Network {
+    if (!this.network) throw new Error("The model is not loaded.");
+    return this.network;
+  }
+
+  private get current(): Opened {
+    if (!this.opened) throw new Error("There is no photograph.");
+    return this.opened;
+  }
+
+  /** The light of the photograph at the two sizes at which the colours are made. */
+  private async read(photo: Photo, turn: number, report: Report) {
+    const { model } = this.ready;
+    const { width, height } = photo.size;
+    const small = workingSize(photo.size, model);
+    const resizers = [1, model.guide_detail / model.chroma_stride].map(
+      (times) => new RowResizer(width, height, small.width * times, small.height * times),
+    );
+    for (const { top, rows, pixels } of photo.strips()) {
+      const light = lightOf(pixels);
+      for (let y = 0; y < rows; y++) {
+        const row = light.data.subarray(y * width, (y + 1) * width);
+        for (const resizer of resizers) resizer.push(row);
+      }
+      report({ phase: "read", share: (top + rows) / height });
+      await this.stillWanted(turn);
+    }
+    const [working, guide] = resizers.map((resizer) => resizer.plane) as [Plane, Plane];
+    return { working, guide };
+  }
+
+  private async stillWanted(turn: number): Promise<void> {
+    await breathe();
+    if (turn !== this.turn) throw new Stopped("Something else was asked for.");
+  }
+
+  async colorize(ask: Asks["colorize"], report: Report): Promise<Answers["colorize"]> {
+    const turn = ++this.turn;
+    const began = performance.now();
+    const { model } = this.ready;
+    const { photo, working, guide } = this.current;
+    const padded = paddedSize(working, model.stride);
+    const grid = gridOf(padded, model);
+    const hints = rasterizeHints(ask.hints, photo.size, gridOf(working, model), grid);
+    const seen = this.ready.look(pad(working, padded), guide, hints);
+    this.current.answers = [];
+    const noise = drawNoise(ask, model, 2 * grid.width * grid.height);
+    for (let sample = 0; sample < ask.samples; sample++) {
+      for await (const { estimate, step } of this.steps(seen, noise[sample]!)) {
+        await this.stillWanted(turn);
+        this.current.answers[sample] = { seen, estimate, recipe: ask };
+        const picture = await this.paint({ sample, saturation: 1, longest: STEP_PREVIEW });
+        report({ phase: "step", sample, step, steps: model.schedule.length, picture }, [picture]);
+      }
+    }
+    return { seconds: (performance.now() - began) / 1000 };
+  }
+
+  /** The clean estimate after each step, from noise. */
+  private async *steps(seen: Seen, noise: Float32Array[]) {
+    const still = new Float32Array(noise[0]!.length); // the last step takes no fresh noise
+    let sample = noise[0]!;
+    for (let step = 1; step <= this.ready.model.schedule.length; step++) {
+      const next = await this.ready.step(seen, step - 1, sample, noise[step] ?? still);
+      sample = next.sample;
+      yield { estimate: next.estimate, step };
+    }
+  }
+
+  async paint({ sample, saturation, longest }: Asks["paint"]): Promise<ImageBitmap> {
+    const { pixels, light } = this.screen(longest);
+    const result = new ImageData(new Uint8ClampedArray(pixels.data), pixels.width, pixels.height);
+    const rows = { top: 0, height: light.height, light };
+    const { seen, estimate } = this.answer(sample);
+    putColors(result, await this.ready.finish(seen, estimate, saturation, rows));
+    return createImageBitmap(result);
+  }
+
+  private screen(longest: number): Screen {
+    const { photo, screens } = this.current;
+    const pixels = screens.get(longest)?.pixels ?? photo.reduced(longest);
+    const screen = screens.get(longest) ?? { pixels, light: lightOf(pixels) };
+    screens.set(longest, screen);
+    return screen;
+  }
+
+  private answer(sample: number): Answer {
+    const answer = this.current.answers[sample];
+    if (!answer) throw new Error(`There is no answer ${sample + 1}.`);
+    return answer;
+  }
+
+  async save(ask: Asks["save"], report: Report): Promise<Answers["save"]> {
+    const { photo } = this.current;
+    const { version } = this.ready.model;
+    const xmp = xmpPacket(version, this.settings(ask));
+    const strips = this.paintedStrips(ask, report);
+    const isPng = ask.format === "png";
+    const file = isPng
+      ? await toPng(photo, strips, xmp)
+      : await markedJpeg(await toJpeg(photo, strips), xmp);
+    const stem = photo.name.replace(/\.[^.]*$/, "") || "photograph";
+    return { file, name: `${stem}-colorized.${isPng ? "png" : "jpg"}` };
+  }
+
+  /** In the words of the command line. */
+  private settings({ sample, saturation }: Asks["save"]) {
+    const { seed, samples, hints } = this.answer(sample).recipe;
+    const { model, schedule, default_eta } = this.ready.model;
+    return {
+      model,
+      seed,
+      sample: samples > 1 ? `${sample + 1} of ${samples}` : undefined,
+      steps: schedule.length,
+      scheduler: "OffsetCosineScheduler",
+      eta: default_eta,
+      saturation: saturation === 1 ? undefined : saturation,
+      hints: hints.map(({ x, y, color }) => `${x},${y},${color}`).join(" ") || undefined,
+    };
+  }
+
+  private async *paintedStrips({ sample, saturation }: Asks["save"], report: Report): Strips {
+    const { photo } = this.current;
+    const { height } = photo.size;
+    const { seen, estimate } = this.answer(sample);
+    for (const { top, rows, pixels } of photo.strips()) {
+      const strip = { top, height, light: lightOf(pixels) };
+      putColors(pixels, await this.ready.finish(seen, estimate, saturation, strip));
+      yield { top, rows, pixels };
+      report({ phase: "finish", share: (top + rows) / height });
+      await breathe();
+    }
+  }
+}
+
+type Strips = AsyncGenerator<{ top: number; rows: number; pixels: ImageData }>;
+
+async function toPng(photo: Photo, strips: Strips, xmp: string): Promise<Blob> {
+  const { width, height } = photo.size;
+  const writer = new PngWriter(width, height, photo.hasAlpha, xmp);
+  for await (const { rows, pixels } of strips) await writer.write(pixels.data, rows);
+  return writer.finish();
+}
+
+async function toJpeg(photo: Photo, strips: Strips): Promise<Blob> {
+  try {
+    const canvas = new OffscreenCanvas(photo.size.width, photo.size.height);
+    const context = canvas.getContext("2d", { alpha: false })!;
+    for await (const { top, pixels } of strips) {
+      if (photo.hasAlpha) putOnWhite(pixels);
+      context.putImageData(pixels, 0, top);
+    }
+    return await canvas.convertToBlob({ type: "image/jpeg", quality: JPEG_QUALITY });
+  } catch (error) {
+    console.warn(error);
+    throw new PhotoError("It is too large for a JPEG in this browser; take PNG.");
+  }
+}
+
+function lightOf({ width, height, data }: ImageData): Plane {
+  const light = { width, height, data: new Float32Array(width * height) };
+  lightnessOf(data, light.data);
+  return light;
+}
+
+/** Three bytes a pixel into a picture, whose transparency stays. */
+function putColors({ data }: ImageData, rgb: Uint8Array): void {
+  for (let from = 0, to = 0; from < rgb.length; from += 3, to += 4) {
+    data[to] = rgb[from]!;
+    data[to + 1] = rgb[from + 1]!;
+    data[to + 2] = rgb[from + 2]!;
+  }
+}
+
+/** JPEG knows no transparency. */
+function putOnWhite({ data }: ImageData): void {
+  for (let at = 0; at < data.length; at += 4) {
+    const share = data[at + 3]! / 255;
+    for (let i = at; i < at + 3; i++) data[i] = 255 + share * (data[i]! - 255);
+    data[at + 3] = 255;
+  }
+}
+
+/**
+ * Noise for each sample: the start, then what is fresh after each step but the last. It is drawn as
+ * the pipeline draws it: for each step, every sample's in turn.
+ */
+function drawNoise({ seed, samples }: Asks["colorize"], model: ModelFacts, count: number) {
+  const generator = new TorchGenerator(seed);
+  const noise: Float32Array[][] = Array.from({ length: samples }, () => []);
+  const draws = model.default_eta ? model.schedule.length : 1;
+  for (let draw = 0; draw < draws; draw++) {
+    for (const drawn of noise) {
+      drawn.push(generator.normal(count).map((value) => value * model.default_temperature));
+    }
+  }
+  return noise;
+}

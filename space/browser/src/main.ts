@@ -1,0 +1,286 @@
+/** The page. */
+
+import { setUpCamera } from "./camera";
+import { Client, WorkerError } from "./client";
+import { element, make } from "./dom";
+import { Hints } from "./hints";
+import type { Size } from "./layout";
+import type { Answers, Backend, Format, Progress } from "./protocol";
+import { Viewer, draw } from "./viewer";
+
+declare const __SIZES__: { wasm: number; webgpu: number };
+
+const SCREEN = 1600; // pixels along the long side of what is shown
+const THUMBNAIL = 200;
+
+const client = new Client();
+const viewer = new Viewer((place) => hints.add(place));
+const hints = new Hints(viewer, () => void colorize());
+const samples = element<HTMLSelectElement>("samples");
+const seed = element<HTMLInputElement>("seed");
+const saturation = element<HTMLInputElement>("saturation");
+const format = element<HTMLSelectElement>("format");
+const save = element<HTMLButtonElement>("save");
+const progress = element<HTMLProgressElement>("progress");
+
+let loaded: Promise<Answers["load"]> | undefined;
+let shown = 0; // the answer that is looked at
+let turn = 0; // rises with every photograph and every colouring
+
+// --- telling -------------------------------------------------------------------------------------
+
+function tell(text: string, share?: number): void {
+  element("status").textContent = text;
+  progress.hidden = share === undefined;
+  if (share !== undefined) progress.value = share;
+}
+
+function complain(text: string): void {
+  const trouble = element("trouble");
+  trouble.textContent = text;
+  trouble.hidden = !text;
+  if (text) trouble.scrollIntoView({ block: "nearest" });
+}
+
+/** Says what went wrong, unless it was overtaken by something else. */
+function explain(error: unknown, what: string): void {
+  if (error instanceof WorkerError && error.stopped) return;
+  tell("");
+  const message = error instanceof Error ? error.message : String(error);
+  complain(error instanceof WorkerError && error.forPeople ? `${what}: ${message}` : `${what} (${message}).`);
+}
+
+const megabytes = (bytes: number) => Math.round(bytes / 1e6);
+
+function onProgress(state: Progress): void {
+  if (state.phase === "read") tell("Reading the photograph …", state.share);
+  if (state.phase === "finish") tell("Colouring it at full size …", state.share);
+  if (state.phase !== "step") return;
+  const { sample, step, steps, picture } = state;
+  const count = Number(samples.value);
+  const which = count > 1 ? `answer ${sample + 1} of ${count}, ` : "";
+  tell(`Imagining colours: ${which}step ${step} of ${steps}`, (sample + step / steps) / count);
+  if (sample === 0) viewer.show(picture);
+}
+
+// --- the model -----------------------------------------------------------------------------------
+
+function load(): Promise<Answers["load"]> {
+  loaded ??= fetchModel().catch((error: unknown) => {
+    loaded = undefined; // the next photograph tries again
+    throw error;
+  });
+  return loaded;
+}
+
+async function fetchModel(): Promise<Answers["load"]> {
+  let bytes = 0;
+  const ask = { page: document.baseURI, backend: wantedBackend() };
+  const result = await client.ask("load", ask, (state) => {
+    if (state.phase !== "load") return;
+    bytes += state.bytes;
+    tell(`Loading what imagines the colours: ${megabytes(bytes)} MB`);
+  });
+  const { model, backend, threads } = result;
+  const where = backend === "webgpu" ? "the graphics card" : `the processor, ${threads} thread(s)`;
+  element("facts").textContent =
+    `Model “${model.model}” ${model.version}: ${megabytes(model.bytes)} MB; runtime: ` +
+    `${megabytes(__SIZES__[backend])} MB. Works on ${where}, and offline from now on.`;
+  document.body.dataset["backend"] = backend;
+  tell("Ready.");
+  return result;
+}
+
+/** `?backend=wasm` or `webgpu`, for those who want to compare. */
+function wantedBackend(): Backend | undefined {
+  const wanted = new URLSearchParams(location.search).get("backend");
+  return wanted === "wasm" || wanted === "webgpu" ? wanted : undefined;
+}
+
+// --- a photograph --------------------------------------------------------------------------------
+
+async function open(file: Blob, name: string): Promise<void> {
+  const mine = ++turn;
+  complain("");
+  let size: Size;
+  try {
+    await load();
+    size = await client.ask("open", { file, name }, onProgress);
+  } catch (error) {
+    return explain(error, loaded ? `“${name}” cannot be used` : "The model could not be loaded");
+  }
+  if (mine !== turn) return;
+  element("start").hidden = true;
+  element("work").hidden = false;
+  viewer.open(file);
+  hints.reset(size);
+  saturation.value = "100";
+  showSaturation();
+  await colorize();
+}
+
+function showStart(): void {
+  turn++;
+  element("start").hidden = false;
+  element("work").hidden = true;
+  tell("");
+}
+
+async function colorize(): Promise<void> {
+  const mine = ++turn;
+  complain("");
+  shown = 0;
+  element("answers").replaceChildren();
+  save.disabled = true;
+  const ask = { seed: readSeed(), samples: Number(samples.value), hints: hints.list };
+  try {
+    const { seconds } = await client.ask("colorize", ask, (state) => mine === turn && onProgress(state));
+    if (mine !== turn) return;
+    await repaint();
+    if (ask.samples > 1) await showAnswers(ask.samples, mine);
+    if (mine !== turn) return;
+    save.disabled = false;
+    tell(`Done in ${seconds.toFixed(1)} seconds. Drag across the photograph to compare.`);
+  } catch (error) {
+    if (mine === turn) explain(error, "The colours could not be made");
+  }
+}
+
+function readSeed(): number {
+  const value = Math.floor(Math.abs(Number(seed.value))) % 2 ** 32 || 0;
+  seed.value = String(value);
+  return value;
+}
+
+async function showAnswers(count: number, mine: number): Promise<void> {
+  for (let sample = 0; sample < count; sample++) {
+    const ask = { sample, saturation: factor(), longest: THUMBNAIL };
+    const picture = await client.ask("paint", ask);
+    if (mine !== turn) return;
+    const canvas = make("canvas", {});
+    draw(picture, canvas);
+    const label = `Answer ${sample + 1} of ${count}`;
+    const button = make("button", { type: "button", role: "radio", ariaLabel: label }, canvas);
+    button.addEventListener("click", () => choose(sample));
+    element("answers").append(button);
+  }
+  choose(shown);
+}
+
+function choose(sample: number): void {
+  shown = sample;
+  [...element("answers").children].forEach((button, index) => {
+    button.ariaChecked = String(index === sample);
+  });
+  void repaint();
+}
+
+// --- what is shown -------------------------------------------------------------------------------
+
+const factor = () => Number(saturation.value) / 100;
+
+function showSaturation(): void {
+  element("saturation-value").textContent = `${saturation.value} %`;
+}
+
+let painting: Promise<void> | undefined;
+let isStale = false;
+
+/** Paints the answer that is looked at; while one painting is under way, only the last wish counts. */
+async function repaint(): Promise<void> {
+  isStale = true;
+  painting ??= paintUntilFresh().finally(() => (painting = undefined));
+  return painting;
+}
+
+async function paintUntilFresh(): Promise<void> {
+  while (isStale) {
+    isStale = false;
+    const ask = { sample: shown, saturation: factor(), longest: SCREEN };
+    const picture = await client.ask("paint", ask).catch(() => undefined);
+    if (picture) viewer.show(picture);
+  }
+}
+
+async function download(): Promise<void> {
+  complain("");
+  save.disabled = true;
+  try {
+    const ask = { sample: shown, saturation: factor(), format: format.value as Format };
+    const { file, name } = await client.ask("save", ask, onProgress);
+    const link = make("a", { href: URL.createObjectURL(file), download: name });
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+    tell(`Saved as ${name}.`);
+  } catch (error) {
+    explain(error, "It could not be saved");
+  } finally {
+    save.disabled = false;
+  }
+}
+
+// --- wiring --------------------------------------------------------------------------------------
+
+function openFirst(files: Iterable<File> | null | undefined): void {
+  const file = [...(files ?? [])][0];
+  if (file) void open(file, file.name);
+}
+
+function setUpFiles(): void {
+  const input = element<HTMLInputElement>("file");
+  input.addEventListener("change", () => {
+    openFirst(input.files);
+    input.value = "";
+  });
+  document.addEventListener("paste", (event) => openFirst(event.clipboardData?.files));
+  document.addEventListener("dragover", (event) => {
+    event.preventDefault();
+    document.body.classList.add("dragging");
+  });
+  for (const end of ["dragleave", "drop", "dragend"]) {
+    document.addEventListener(end, () => document.body.classList.remove("dragging"));
+  }
+  document.addEventListener("drop", (event) => {
+    event.preventDefault();
+    openFirst(event.dataTransfer?.files);
+  });
+}
+
+interface Example {
+  file: string;
+  title: string;
+  author: string;
+  date: string;
+}
+
+async function setUpExamples(): Promise<void> {
+  const list: Example[] = await (await fetch("examples/examples.json")).json();
+  element("examples").append(
+    ...list.map(({ file, title, author, date }) => {
+      const url = `examples/${file}`;
+      const image = make("img", { loading: "lazy", src: url, alt: "" });
+      const credit = make("small", {}, `${author}, ${date}`);
+      const button = make("button", { type: "button" }, image, make("span", {}, title), credit);
+      button.addEventListener("click", async () => open(await (await fetch(url)).blob(), file));
+      return make("li", {}, button);
+    }),
+  );
+}
+
+element("again").addEventListener("click", () => {
+  seed.value = String((readSeed() + 1) % 2 ** 32);
+  void colorize();
+});
+seed.addEventListener("change", () => void colorize());
+samples.addEventListener("change", () => void colorize());
+saturation.addEventListener("input", () => {
+  showSaturation();
+  void repaint();
+});
+save.addEventListener("click", () => void download());
+element("close").addEventListener("click", showStart);
+setUpFiles();
+setUpCamera((file, name) => void open(file, name));
+void setUpExamples();
+void navigator.serviceWorker?.register("sw.js").catch(() => undefined); // no https: no offline use
+load().catch((error: unknown) => explain(error, "The model could not be loaded"));
