@@ -12,7 +12,7 @@ _MODULES = {
     "ColorizationPipelineOutput": "pipeline",
     "ColorizationUNet": "unet",
     "ExponentialMovingAverage": "ema",
-    "Hint": "image_processor",
+    "Hint": "basics",
     "OffsetCosineScheduler": "scheduler",
     "RegressionUNet": "regression_unet",
 }
@@ -20,8 +20,9 @@ _MODULES = {
 __all__ = [*_MODULES, "__version__"]
 
 if TYPE_CHECKING:
+    from .basics import Hint
     from .ema import ExponentialMovingAverage
-    from .image_processor import ColorizationImageProcessor, Hint
+    from .image_processor import ColorizationImageProcessor
     from .pipeline import ColorizationPipeline, ColorizationPipelineOutput
     from .regression_unet import RegressionUNet
     from .scheduler import OffsetCosineScheduler

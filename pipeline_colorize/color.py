@@ -11,21 +11,15 @@ CIE 15:2004 for L*a*b*.
 
 import torch
 
-WHITE_D65 = (0.95047, 1.0, 1.08883)
-
-RGB_TO_XYZ = (
-    (0.412453, 0.357580, 0.180423),
-    (0.212671, 0.715160, 0.072169),
-    (0.019334, 0.119193, 0.950227),
+from .basics import (
+    GAMUT_HALVINGS,
+    GAMUT_TOLERANCE,
+    LAB_EPSILON,
+    LAB_OFFSET,
+    LAB_SLOPE,
+    RGB_TO_XYZ,
+    WHITE_D65,
 )
-
-# CIE 15:2004, section 8.2.1: below (6/29)^3 the cube root is replaced by its tangent.
-_EPSILON = 0.008856
-_SLOPE = 7.787
-_OFFSET = 16.0 / 116.0
-
-# Colours this close outside [0, 1] count as inside the gamut: less than a tenth of an 8-bit step.
-_GAMUT_TOLERANCE = 1e-4
 
 
 def _matmul(matrix: torch.Tensor, channels: torch.Tensor) -> torch.Tensor:
@@ -71,12 +65,12 @@ def xyz_to_linear(xyz: torch.Tensor) -> torch.Tensor:
 
 def _lab_curve(ratio: torch.Tensor) -> torch.Tensor:
     return torch.where(
-        ratio > _EPSILON, ratio.clamp(min=_EPSILON) ** (1 / 3), _SLOPE * ratio + _OFFSET
+        ratio > LAB_EPSILON, ratio.clamp(min=LAB_EPSILON) ** (1 / 3), LAB_SLOPE * ratio + LAB_OFFSET
     )
 
 
 def _lab_curve_inverse(value: torch.Tensor) -> torch.Tensor:
-    return torch.where(value > 0.2068966, value**3, (value - _OFFSET) / _SLOPE)
+    return torch.where(value > 0.2068966, value**3, (value - LAB_OFFSET) / LAB_SLOPE)
 
 
 def xyz_to_lab(xyz: torch.Tensor) -> torch.Tensor:
@@ -118,11 +112,11 @@ def rgb_to_luminance(rgb: torch.Tensor) -> torch.Tensor:
 
 def _inside(linear: torch.Tensor) -> torch.Tensor:
     """Which colours of linear RGB (..., 3, H, W) a screen can show, (..., H, W)."""
-    inside = (linear >= -_GAMUT_TOLERANCE / 12.92) & (linear <= 1 + _GAMUT_TOLERANCE)
+    inside = (linear >= -GAMUT_TOLERANCE / 12.92) & (linear <= 1 + GAMUT_TOLERANCE)
     return inside.all(dim=-3)
 
 
-def _less_chroma(lab: torch.Tensor, iterations: int = 12) -> torch.Tensor:
+def _less_chroma(lab: torch.Tensor, iterations: int = GAMUT_HALVINGS) -> torch.Tensor:
     """Scale a*, b* of out-of-gamut colours (3, N, 1) down until they fit, by bisection."""
     low, high = torch.zeros_like(lab[:1]), torch.ones_like(lab[:1])
     for _ in range(iterations):

@@ -10,53 +10,16 @@ import PIL.Image
 import torch
 from torch.nn import functional as F
 
-from .color import (
-    bytes_to_linear,
-    linear_to_luminance,
-    merge_luminance,
-    rgb_to_lab,
-    rgb_to_luminance,
+from .basics import (
+    EVEN_VARIANCE,
+    GUIDE_DETAIL,
+    Hint,
+    draw_hints,
+    fit_size,
+    heat_picture,
+    row_chunks,
 )
-
-# The long side of the working picture is at most this many times the short side.
-_LONGEST = 8
-# Pixels worked on at a time at full size: bounds the memory that a large photograph takes.
-_CHUNK_PIXELS = 1 << 19
-# Of the guided filter: the variance of L* under which a neighbourhood counts as even.
-_EVEN_VARIANCE = 20.0
-# Pixels of the guide to a side of a cell while the filter is fitted.
-_GUIDE_DETAIL = 8
-
-
-@dataclass
-class Hint:
-    """A colour that is known at one place of a picture.
-
-    Args:
-        x: pixels from the left edge of the input.
-        y: pixels from its top edge.
-        color: "#RRGGBB", or (red, green, blue) in 0..255; its lightness is not used.
-        radius: in pixels of the input; `None` for the one cell of the chroma grid that holds it.
-    """
-
-    x: float
-    y: float
-    color: str | tuple[int, int, int]
-    radius: float | None = None
-
-    def chroma(self) -> torch.Tensor:
-        """a*, b* of the colour, (2,)."""
-        color = self.color
-        if isinstance(color, str):
-            try:
-                color = tuple(bytes.fromhex(color.removeprefix("#")))
-            except ValueError:
-                color = ()
-        if len(color) != 3 or not all(0 <= value <= 255 for value in color):
-            raise ValueError(
-                f"A hint's color is '#RRGGBB' or three values in 0..255, not {self.color!r}."
-            )
-        return rgb_to_lab(torch.tensor(color).view(3, 1, 1) / 255)[1:].flatten()
+from .color import bytes_to_linear, linear_to_luminance, merge_luminance, rgb_to_luminance
 
 
 @dataclass
@@ -74,20 +37,13 @@ class WorkingPicture:
     width: int
 
 
-def _row_chunks(height: int, width: int):
-    """Slices of rows that hold about `_CHUNK_PIXELS` pixels each."""
-    rows = max(_CHUNK_PIXELS // width, 1)
-    for top in range(0, height, rows):
-        yield slice(top, min(top + rows, height))
-
-
 def _pixels_to_luminance(pixels: torch.Tensor) -> torch.Tensor:
     """(1 or 3, H, W) uint8 or float sRGB in [0, 1] to L* (1, H, W), chunk by chunk."""
     if pixels.dtype == torch.uint8 and pixels.shape[0] == 1:
         table = linear_to_luminance(bytes_to_linear(torch.arange(256)).view(1, 1, 256)).flatten()
         return table[pixels.int()]
     result = torch.empty(1, *pixels.shape[1:])
-    for rows in _row_chunks(*pixels.shape[1:]):
+    for rows in row_chunks(*pixels.shape[1:]):
         if pixels.dtype == torch.uint8:
             result[:, rows] = linear_to_luminance(bytes_to_linear(pixels[:, rows]))
         else:
@@ -190,11 +146,7 @@ class ColorizationImageProcessor:
 
         The aspect ratio is kept but for the rounding to cells; 0: the picture's own size.
         """
-        scale = 1.0
-        if resolution:
-            scale = min(resolution / min(height, width), _LONGEST * resolution / max(height, width))
-        cell = self.chroma_stride
-        return tuple(max(round(side * scale / cell), 1) * cell for side in (height, width))
+        return fit_size(height, width, resolution, self.chroma_stride)
 
     def preprocess(self, luminance: torch.Tensor, resolution: int) -> WorkingPicture:
         """Resize L* (1, H, W) to `resolution` on the short side and pad to the stride."""
@@ -213,23 +165,13 @@ class ColorizationImageProcessor:
 
         Channels: a*, b* and a mask that is 1 in the cells of a hint; later hints cover earlier.
         """
-        rows, columns = (side // self.chroma_stride for side in working.luminance.shape[2:])
-        result = torch.zeros(1, 3, rows, columns)
-        cell_height = size[0] * self.chroma_stride / working.height  # in pixels of the input
-        cell_width = size[1] * self.chroma_stride / working.width
-        y = (torch.arange(rows) + 0.5)[:, None] * cell_height
-        x = (torch.arange(columns) + 0.5)[None, :] * cell_width
-        for hint in hints:
-            if not (0 <= hint.x < size[1] and 0 <= hint.y < size[0]):
-                raise ValueError(
-                    f"The hint at ({hint.x}, {hint.y}) lies outside the picture, which is "
-                    f"{size[1]} wide and {size[0]} high."
-                )
-            place = (x - hint.x) ** 2 + (y - hint.y) ** 2 <= (hint.radius or 0) ** 2
-            place[int(hint.y / cell_height), int(hint.x / cell_width)] = True
-            result[0, :2, place] = hint.chroma()[:, None]
-            result[0, 2, place] = 1
-        return result
+        grid = tuple(side // self.chroma_stride for side in working.luminance.shape[2:])
+        working_size = (working.height, working.width)
+        cell = tuple(
+            full * self.chroma_stride / small
+            for full, small in zip(size, working_size, strict=True)
+        )
+        return torch.from_numpy(draw_hints(hints, size, cell, grid))
 
     # --- picture out ----------------------------------------------------------------------------
 
@@ -256,7 +198,7 @@ class ColorizationImageProcessor:
     def _merged_rows(self, luminance: torch.Tensor, chroma: torch.Tensor):
         slope, offset = fit_guided_upsampling(luminance, chroma)
         down, across = interpolation_matrices(chroma.shape[1:], luminance.shape[1:])
-        for rows in _row_chunks(*luminance.shape[1:]):
+        for rows in row_chunks(*luminance.shape[1:]):
             guide = luminance[:, rows]
             full = down[rows] @ slope @ across * guide + down[rows] @ offset @ across
             yield rows, merge_luminance(guide, full)
@@ -272,16 +214,7 @@ class ColorizationImageProcessor:
 
         Black is agreement; through purple and orange to pale yellow at a spread of 30 and above.
         """
-        value = torch.as_tensor(uncertainty).float().div(30).clamp(0, 1)
-        # Anchors of an inferno-like map whose lightness rises evenly.
-        stops = torch.tensor(
-            [[0, 0, 8], [87, 16, 110], [188, 55, 84], [249, 142, 9], [252, 255, 164]]
-        )
-        position = value * (len(stops) - 1)
-        lower = position.floor().long().clamp(max=len(stops) - 2)
-        fraction = (position - lower)[..., None]
-        rgb = torch.lerp(stops[lower].float(), stops[lower + 1].float(), fraction)
-        return PIL.Image.fromarray(rgb.round().byte().numpy())
+        return PIL.Image.fromarray(heat_picture(np.asarray(uncertainty)))
 
 
 def interpolation_matrices(
@@ -323,18 +256,18 @@ def fit_guided_upsampling(
     """
     chroma = chroma[None].float()
     rows, columns = chroma.shape[2:]
-    detail = (rows * _GUIDE_DETAIL, columns * _GUIDE_DETAIL)
+    detail = (rows * GUIDE_DETAIL, columns * GUIDE_DETAIL)
     guide = F.interpolate(
         luminance[None], detail, mode="bilinear", antialias=True, align_corners=False
     )
-    mean = F.avg_pool2d(guide, _GUIDE_DETAIL)
+    mean = F.avg_pool2d(guide, GUIDE_DETAIL)
     variance = _box(mean * mean) - _box(mean) ** 2
     covariance = _box(mean * chroma) - _box(mean) * _box(chroma)
-    slope = covariance / (variance + _EVEN_VARIANCE)
+    slope = covariance / (variance + EVEN_VARIANCE)
     offset = _box(_box(chroma) - slope * _box(mean))
     slope = _box(slope)
     down, across = interpolation_matrices((rows, columns), detail)
-    varying = F.avg_pool2d(down @ slope @ across * guide, _GUIDE_DETAIL)
+    varying = F.avg_pool2d(down @ slope @ across * guide, GUIDE_DETAIL)
     for _ in range(2):
-        offset = offset + chroma - varying - F.avg_pool2d(down @ offset @ across, _GUIDE_DETAIL)
+        offset = offset + chroma - varying - F.avg_pool2d(down @ offset @ across, GUIDE_DETAIL)
     return slope[0], offset[0]

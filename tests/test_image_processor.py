@@ -188,7 +188,7 @@ def test_rows_in_chunks_are_the_whole(processor, monkeypatch):
     luminance = 100 * torch.rand(1, 40, 30, generator=generator)
     chroma = 20 * torch.randn(2, 10, 8, generator=generator)
     whole = processor.colorize(luminance, chroma)
-    monkeypatch.setattr("pipeline_colorize.image_processor._CHUNK_PIXELS", 100)
+    monkeypatch.setattr("pipeline_colorize.basics.CHUNK_PIXELS", 100)
     assert torch.equal(processor.colorize(luminance, chroma), whole)
 
 

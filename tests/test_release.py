@@ -309,11 +309,11 @@ def test_figures_need_an_evaluation(copy):
 
 
 def test_the_check_sees_code_that_colours_otherwise(copy):
-    edit("pipeline.py", "_EVEN_VARIANCE = 20.0", "_EVEN_VARIANCE = 90.0")(copy)
+    edit("pipeline.py", "EVEN_VARIANCE = 20.0", "EVEN_VARIANCE = 90.0")(copy)
     problems = "\n".join(release.check_release(copy))
     assert "Plain diffusers' result of the model" in problems
     assert "Plain diffusers' result of variant fp16" in problems
-    edit("pipeline.py", "_EVEN_VARIANCE = 90.0", "import this_is_missing")(copy)
+    edit("pipeline.py", "EVEN_VARIANCE = 90.0", "import this_is_missing")(copy)
     assert "imports this_is_missing" in "\n".join(release.check_release(copy))
 
 
@@ -495,7 +495,7 @@ def test_two_versions_in_one_process_run_their_own_code(client, built, tmp_path)
     first = Path(shutil.copytree(built, tmp_path / "first"))
     second = Path(shutil.copytree(built, tmp_path / "second"))
     # Of the same size, and likely of the same second, as bytecode caches compare.
-    edit("pipeline.py", "_EVEN_VARIANCE = 20.0", "_EVEN_VARIANCE = 90.0")(second)
+    edit("pipeline.py", "EVEN_VARIANCE = 20.0", "EVEN_VARIANCE = 90.0")(second)
     for file, name in (("unet/unet.py", "UNet"), ("scheduler/scheduler.py", "Scheduler")):
         for folder, value in ((first, 1), (second, 2)):
             with open(folder / file, "a") as stream:

@@ -1,0 +1,139 @@
+"""What torch's engine and the one without torch share: numbers, sizes, hints. Needs numpy alone.
+
+The file travels to the Hub inside `pipeline.py`.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+# sRGB, with the matrix as rounded by ITU-R BT.709 users and scikit-image.
+WHITE_D65 = (0.95047, 1.0, 1.08883)
+RGB_TO_XYZ = (
+    (0.412453, 0.357580, 0.180423),
+    (0.212671, 0.715160, 0.072169),
+    (0.019334, 0.119193, 0.950227),
+)
+
+# CIE 15:2004, section 8.2.1: below (6/29)^3 the cube root is replaced by its tangent.
+LAB_EPSILON = 0.008856
+LAB_SLOPE = 7.787
+LAB_OFFSET = 16.0 / 116.0
+
+# Colours this close outside [0, 1] count as inside the gamut: less than a tenth of an 8-bit step.
+GAMUT_TOLERANCE = 1e-4
+# Halvings of the interval that the chroma of a colour outside the gamut is looked for in.
+GAMUT_HALVINGS = 12
+
+# The long side of the working picture is at most this many times the short side.
+LONGEST = 8
+# Pixels worked on at a time at full size: bounds the memory that a large photograph takes.
+CHUNK_PIXELS = 1 << 19
+# Of the guided filter: the variance of L* under which a neighbourhood counts as even.
+EVEN_VARIANCE = 20.0
+# Pixels of the guide to a side of a cell while the filter is fitted.
+GUIDE_DETAIL = 8
+
+# Anchors of an inferno-like map whose lightness rises evenly.
+_HEAT = np.array([[0, 0, 8], [87, 16, 110], [188, 55, 84], [249, 142, 9], [252, 255, 164]])
+
+
+def rgb_pixels_to_lab(rgb: np.ndarray) -> np.ndarray:
+    """sRGB in [0, 1] (..., 3) to L*a*b*, in float64; for a few colours, as those of hints."""
+    linear = np.where(rgb > 0.04045, ((rgb + 0.055) / 1.055) ** 2.4, rgb / 12.92)
+    ratio = linear @ np.array(RGB_TO_XYZ).T / WHITE_D65
+    curve = np.where(ratio > LAB_EPSILON, np.cbrt(ratio), LAB_SLOPE * ratio + LAB_OFFSET)
+    x, y, z = np.moveaxis(curve, -1, 0)
+    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=-1)
+
+
+@dataclass
+class Hint:
+    """A colour that is known at one place of a picture.
+
+    Args:
+        x: pixels from the left edge of the input.
+        y: pixels from its top edge.
+        color: "#RRGGBB", or (red, green, blue) in 0..255; its lightness is not used.
+        radius: in pixels of the input; `None` for the one cell of the chroma grid that holds it.
+    """
+
+    x: float
+    y: float
+    color: str | tuple[int, int, int]
+    radius: float | None = None
+
+    def chroma(self) -> np.ndarray:
+        """a*, b* of the colour, (2,)."""
+        color = self.color
+        if isinstance(color, str):
+            try:
+                color = tuple(bytes.fromhex(color.removeprefix("#")))
+            except ValueError:
+                color = ()
+        if len(color) != 3 or not all(0 <= value <= 255 for value in color):
+            raise ValueError(
+                f"A hint's color is '#RRGGBB' or three values in 0..255, not {self.color!r}."
+            )
+        return rgb_pixels_to_lab(np.array(color) / 255)[1:]
+
+
+def fit_size(height: int, width: int, resolution: int, cell: int) -> tuple[int, int]:
+    """Size at which a picture is processed: its short side at `resolution`, in whole cells.
+
+    The aspect ratio is kept but for the rounding to cells; 0: the picture's own size.
+    """
+    scale = 1.0
+    if resolution:
+        scale = min(resolution / min(height, width), LONGEST * resolution / max(height, width))
+    return tuple(max(round(side * scale / cell), 1) * cell for side in (height, width))
+
+
+def draw_hints(
+    hints: list[Hint],
+    size: tuple[int, int],
+    cell: tuple[float, float],
+    grid: tuple[int, int],
+) -> np.ndarray:
+    """Hints in pixels of the input to (1, 3, rows, columns), float32, on the chroma grid.
+
+    Channels: a*, b* and a mask that is 1 in the cells of a hint; later hints cover earlier.
+
+    Args:
+        hints: of one picture.
+        size: its height and width.
+        cell: height and width of a cell, in pixels of the input.
+        grid: rows and columns of cells.
+    """
+    result = np.zeros((1, 3, *grid), np.float32)
+    y = (np.arange(grid[0]) + 0.5)[:, None] * cell[0]
+    x = (np.arange(grid[1]) + 0.5)[None, :] * cell[1]
+    for hint in hints:
+        if not (0 <= hint.x < size[1] and 0 <= hint.y < size[0]):
+            raise ValueError(
+                f"The hint at ({hint.x}, {hint.y}) lies outside the picture, which is "
+                f"{size[1]} wide and {size[0]} high."
+            )
+        place = (x - hint.x) ** 2 + (y - hint.y) ** 2 <= (hint.radius or 0) ** 2
+        place[int(hint.y / cell[0]), int(hint.x / cell[1])] = True
+        result[0, :2, place] = hint.chroma()
+        result[0, 2, place] = 1
+    return result
+
+
+def heat_picture(uncertainty: np.ndarray) -> np.ndarray:
+    """Spread of the samples' chroma, (H, W) in units of a*b*, as RGB bytes (H, W, 3).
+
+    Black is agreement; through purple and orange to pale yellow at a spread of 30 and above.
+    """
+    position = np.clip(uncertainty / 30, 0, 1).astype(np.float32) * (len(_HEAT) - 1)
+    stops = np.arange(len(_HEAT))
+    rgb = [np.interp(position, stops, channel) for channel in _HEAT.T]
+    return np.rint(np.stack(rgb, axis=-1)).astype(np.uint8)
+
+
+def row_chunks(height: int, width: int):
+    """Slices of rows that hold about `CHUNK_PIXELS` pixels each."""
+    rows = max(CHUNK_PIXELS // width, 1)
+    for top in range(0, height, rows):
+        yield slice(top, min(top + rows, height))
