@@ -416,7 +416,7 @@ def build_space(source: Path, folder: Path) -> str:
     sdk = ModelCard.load(source / "README.md", ignore_metadata_errors=True).data.get("sdk")
     if not sdk:
         raise click.ClickException(f"{source / 'README.md'} has no sdk in front.")
-    ignore = shutil.ignore_patterns("__pycache__", "*.pyc", ".*")
+    ignore = shutil.ignore_patterns("__pycache__", "*.pyc", ".*", "browser", "node_modules")
     shutil.copytree(source, folder, ignore=ignore, dirs_exist_ok=True)
     shutil.copytree(ROOT / "pipeline_colorize", folder / "pipeline_colorize", ignore=ignore)
     if not (folder / "requirements.txt").exists():
@@ -425,6 +425,11 @@ def build_space(source: Path, folder: Path) -> str:
         needed = setup["options"]["install_requires"].strip()
         (folder / "requirements.txt").write_text(needed + "\n", "utf-8")
     return sdk
+
+
+def is_shipped(model: str) -> bool:
+    """Whether this is the name of a model inside the package."""
+    return not Path(model).is_dir() and (ROOT / "pipeline_colorize" / "models" / model).is_dir()
 
 
 # --- commands -----------------------------------------------------------------------------------
@@ -491,7 +496,10 @@ def check(folder):
 @click.option("--repo_id", "--repo-id", required=True, metavar="USER/NAME")
 @click.option("--tag", help="Name of the version, such as v1.0; it can be loaded by that for ever.")
 @click.option("--private", is_flag=True, help="If the repository is made for this.")
-@click.option("--space", is_flag=True, help="Also publish the demo, as a Space of the same name.")
+@click.option(
+    "--space", is_flag=False, flag_value="", metavar="[USER/NAME]",
+    help="Also publish the demo, as a Space of that name, or else of the same.",
+)  # fmt: skip
 @SHARD
 def push(model, repo_id, tag, private, space, max_shard_size):
     """Publish MODEL: a folder, or a model that ships.
@@ -500,13 +508,17 @@ def push(model, repo_id, tag, private, space, max_shard_size):
     """
     with tempfile.TemporaryDirectory() as temporary:
         release, demo = Path(temporary, "release"), Path(temporary, "space")
-        sdk = build_space(ROOT / "space", demo) if space else None
+        sdk = None if space is None else build_space(ROOT / "space", demo)
         repo_id = called(full_name, repo_id)  # a wrong token shows at once
         build_release(model, release, repo_id, max_shard_size)
         require(check_release(release))
-        report_push(publish_release(release, "model", repo_id, None, private, tag))
-        if space:
-            report_push(publish_release(demo, "space", repo_id, sdk, private, None))
+        published = publish_release(release, "model", repo_id, None, private, tag)
+        report_push(published)
+        if space is not None:
+            if not is_shipped(model):  # else it is in the package already
+                (demo / "model.txt").write_text(published[1] + "\n", "utf-8")
+            space = called(full_name, space or repo_id)
+            report_push(publish_release(demo, "space", space, sdk, private, None))
 
 
 def called(function, *arguments, **options):

@@ -1,0 +1,420 @@
+"""What the Space does, without its page: photographs in; colours, pictures and files out.
+
+Colours are small (a*, b* on the network's grid), so all samples of a result are kept, and the
+full-size picture is made for one of them at a time: memory does not grow with the samples.
+"""
+
+try:
+    import spaces  # ZeroGPU, where it has to come before torch
+
+    on_gpu = spaces.GPU
+except ImportError:
+
+    def on_gpu(function):
+        """Elsewhere, functions run as they are."""
+        return function
+
+
+import copy
+import functools
+import queue
+import threading
+import zipfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import diffusers
+import numpy as np
+import torch
+from limits import Limits
+from PIL import Image, ImageDraw
+
+import pipeline_colorize
+from pipeline_colorize import ColorizationPipeline, cli, photo
+from pipeline_colorize.jobs import Settings
+
+SHOWN = 1280  # pixels of the long side of what the page shows
+LIVE = 560  # the same, while the colours come about
+FILM = 400
+THUMB = 320
+LEAST_SIDE = 16  # pixels; smaller pictures show nothing that could have a colour
+RESOLUTIONS = (64, 512)  # short side at which colours are invented, least and most
+_FRAMES = 24  # of a film
+_MILLISECONDS = 150  # for one of them
+_UNSURE = 30.0  # spread of a*b* that the overlay hides the photograph under
+
+
+class Refused(Exception):
+    """Something cannot be done; the message is for people."""
+
+
+# --- models --------------------------------------------------------------------------------------
+
+
+def installed_models(named: str | None) -> list[str]:
+    """The model that was asked for, if any, and those that came with the package."""
+    shipped = Path(pipeline_colorize.__file__).parent / "models"
+    found = sorted(path.parent.name for path in shipped.glob("*/model_index.json"))
+    first = [named] if named else ["default"] if "default" in found else []
+    return list(dict.fromkeys([*first, *found]))
+
+
+@functools.cache
+def load(model: str) -> ColorizationPipeline:
+    """A model by name, folder, or "user/name@revision"; Refused says what is wrong with it."""
+    name, _, revision = model.partition("@")
+    try:
+        if revision and not Path(model).is_dir():
+            folder = ColorizationPipeline.download(name, revision=revision)
+            return cli.load_model(command_line(folder))
+        return cli.load_model(command_line(model))
+    except click.ClickException as error:
+        raise Refused(error.format_message()) from error
+    except OSError as error:
+        raise Refused(f"cannot load the model {model!r}: {error}") from error
+
+
+def takes_hints(pipe: ColorizationPipeline) -> bool:
+    """Whether the model knows what to do with points of colour."""
+    return bool(getattr(pipe.unet.config, "hint_channels", 0))
+
+
+def command_line(model: str) -> Settings:
+    """What the command `colorize` would do with this model and no other option."""
+    return Settings(**cli.main.make_context("colorize", ["-", "--model", model]).params)
+
+
+def own_copy(settings: Settings) -> ColorizationPipeline:
+    """A pipeline with the shared network and a scheduler for one job alone."""
+    pipe = copy.copy(load(settings.model))
+    if pipe.scheduler is not None:
+        kind = type(pipe.scheduler)
+        if settings.scheduler:
+            kind = getattr(diffusers, cli.SCHEDULERS[settings.scheduler])
+        pipe.scheduler = kind.from_config(pipe.scheduler.config)
+    return pipe
+
+
+# --- photographs ---------------------------------------------------------------------------------
+
+
+@dataclass
+class Source:
+    """A photograph on the server."""
+
+    path: str
+    width: int
+    height: int
+    shown: Image.Image  # as taken, upright, at most SHOWN pixels a side
+    notes: list[str]
+
+
+def look(path: str, limits: Limits) -> Source:
+    """A photograph as the page shows it."""
+    read = open_photograph(path, limits)
+    height, width = read.image.shape[:2]
+    return Source(path, width, height, as_shown(read), read.warnings)
+
+
+def open_photograph(path: str, limits: Limits) -> photo.Photo:
+    """Decode a file, within the limits; Refused names it and says what is wrong.
+
+    The limit of pixels is that of `photo.pixel_limit`, which the server sets once.
+    """
+    name = Path(path).name
+    if not Path(path).is_file():
+        raise Refused("That photograph is no longer on the server: give it again.")
+    if Path(path).stat().st_size > limits.max_mb * 1_000_000:
+        raise Refused(f"{name} cannot be used: it has more than {limits.max_mb} MB, the limit.")
+    try:
+        read = photo.read(path)
+    except photo.PhotoError as error:
+        raise Refused(f"{name} cannot be used: {error}.") from error
+    height, width = read.image.shape[:2]
+    if min(height, width) < LEAST_SIDE:
+        raise Refused(
+            f"{name} cannot be used: {width} x {height} pixels are too few to show anything; "
+            f"each side needs {LEAST_SIDE} at least."
+        )
+    return read
+
+
+def as_shown(read: photo.Photo) -> Image.Image:
+    """A photograph in 8 bits at the page's size."""
+    stride = max(1, max(read.image.shape[:2]) // (4 * SHOWN))  # first, for the memory of the rest
+    return shrunk(cli.as_picture(np.ascontiguousarray(read.image[::stride, ::stride])), SHOWN)
+
+
+def shrunk(picture: Image.Image, side: int) -> Image.Image:
+    """A copy whose long side has at most `side` pixels."""
+    smaller = picture.copy()
+    smaller.thumbnail((side, side), Image.Resampling.LANCZOS)
+    return smaller
+
+
+# --- points of colour ----------------------------------------------------------------------------
+
+Point = tuple[float, float, str]
+
+
+def read_points(text: str, strict: bool = True) -> tuple[Point, ...]:
+    """Lines of "x, y, #rrggbb", in pixels of the photograph.
+
+    A line that is not so is left out, or, where it is strict, refused.
+    """
+    points = []
+    for line in filter(None, map(str.strip, (text or "").splitlines())):
+        try:
+            points.append(cli.HintType().convert(line, None, None))
+        except click.BadParameter:
+            if strict:
+                raise Refused(
+                    f"A point of colour is x, y, #rrggbb, as in 140, 95, #7a1f2b; not {line}"
+                ) from None
+    return tuple(points)
+
+
+def with_points(source: Source, points: tuple[Point, ...]) -> Image.Image:
+    """The photograph with its points of colour, as rings that show on light and on dark."""
+    picture = source.shown.copy()
+    draw = ImageDraw.Draw(picture)
+    scale = picture.width / source.width
+    radius = max(5, max(picture.size) // 90)
+    for x, y, color in points:
+        place = ((x + 0.5) * scale, (y + 0.5) * scale)
+        draw.circle(place, radius + 3, fill="black")
+        draw.circle(place, radius + 2, fill="white")
+        draw.circle(place, radius, fill=color)
+    return picture
+
+
+# --- colours -------------------------------------------------------------------------------------
+
+
+@dataclass
+class Invented:
+    """The colours of a photograph."""
+
+    chroma: torch.Tensor  # (samples, 2, h, w), a*b* on the network's grid
+    spread: np.ndarray | None  # (h, w), how much the samples differ, of two and more
+    film: torch.Tensor  # (steps, samples, 2, h, w), the clean estimate after each step
+
+
+def check_settings(settings: Settings, limits: Limits) -> None:
+    """Refused, where a job is larger than the Space allows."""
+    low, high = RESOLUTIONS
+    pipe = load(settings.model)
+    for what, value, least, most in (
+        ("number of colourings", settings.samples, 1, limits.max_samples),
+        ("number of steps", settings.steps or 1, 1, limits.max_steps),
+        ("seed", settings.seed, 0, 2**63 - 1),
+        ("saturation", settings.saturation, 0, 3),
+        ("working resolution", settings.processing_resolution or low, low, high),
+    ):
+        if not least <= value <= most:
+            raise Refused(f"The {what} lies between {least} and {most}; it cannot be {value}.")
+    if settings.scheduler and settings.scheduler not in cli.SCHEDULERS:
+        raise Refused(f"There is no sampler {settings.scheduler}; {', '.join(cli.SCHEDULERS)} are.")
+    if settings.scheduler and pipe.scheduler is None:
+        raise Refused("This model works in one pass; it takes no sampler.")
+
+
+@on_gpu
+def invent(image: np.ndarray, settings: Settings) -> Iterator[torch.Tensor | Invented]:
+    """Colours (samples, 2, h, w) after each step, and at the end all that came out.
+
+    Leaving it early stops the model after the step that it is in.
+    """
+    pipe = own_copy(settings)
+    resolution = settings.processing_resolution or pipe.config.default_processing_resolution
+    size = pipe.image_processor.working_size(*image.shape[:2], resolution)
+    rows, columns = (side // pipe.image_processor.chroma_stride for side in size)
+    strength = settings.saturation * pipe.config.default_saturation
+    news, stopped, film = queue.SimpleQueue(), threading.Event(), []
+
+    def tell(running, step, timestep, tensors):
+        running._interrupt = stopped.is_set()
+        clean = running._to_chroma(tensors["pred_original_sample"])
+        news.put(clean[..., :rows, :columns] * strength)
+        return {}
+
+    def work():
+        try:
+            return call(pipe, image, settings, tell)
+        finally:
+            news.put(None)
+
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(work)
+        try:
+            while (chroma := news.get()) is not None:
+                film.append(chroma.half())
+                yield chroma
+        finally:
+            stopped.set()
+    output = future.result()
+    spread = output.uncertainty[0] if output.uncertainty else None
+    yield Invented(output.images, spread, torch.stack(film or [output.images.half()]))
+
+
+def call(pipe: ColorizationPipeline, image: np.ndarray, settings: Settings, tell):
+    """The pipeline's output, as chroma; Refused, where it cannot be had."""
+    try:
+        return pipe(
+            image,
+            num_inference_steps=settings.steps,
+            num_samples=settings.samples,
+            generator=torch.Generator().manual_seed(settings.seed),
+            processing_resolution=settings.processing_resolution,
+            match_input_resolution=False,
+            hints=[pipeline_colorize.Hint(*point) for point in settings.hint],
+            saturation=settings.saturation,
+            output_type="latent",
+            output_uncertainty=settings.samples > 1,
+            callback_on_step_end=tell,
+            callback_on_step_end_tensor_inputs=["pred_original_sample"],
+        )
+    except ValueError as error:
+        raise Refused(str(error)) from error
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise Refused("There is not enough memory for this: ask for fewer colourings.") from error
+
+
+def colored(pipe: ColorizationPipeline, shown: Image.Image, chroma: torch.Tensor) -> Image.Image:
+    """A small picture with colours (2, h, w)."""
+    luminance = pipe.image_processor.to_luminance(shown)
+    return Image.fromarray(pipe.image_processor.colorize(luminance, chroma).numpy())
+
+
+# --- results -------------------------------------------------------------------------------------
+
+
+@dataclass
+class Result:
+    """All colourings of a photograph."""
+
+    source: Source
+    settings: Settings
+    invented: Invented
+
+    def name(self, addition: str, suffix: str) -> str:
+        """What a file of this result is called."""
+        return f"{Path(self.source.path).stem}-{addition}{suffix}"
+
+    def shown(self, sample: int) -> Image.Image:
+        """One colouring at the page's size."""
+        chroma = self.invented.chroma[sample]
+        return colored(load(self.settings.model), self.source.shown, chroma)
+
+
+def mark(settings: Settings, sample: int) -> photo.Mark:
+    """What a file says about how its colours came to be, as in those of `colorize`."""
+    return cli.provenance(own_copy(settings), settings, sample)
+
+
+def save_shown(result: Result, sample: int, picture: Image.Image, path: Path) -> Path:
+    """A picture of the page as a file, marked like a result."""
+    photo.write_picture(path, picture, mark(result.settings, sample))
+    return path
+
+
+def save_full(
+    read: photo.Photo, settings: Settings, chroma: torch.Tensor, sample: int, path: Path
+) -> Path:
+    """The photograph in colour as `colorize` writes it: size, depth, metadata, mark."""
+    processor = load(settings.model).image_processor
+    luminance = processor.to_luminance(read.image)
+    if read.depth == 16:
+        image = processor.colorize_float(luminance, chroma).movedim(0, -1).numpy()
+    else:
+        image = Image.fromarray(processor.colorize(luminance, chroma).numpy())
+    try:
+        photo.write(path, image, read, mark(settings, sample))
+    except photo.PhotoError as error:
+        raise Refused(f"{path.name} {error}.") from error
+    return path
+
+
+def result_name(path: str, sample: int, samples: int) -> str:
+    """grandma-colorized-2.jpg, as `colorize` has it."""
+    ending = Path(path).suffix
+    ending = ending if ending.lower() in photo.WRITABLE else ".png"
+    return f"{Path(path).stem}-colorized{f'-{sample + 1}' if samples > 1 else ''}{ending}"
+
+
+def save_film(result: Result, sample: int, folder: Path) -> tuple[Path, Path]:
+    """How the colours of a sample came about, as a GIF and as a strip."""
+    pipe = load(result.settings.model)
+    small = shrunk(result.source.shown, FILM)
+    film = result.invented.film[:, sample].float()
+    places = np.unique(np.linspace(0, len(film) - 1, min(_FRAMES, len(film))).round().astype(int))
+    frames = [colored(pipe, small, film[place]) for place in places]
+    animation, strip = (folder / result.name("film", ending) for ending in (".gif", ".png"))
+    photo.write_animation(animation, [in_256_colors(frame) for frame in frames], _MILLISECONDS)
+    row = cli.side_by_side(frames[:: max(1, len(frames) // 6)], FILM)
+    return animation, save_shown(result, sample, row, strip)
+
+
+def in_256_colors(frame: Image.Image) -> Image.Image:
+    """A picture as a GIF holds it; what Pillow does by itself takes twenty times as long."""
+    return frame.quantize(palette=frame.quantize(method=Image.Quantize.FASTOCTREE))
+
+
+def unsure(result: Result) -> Image.Image:
+    """The photograph, with a glow where the samples disagree."""
+    grey = result.source.shown.convert("L").convert("RGB")
+    spread = torch.as_tensor(result.invented.spread)
+    glow = load(result.settings.model).image_processor.visualize_uncertainty(spread)
+    cover = (spread / _UNSURE).clamp(0, 1).mul(230).byte().numpy()
+    resized = [
+        picture.resize(grey.size, Image.Resampling.BICUBIC)
+        for picture in (glow, Image.fromarray(cover))
+    ]
+    return Image.composite(resized[0], grey, resized[1])
+
+
+# --- several photographs -------------------------------------------------------------------------
+
+
+def color_all(
+    paths: list[str], settings: Settings, limits: Limits, archive: Path
+) -> Iterator[tuple[str, str | None]]:
+    """Colorize photographs into a ZIP file, one after the other.
+
+    Yields the name of each and why it was left out, if it was.
+    """
+    taken: set[str] = set()
+    with zipfile.ZipFile(archive, "w") as file:
+        for path in paths:
+            try:
+                written = color_one(path, settings, limits, archive.parent)[0]
+            except Refused as refusal:
+                yield Path(path).name, str(refusal)
+                continue
+            file.write(written, free_name(written.name, taken))
+            written.unlink()
+            yield Path(path).name, None
+
+
+def color_one(path: str, settings: Settings, limits: Limits, folder: Path) -> list[Path]:
+    """All colourings of one photograph as files."""
+    read = open_photograph(path, limits)
+    *_, invented = invent(read.image, settings)
+    names = [result_name(path, sample, settings.samples) for sample in range(settings.samples)]
+    return [
+        save_full(read, settings, invented.chroma[sample], sample, folder / name)
+        for sample, name in enumerate(names)
+    ]
+
+
+def free_name(name: str, taken: set[str]) -> str:
+    """A name that is not in `taken`, and is from now on."""
+    path, number = Path(name), 1
+    while name.lower() in taken:
+        number += 1
+        name = f"{path.stem}-{number}{path.suffix}"
+    taken.add(name.lower())
+    return name
