@@ -1,6 +1,7 @@
 """The noise-conditional U-Net that invents colour for a given luminance.
 
-The file travels to the Hub with the weights, so it imports only torch, numpy and diffusers.
+The file travels to the Hub with the weights, so it imports only torch, numpy and diffusers; its one
+sibling is written into it.
 """
 
 import math
@@ -12,6 +13,8 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils import BaseOutput
 from torch import nn
 from torch.nn import functional as F
+
+from .backbone import BackboneEncoder
 
 
 @dataclass
@@ -131,6 +134,41 @@ class SelfAttention(nn.Module):
         return x + self.out(h.transpose(-1, -2).reshape(batch, channels, height, width))
 
 
+class CrossAttention(nn.Module):
+    """Attention of all positions to those of another map, plus the input. Keeps (B, C, H, W)."""
+
+    def __init__(self, channels, context_channels, groups, head_dim=32):
+        super().__init__()
+        self.heads = max(channels // head_dim, 1)
+        self.norm = nn.GroupNorm(groups, channels)
+        self.query = nn.Conv2d(channels, channels, 1)
+        self.key_value = nn.Conv2d(context_channels, 2 * channels, 1)
+        self.out = nn.Conv2d(channels, channels, 1)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, x, context):
+        # (B, C, H, W) -> (B, heads, H*W, C/heads); the context likewise, twice
+        query = self.query(self.norm(x)).unflatten(1, (self.heads, -1)).flatten(3)
+        pair = self.key_value(context).unflatten(1, (2, self.heads, -1)).flatten(4)
+        key, value = pair.transpose(-1, -2).unbind(1)
+        h = F.scaled_dot_product_attention(query.transpose(-1, -2), key, value)
+        return x + self.out(h.transpose(-1, -2).reshape(x.shape))
+
+
+def to_chroma_grid(condition: torch.Tensor, luminance_channels: int, stride: int) -> torch.Tensor:
+    """Condition (B, K, H, W) on a grid `stride` times coarser, without loss of luminance.
+
+    Luminance is pixel-unshuffled (Shi et al. 2016); hints, constant over a cell, are averaged.
+    """
+    if stride == 1:
+        return condition
+    # (B, K, H, W) -> (B, K*s*s, H/s, W/s)
+    grid = F.pixel_unshuffle(condition[:, :luminance_channels], stride)
+    hints = condition[:, luminance_channels:]
+    return torch.cat([grid, F.avg_pool2d(hints, stride)], dim=1) if hints.shape[1] else grid
+
+
 class GreyEncoder(nn.Module):
     """First half of a U-Net over the luminance (and hints): one feature map a level.
 
@@ -169,7 +207,9 @@ class ColorizationUNet(ModelMixin, ConfigMixin):
     - *seed* (the defaults): RGB is noised, `block="plain"`, `time_embedding="variance"`;
       1,955,331 parameters.
     - *Lab*: chroma is noised (`sample_channels=2`), with a grey encoder whose feature maps are
-      concatenated along the down path (`encoder_block_out_channels`).
+      concatenated along the down path (`encoder_block_out_channels`). A frozen pretrained network
+      can take the encoder's place (`encoder_backbone`), and the bottleneck can attend to what it
+      saw (`cross_attention`).
     - *chroma grid*: chroma lives on a grid `chroma_stride` times coarser than the luminance, which
       is pixel-unshuffled onto that grid (Shi et al. 2016), so that none of its detail is lost.
 
@@ -179,7 +219,7 @@ class ColorizationUNet(ModelMixin, ConfigMixin):
     """
 
     _supports_gradient_checkpointing = True
-    _no_split_modules = ["PlainResidualBlock", "ResidualBlock", "SelfAttention"]
+    _no_split_modules = ["PlainResidualBlock", "ResidualBlock", "SelfAttention", "CrossAttention"]
     _repeated_blocks = ["PlainResidualBlock", "ResidualBlock"]
 
     @register_to_config
@@ -201,6 +241,8 @@ class ColorizationUNet(ModelMixin, ConfigMixin):
         chroma_stride: int = 1,  # luminance pixels to a cell of the sample, along one side
         encoder_block_out_channels: tuple[int, ...] | None = None,  # the grey encoder's widths
         encoder_layers_per_block: int = 2,  # residual blocks a level of the grey encoder
+        encoder_backbone: str | dict | None = None,  # its pretrained stand-in: id, folder; as saved
+        cross_attention: bool = False,  # of the bottleneck, to the last map of the backbone
         ab_scale: float = 110.0,  # chroma is divided by this; the pipeline reads it
     ):
         super().__init__()
@@ -218,11 +260,9 @@ class ColorizationUNet(ModelMixin, ConfigMixin):
             self.encoder = None
             in_channels, extra = sample_channels + grid_channels, [0] * len(widths)
         else:
-            extra = list(encoder_block_out_channels)
-            self.encoder = GreyEncoder(
-                grid_channels, extra, encoder_layers_per_block, norm_num_groups
-            )
-            in_channels = sample_channels
+            self.encoder = self._make_encoder(grid_channels)
+            in_channels, extra = sample_channels, list(encoder_block_out_channels)
+            extra[0] += grid_channels if encoder_backbone else 0
         self.conv_in = nn.Conv2d(in_channels, widths[0], 3, padding=1)
         if time_embedding == "variance":
             extra[0] += time_embedding_dim
@@ -233,8 +273,11 @@ class ColorizationUNet(ModelMixin, ConfigMixin):
             self.down_blocks.append(self._level(previous + more, width, width))
             previous = width
         self.mid_block = self._level(previous + extra[-1], widths[-1], widths[-1])
+        middle = max(layers_per_block - 1, 1)
+        if cross_attention:
+            context = (self.encoder.context_channels, norm_num_groups)
+            self.mid_block.insert(middle, CrossAttention(widths[-1], *context))
         if attention:
-            middle = max(layers_per_block - 1, 1)
             self.mid_block.insert(middle, SelfAttention(widths[-1], norm_num_groups))
         previous = widths[-1]
         for width in reversed(widths[:-1]):
@@ -242,6 +285,17 @@ class ColorizationUNet(ModelMixin, ConfigMixin):
             previous = width
         self.conv_out = nn.Conv2d(widths[0], sample_channels, 3, padding=1)
         self.gradient_checkpointing = False
+
+    def _make_encoder(self, grid_channels: int) -> nn.Module:
+        config = self.config
+        widths = list(config.encoder_block_out_channels)
+        if config.encoder_backbone is None:
+            blocks = (config.encoder_layers_per_block, config.norm_num_groups)
+            return GreyEncoder(grid_channels, widths, *blocks)
+        encoder = BackboneEncoder(config.encoder_backbone, widths)
+        # What is saved needs neither the folder nor the Hub.
+        self.register_to_config(encoder_backbone=encoder.told)
+        return encoder
 
     def _level(self, first_in: int, later_in: int, width: int) -> nn.ModuleList:
         config = self.config
@@ -271,6 +325,13 @@ class ColorizationUNet(ModelMixin, ConfigMixin):
                 f"`encoder_block_out_channels` needs one width a level, "
                 f"{len(config.block_out_channels)}, but has {len(encoder)}."
             )
+        if config.encoder_backbone is not None and encoder is None:
+            raise ValueError(
+                "`encoder_backbone` needs `encoder_block_out_channels`, the channels that its "
+                "features are brought to, one a level."
+            )
+        if config.cross_attention and config.encoder_backbone is None:
+            raise ValueError("`cross_attention` is to the features of an `encoder_backbone`.")
 
     @property
     def stride(self) -> int:
@@ -285,7 +346,8 @@ class ColorizationUNet(ModelMixin, ConfigMixin):
                 then, where the model has them, the hint channels.
 
         Returns:
-            Feature maps on the chroma grid and its halvings; `forward` takes them for `condition`.
+            Feature maps on the chroma grid and its halvings, and the map that is attended to, if
+            there is one; `forward` takes them for `condition`.
         """
         config = self.config
         channels = config.condition_channels + config.hint_channels
@@ -299,17 +361,14 @@ class ColorizationUNet(ModelMixin, ConfigMixin):
                 f"Height and width of `condition` must be multiples of {self.stride}, "
                 f"not {tuple(condition.shape[2:])}."
             )
-        grid = condition
-        if config.chroma_stride > 1:
-            luminance = condition[:, : config.condition_channels]
-            hints = condition[:, config.condition_channels :]
-            # (B, K, H, W) -> (B, K*s*s, H/s, W/s)
-            grid = F.pixel_unshuffle(luminance, config.chroma_stride)
-            if config.hint_channels:
-                grid = torch.cat([grid, F.avg_pool2d(hints, config.chroma_stride)], dim=1)
+        grid = to_chroma_grid(condition, config.condition_channels, config.chroma_stride)
         if self.encoder is None:
             return (grid,)
-        return self.encoder(self._memory_format(grid))
+        grid = self._memory_format(grid)
+        if config.encoder_backbone is None:
+            return self.encoder(grid)
+        features, last_map = self.encoder(condition[:, :1], grid)
+        return (*features, last_map) if config.cross_attention else features
 
     def _memory_format(self, x: torch.Tensor) -> torch.Tensor:
         """`x` in the memory format of the weights: mixing the two costs a copy a layer."""
@@ -340,6 +399,9 @@ class ColorizationUNet(ModelMixin, ConfigMixin):
         features = self._match(features, sample)
         timestep = torch.as_tensor(timestep, device=sample.device).expand(sample.shape[0])
         embedding = self.time_proj(timestep).to(sample.dtype)
+        last_map = None
+        if self.config.cross_attention:
+            *features, last_map = features
 
         if self.encoder is None:
             h = self.conv_in(self._memory_format(torch.cat([sample, features[0]], dim=1)))
@@ -359,7 +421,8 @@ class ColorizationUNet(ModelMixin, ConfigMixin):
             h = F.avg_pool2d(h, 2)
         h = h if features[-1] is None else torch.cat([h, features[-1].to(h.dtype)], dim=1)
         for block in self.mid_block:
-            h = self._run(block, h, embedding)
+            attends = isinstance(block, CrossAttention)
+            h = self._run(block, h, last_map if attends else embedding)
         for blocks in self.up_blocks:
             h = F.interpolate(h, scale_factor=2, mode="bilinear", align_corners=False)
             for block in blocks:

@@ -17,7 +17,9 @@ BELOW = {
     "basics": set(),
     "color": {"basics"},
     "config": set(),
-    "unet": set(),
+    "backbone": set(),
+    "unet": {"backbone"},
+    "regression_unet": set(),
     "scheduler": set(),
     "objectives": set(),
     "ema": set(),
@@ -61,7 +63,7 @@ def test_arrows_point_downward(module):
     assert siblings(module) <= BELOW[module]
 
 
-@pytest.mark.parametrize("module", ["unet", "scheduler"])
+@pytest.mark.parametrize("module", ["unet", "backbone", "regression_unet", "scheduler"])
 def test_files_that_travel_import_little(module):
     assert outside(module) <= {"torch", "numpy", "diffusers"}
 

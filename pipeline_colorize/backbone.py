@@ -1,0 +1,128 @@
+"""A pretrained vision network of transformers in place of the grey encoder. It is not trained.
+
+The file travels to the Hub inside `unet.py`, so it imports only torch, numpy and diffusers;
+transformers is loaded by a model that has such a network, and by no other.
+"""
+
+import importlib
+import json
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+# What most of these networks were trained with, where a folder does not say.
+_IMAGENET = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
+# Of a configuration, what says nothing about the network, or where it was on this machine.
+_IDLE = ("_name_or_path", "architectures", "dtype", "id2label", "label2id", "transformers_version")
+
+
+def _normalization(transformers, name: str) -> dict[str, list[float]]:
+    """Mean and deviation of the pixels that the network of a folder or repository was made for."""
+    try:
+        said, _ = transformers.ImageProcessingMixin.get_image_processor_dict(name)
+    except OSError:
+        return _IMAGENET
+    return {key: list(said.get(key) or value) for key, value in _IMAGENET.items()}
+
+
+def load_backbone(name: str, levels: int) -> tuple[nn.Module, dict]:
+    """A pretrained network and what `build_backbone` needs to make it again, without weights.
+
+    Args:
+        name: id on the Hub or local folder of a model of which transformers has a backbone.
+        levels: feature maps that are wanted; they are spread evenly over its stages.
+
+    Raises:
+        ValueError: if transformers has no backbone of that kind.
+    """
+    transformers = importlib.import_module("transformers")
+    known = importlib.import_module("transformers.models.auto.modeling_auto")
+    config = transformers.AutoConfig.from_pretrained(name)
+    if type(config) not in known.MODEL_FOR_BACKBONE_MAPPING:
+        raise ValueError(
+            f"{name} is a {config.model_type!r}, of which transformers has no vision backbone; "
+            "'resnet', 'convnextv2', 'swinv2' and 'dinov2' are some that it has."
+        )
+    stages = config.stage_names
+    chosen = sorted(set(np.linspace(1, len(stages) - 1, levels).round().astype(int).tolist()))
+    config.set_output_features_output_indices(None, chosen)
+    # `AutoBackbone.from_pretrained` asks the Hub even where it is given a folder.
+    network = known.MODEL_FOR_BACKBONE_MAPPING[type(config)].from_pretrained(name, config=config)
+    told = json.loads(config.to_json_string(use_diff=False))
+    told = {key: value for key, value in told.items() if key not in _IDLE}
+    return network, {"config": told, **_normalization(transformers, name)}
+
+
+def build_backbone(told: dict) -> nn.Module:
+    """The network that `load_backbone` described, its weights still to be loaded."""
+    transformers = importlib.import_module("transformers")
+    config = transformers.AutoConfig.for_model(**told["config"])
+    return transformers.AutoBackbone.from_config(config)
+
+
+class BackboneEncoder(nn.Module):
+    """Feature maps of a frozen vision network, one a level, with the luminance itself.
+
+    The network is always in evaluation mode and gets no gradient; what is trained are a norm and a
+    1x1 convolution for each level. Its maps go to the levels from the coarsest to the finest; where
+    it has fewer, the finer levels share its first.
+
+    Args:
+        backbone: id or folder of a pretrained network, or what `told` was of another encoder.
+        widths: channels of the feature maps, by level.
+    """
+
+    def __init__(self, backbone: str | dict, widths: list[int]):
+        super().__init__()
+        if isinstance(backbone, str):
+            self.backbone, self.told = load_backbone(backbone, len(widths))
+        else:
+            self.backbone, self.told = build_backbone(backbone), backbone
+        self.backbone.eval().requires_grad_(False)
+        channels = self.backbone.channels
+        spare = len(channels) - len(widths)
+        self.sources = [max(spare + level, 0) for level in range(len(widths))]
+        # One group: the scale of the features differs from network to network.
+        self.norms = nn.ModuleList(nn.GroupNorm(1, channels[i]) for i in self.sources)
+        self.projections = nn.ModuleList(
+            nn.Conv2d(channels[i], width, 1) for i, width in zip(self.sources, widths, strict=True)
+        )
+        self.context_channels = channels[-1]
+
+    def train(self, mode: bool = True):
+        """As of any module; the backbone stays in evaluation mode."""
+        super().train(mode)
+        self.backbone.eval()
+        return self
+
+    @torch.no_grad()
+    def _maps(self, luminance: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        # L* is within .04 of the sRGB curve, so L/100 passes for the grey of a picture file.
+        mean, std = (
+            luminance.new_tensor(self.told[key]).view(1, -1, 1, 1)
+            for key in ("image_mean", "image_std")
+        )
+        return self.backbone(((luminance + 1) / 2 - mean) / std).feature_maps
+
+    def forward(
+        self, luminance: torch.Tensor, grid: torch.Tensor
+    ) -> tuple[tuple[torch.Tensor, ...], torch.Tensor]:
+        """Features by level, and the network's last map, (B, context_channels, ., .), normalised.
+
+        Args:
+            luminance: (B, 1, H, W) in [-1, 1], in full.
+            grid: (B, G, h, w), the condition on the finest level. It goes along with the first
+                features, whose network sees the picture at a quarter of its size or less.
+        """
+        maps = self._maps(luminance)
+        features = []
+        for level, (source, norm, projection) in enumerate(
+            zip(self.sources, self.norms, self.projections, strict=True)
+        ):
+            size = [side // 2**level for side in grid.shape[2:]]
+            normal = norm(maps[source])
+            features.append(F.interpolate(projection(normal), size, mode="bilinear"))
+        features[0] = torch.cat([grid, features[0]], dim=1)
+        return tuple(features), normal
