@@ -1,0 +1,127 @@
+"""What a model has to beat on its own objective: losses of guesses that do not look at the picture.
+
+A denoiser that knows only the mean and the variance of the training colours, the same in every
+pixel, makes the best of a noisy sample by Wiener's filter: that is what leaving a picture grey, or
+giving it the mean colour, comes to at every noise level. A one-pass model is held against grey and
+the mean colour themselves.
+"""
+
+import itertools
+from types import SimpleNamespace
+
+import torch
+from torch import nn
+
+from pipeline_colorize import data
+from pipeline_colorize.color import lab_to_rgb
+from pipeline_colorize.objectives import (
+    denoising_loss,
+    prediction_target,
+    regression_loss,
+    signal_and_noise_rates,
+)
+
+PICTURES = 2000  # of a training set, for its mean and variance
+BATCH = 50
+
+
+def grey_color(condition: torch.Tensor, channels: int) -> torch.Tensor:
+    """The colour of the picture left grey, (B, channels, H, W), in the network's scale.
+
+    Args:
+        condition: (B, K, H, W), luminance L/50 - 1 first.
+        channels: 2 for a*, b*, 3 for RGB in [-1, 1].
+    """
+    luminance = 50 * (condition[:, :1].float() + 1)
+    chroma = torch.zeros_like(luminance).expand(-1, 2, -1, -1)
+    if channels == 2:
+        return chroma
+    return lab_to_rgb(torch.cat([luminance, chroma], 1)).clamp(0, 1) * 2 - 1
+
+
+def color_moments(
+    pictures: list, layout: data.BatchFormat, config: data.DataConfig
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and mean square, (C,), of what colour adds to grey, over all pixels of the pictures.
+
+    Args:
+        pictures: 8-bit (3, H, W) each.
+        layout: what the network takes.
+        config: for the resolution.
+    """
+    mean = square = 0
+    for first in range(0, len(pictures), BATCH):
+        squares = [data.cut_square(one, config.resolution) for one in pictures[first:][:BATCH]]
+        batch = data.make_batch(torch.stack(squares), layout, config)
+        size = batch["color"].shape[2:]
+        condition = nn.functional.adaptive_avg_pool2d(batch["condition"], size)
+        added = batch["color"] - grey_color(condition, layout.color_channels)
+        mean = mean + added.double().mean((2, 3)).sum(0) / len(pictures)
+        square = square + added.double().square().mean((2, 3)).sum(0) / len(pictures)
+    return mean, square
+
+
+class Guess(nn.Module):
+    """In place of a network: knows the mean and variance of the colours, and no picture.
+
+    Args:
+        scheduler: of the model it is held against; `None` for a one-pass model.
+        mean: (C,), what colour adds to grey on average.
+        variance: (C,), of what it adds.
+    """
+
+    def __init__(self, scheduler, mean: torch.Tensor, variance: torch.Tensor):
+        super().__init__()
+        self.config = SimpleNamespace(sample_channels=len(mean))
+        self.scheduler = scheduler
+        self.mean, self.variance = (x.float()[:, None, None] for x in (mean, variance))
+
+    def forward(self, sample, timesteps, condition):
+        """As the networks: noisy colour (B * n, C, h, w) to what the scheduler wants predicted."""
+        condition = nn.functional.adaptive_avg_pool2d(condition[:, :1], sample.shape[2:])
+        condition = condition.repeat_interleave(len(sample) // len(condition), 0)
+        prior = grey_color(condition, sample.shape[1]) + self.mean
+        if self.scheduler is None:
+            return SimpleNamespace(sample=prior)
+        signal, rate = signal_and_noise_rates(self.scheduler, timesteps, sample)
+        share = signal * self.variance / (signal**2 * self.variance + rate**2)
+        clean = prior + share * (sample - signal * prior)
+        noise = (sample - signal * clean) / rate
+        target = prediction_target(self.scheduler, clean, noise, timesteps)
+        return SimpleNamespace(sample=target)
+
+
+@torch.no_grad()
+def validation_losses(run) -> dict[str, float]:
+    """Validation loss of grey and of the mean colour, as a run of train_colorize.py counts it.
+
+    Args:
+        run: a `train_colorize.Run`.
+    """
+    sets = run.pictures.sets
+    pictures = [
+        pictures[index] for pictures in sets for index in range(min(len(pictures), PICTURES))
+    ]
+    mean, square = color_moments(pictures, run.layout, run.data)
+    guesses = {
+        "grey": Guess(run.scheduler, torch.zeros_like(mean), square),
+        "mean colour": Guess(run.scheduler, mean, square - mean**2),
+    }
+    batches = list(
+        itertools.chain.from_iterable(
+            data.validation_batches(pictures, run.layout, run.data, BATCH, run.timesteps)
+            for pictures in run.validation.values()
+        )
+    )
+    config = run.model_config
+    terms = (config.loss, config.snr_gamma, config.gradient_weight)
+    result = {}
+    for name, guess in guesses.items():
+        losses = [
+            denoising_loss(guess, run.scheduler, batch, *terms)
+            if run.scheduler
+            else regression_loss(guess, batch, config.loss, config.gradient_weight)
+            for batch in batches
+        ]
+        result[name] = torch.cat(losses).mean().item()
+    return result
