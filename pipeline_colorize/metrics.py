@@ -8,6 +8,7 @@ conversion cannot hide itself.
 
 import itertools
 import math
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -36,6 +37,7 @@ _HISTOGRAM_RANGE = 100.0
 _EVEN_LUMINANCE = 2.0  # standard deviation of L* under which a neighbourhood counts as even
 _EDGES = 0.9  # pixels whose luminance gradient is above this quantile count as edges,
 _LEAST_EDGE = 1.0  # if it is at least this, in L* a pixel
+_WITH_HINTS = ("psnr", "ciede2000")
 
 
 def to_lab(picture: np.ndarray) -> np.ndarray:
@@ -255,6 +257,7 @@ def summarize(records: list[dict], histograms: dict[str, np.ndarray]) -> dict:
 
     Args:
         records: of `measure_picture`, without their histograms.
+            `constant`, the figures of a picture in one colour, may join them.
         histograms: of all pictures, added up.
 
     Returns:
@@ -262,12 +265,13 @@ def summarize(records: list[dict], histograms: dict[str, np.ndarray]) -> dict:
         over the set; `calibration` is within pictures (mean) and between them.
     """
     result: dict = {"pictures": len(records)}
-    for kind in ("grey", "sample", "mean"):
+    kinds = [kind for kind in ("grey", "sample", "mean", "constant") if kind in records[0]]
+    for kind in kinds:
         names = ("ciede2000", "psnr", "ssim", "ab_mse")
         result[kind] = {name: _mean_over(records, kind, name) for name in names}
         result[kind]["ab_rmse"] = math.sqrt(result[kind]["ab_mse"])
     result["best"] = {name: _mean_over_best(records, name) for name in ("ciede2000", "psnr")}
-    for kind in ("sample", "mean", "best"):
+    for kind in (*kinds[1:], "best"):
         ratio = result[kind]["ciede2000"] / (result["grey"]["ciede2000"] or math.nan)
         result[kind]["ciede2000_ratio"] = ratio
     for name in ("colorfulness", "colorfulness_absolute"):
@@ -293,6 +297,142 @@ def summarize(records: list[dict], histograms: dict[str, np.ndarray]) -> dict:
 
 def _mean_over_best(records: list[dict], name: str) -> float:
     return float(np.mean([one["best"][name] for one in records]))
+
+
+# --- colour hints --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class KnownColor:
+    """The true colour of one cell of the chroma grid, to be given as a hint.
+
+    Args:
+        row: of the cell.
+        column: of the cell.
+        top, bottom, left, right: its pixels in the picture.
+        color: mean sRGB of these pixels, 0..255.
+    """
+
+    row: int
+    column: int
+    top: int
+    bottom: int
+    left: int
+    right: int
+    color: tuple[int, int, int]
+
+    @property
+    def middle(self) -> tuple[float, float]:
+        """x and y, in pixels."""
+        return (self.left + self.right) / 2, (self.top + self.bottom) / 2
+
+    def of(self, picture: np.ndarray) -> np.ndarray:
+        """The pixels of the cell."""
+        return picture[self.top : self.bottom, self.left : self.right]
+
+
+def draw_known_colors(
+    truth: np.ndarray, grid: tuple[int, int], count: int, seed: int
+) -> list[KnownColor]:
+    """True colours at random cells of a grid, none twice; a smaller `count` gives the first ones.
+
+    Args:
+        truth: 8-bit sRGB (H, W, 3).
+        grid: cells down and across; no more than there are pixels.
+        count: colours; all cells where there are fewer.
+    """
+    if grid[0] > truth.shape[0] or grid[1] > truth.shape[1]:
+        raise ValueError(f"A grid of {grid} needs at least as many pixels, not {truth.shape[:2]}.")
+    edges = [
+        np.round(np.linspace(0, side, cells + 1)).astype(int).tolist()
+        for side, cells in zip(truth.shape, grid, strict=False)
+    ]
+    chosen = np.random.default_rng(seed).permutation(grid[0] * grid[1])[:count]
+    result = []
+    for row, column in (divmod(int(cell), grid[1]) for cell in chosen):
+        box = (*edges[0][row : row + 2], *edges[1][column : column + 2])
+        pixels = truth[box[0] : box[1], box[2] : box[3]].reshape(-1, 3)
+        color = tuple(round(value) for value in pixels.mean(0).tolist())
+        result.append(KnownColor(row, column, *box, color))
+    return result
+
+
+def hint_errors(
+    known: list[KnownColor], result: np.ndarray, chroma: np.ndarray
+) -> tuple[list[float], list[float]]:
+    """How far results are from the colours that they were given: CIEDE2000, one a hint.
+
+    The hint's own lightness plays no part, it is compared at the picture's.
+
+    Args:
+        known: the hints, one at least.
+        result: 8-bit sRGB (H, W, 3).
+        chroma: (2, h, w), a*, b* on the grid that the result was made from.
+
+    Returns:
+        On the grid; and of the mean colour of the cell's pixels in the result.
+    """
+    given = to_lab(np.array([[one.color for one in known]], np.uint8))[0]
+    there = np.stack([to_lab(one.of(result)).reshape(-1, 3).mean(0) for one in known])
+    given[:, 0] = there[:, 0]
+    on_grid = there.copy()
+    on_grid[:, 1:] = [chroma[:, one.row, one.column] for one in known]
+    return deltaE_ciede2000(given, on_grid).tolist(), deltaE_ciede2000(given, there).tolist()
+
+
+def measure_hints(
+    known: list[KnownColor], result: np.ndarray, chroma: np.ndarray, truth: np.ndarray
+) -> dict:
+    """PSNR and CIEDE2000 of a result, and where it was given colours, its `hint_errors`."""
+    figures = {
+        "psnr": psnr(result, truth),
+        "ciede2000": float(deltaE_ciede2000(to_lab(truth), to_lab(result)).mean()),
+    }
+    if known:
+        figures["grid"], figures["picture"] = hint_errors(known, result, chroma)
+    return figures
+
+
+HINT_DISTANCES = (0.05, 0.1, 0.2, 0.4)
+"""Upper ends of the distances of `hint_reach`, as shares of the short side; the last has none."""
+
+
+def hint_reach(one: KnownColor, before: np.ndarray, after: np.ndarray) -> list[float]:
+    """What one hint changes, near it and far from it.
+
+    `before` and `after` are 8-bit sRGB (H, W, 3). Returns the mean distance in a*b* between the two
+    at pixels up to each of HINT_DISTANCES from the hint, and beyond; `nan` where there are none.
+    """
+    change = np.linalg.norm(to_lab(after)[..., 1:] - to_lab(before)[..., 1:], axis=-1)
+    rows, columns = np.indices(change.shape) + 0.5
+    x, y = one.middle
+    distance = np.hypot(columns - x, rows - y) / min(change.shape)
+    ring = np.searchsorted(HINT_DISTANCES, distance)
+    return [
+        float(change[ring == number].mean()) if (ring == number).any() else math.nan
+        for number in range(len(HINT_DISTANCES) + 1)
+    ]
+
+
+def summarize_hints(records: list[dict]) -> dict:
+    """The figures of a set with colour hints.
+
+    Args:
+        records: one a picture: by number of hints, `measure_hints`; and the `reach` of one hint.
+
+    Returns:
+        By number of hints, PSNR and CIEDE2000; where there are hints, mean and share under 5 of
+        `hint_errors`, each on the grid and in the picture; and the mean reach over the pictures.
+    """
+    result: dict = {"reach": np.nanmean([one["reach"] for one in records], axis=0).tolist()}
+    for count in (key for key in records[0] if key != "reach"):
+        own = [one[count] for one in records]
+        figures = {name: float(np.mean([one[name] for one in own])) for name in _WITH_HINTS}
+        for place in ("grid", "picture") if count else ():
+            errors = np.concatenate([one[place] for one in own])
+            figures[place] = {"mean": float(errors.mean()), "met": float((errors < 5).mean())}
+        result[count] = figures
+    return result
 
 
 # --- figures that take a network ----------------------------------------------------------------

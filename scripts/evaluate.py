@@ -8,6 +8,7 @@ On several processes, with the same figures as on one: `accelerate launch script
 FID, KID and LPIPS join in where their networks are; else the report says what to download.
 """
 
+import hashlib
 import importlib.metadata
 import json
 import math
@@ -27,7 +28,7 @@ from huggingface_hub import EvalResult, ModelCard
 from PIL import Image, ImageDraw, ImageOps
 from tqdm import tqdm
 
-from pipeline_colorize import ColorizationPipeline, OffsetCosineScheduler, metrics
+from pipeline_colorize import ColorizationPipeline, Hint, OffsetCosineScheduler, metrics
 
 PROTOCOL = """\
 - Grey is CIE L* (D65) of the sRGB picture; results keep it, and are judged as 8-bit sRGB.
@@ -44,6 +45,15 @@ PROTOCOL = """\
   spread with the error of their mean, within pictures / between pictures.
 - Blotches: deviation of a*b* where L* is even. Edge focus: gradient of a*b* at the edges of L*
   over its mean; below the truth's, colours bleed."""
+HINT_PROTOCOL = """\
+- Colour hints: true colours of cells of the chroma grid, at random places, one sample each from the
+  noise that there is without them. *missed by*: CIEDE2000 between a hint and its cell, in brackets
+  the share under 5; *on the grid* is what the network says, *in the picture* the mean of the cell's
+  pixels. *Change*: distance in a*b* between the pictures with one hint and with none, by distance
+  from the hint in shares of the short side."""
+CONSTANT_PROTOCOL = """\
+- One colour everywhere: the mean a*b* of {pictures} pictures of the split `{split}`."""
+CONSTANT_PICTURES = 1000  # that the mean colour is taken of, evenly spaced
 
 # Title, then columns: a head and the format of its cells, of a set's summary.
 DIFFERENCE = "{%s[difference_of_means]:+.1f} / {%s[mean_of_differences]:.1f}"
@@ -95,8 +105,16 @@ TABLES = {
 }
 SETTINGS = (
     "model", "split", "limit", "size", "samples", "steps", "temperature", "saturation", "eta",
-    "processing_resolution", "scheduler", "batch_size", "seed",
+    "processing_resolution", "scheduler", "batch_size", "seed", "hints", "mean_color",
 )  # fmt: skip
+WITH_CONSTANT = {
+    "a*, b*": "{constant_chroma[0]:.1f}, {constant_chroma[1]:.1f}",
+    "CIEDE2000": CIEDE2000.replace("%s", "constant"),
+    "PSNR": "{constant[psnr]:.1f}",
+    "SSIM": "{constant[ssim]:.3f}",
+    "a*b* RMSE": "{constant[ab_rmse]:.1f}",
+    "a*b* MSE": "{constant[ab_mse]:.1f}",
+}
 WITH_NETWORKS = {  # by what the summary must have
     "fid": {"FID": "{fid:.2f}", "KID x 1000": "{kid_x1000:.2f}"},
     "lpips": {
@@ -191,15 +209,18 @@ class Networks:
 # --- evaluation ---------------------------------------------------------------------------------
 
 
-def colorize(pipe, truths: list[np.ndarray], seeds: list[int], options: dict) -> Iterator[tuple]:
+def invent(pipe, truths: list[np.ndarray], seeds: list[int], options: dict):
+    """Chroma of each sample of each picture, (2, h, w)."""
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    return pipe(truths, generator=generators, output_type="latent", **options).images
+
+
+def colorize(pipe, truths: list[np.ndarray], seeds: list[int], settings: dict) -> Iterator[tuple]:
     """For each picture: the truth, grey, the samples and the mean of the samples, all 8-bit."""
-    count = options["num_samples"]
-    latents = pipe(
-        truths,
-        generator=[torch.Generator().manual_seed(seed) for seed in seeds],
-        output_type="latent",
-        **options,
-    ).images
+    count = settings["call"]["num_samples"]
+    started = time.perf_counter()
+    latents = invent(pipe, truths, seeds, settings["call"])
+    settings["clock"].append(time.perf_counter() - started)
     processor = pipe.image_processor
     for index, truth in enumerate(truths):
         luminance = processor.to_luminance(truth)
@@ -218,14 +239,81 @@ def evaluate_batch(
     truths = [prepare(pictures[index], settings["size"]) for index in indices]
     seeds = [settings["seed"] * 1_000_003 + index for index in indices]
     records = []
-    for index, views in zip(indices, colorize(pipe, truths, seeds, settings["call"]), strict=True):
+    for index, views in zip(indices, colorize(pipe, truths, seeds, settings), strict=True):
         truth, grey, samples, mean = views
         record = {"index": index, **metrics.measure_picture(truth, grey, samples, mean)}
         record |= settings["networks"].measure(truth, grey, samples[0], mean)
+        if settings["constant"] is not None:
+            record["constant"] = metrics.compare(fill(pipe, truth, settings["constant"]), truth)
         if index in settings["shown"]:
             record["views"] = [grey, *samples[:3], mean, truth]
         records.append(record)
+    if settings["hints"]:
+        for record, hints in zip(records, with_hints(pipe, truths, seeds, settings), strict=True):
+            record["hints"] = hints
     return records
+
+
+def fill(pipe, truth: np.ndarray, chroma: list[float]) -> np.ndarray:
+    """The light of a picture with one a*, b* everywhere."""
+    luminance = pipe.image_processor.to_luminance(truth)
+    return pipe.image_processor.colorize(luminance, torch.tensor(chroma).view(2, 1, 1)).numpy()
+
+
+def mean_chroma(
+    pictures: Sequence[Image.Image], size: int | None, state: PartialState
+) -> list[float]:
+    """Mean a*, b* of at most CONSTANT_PICTURES pictures, a share of them by each process."""
+    indices = chosen(len(pictures), CONSTANT_PICTURES)
+    means = [
+        (index, metrics.to_lab(prepare(pictures[index], size))[..., 1:].mean((0, 1)).tolist())
+        for index in indices[state.process_index :: state.num_processes]
+    ]
+    return np.mean([mean for _, mean in sorted(gather_object(means))], 0).tolist()
+
+
+def grid_of(pipe, truth: np.ndarray, resolution: int | None) -> tuple[int, int]:
+    """Cells of the chroma grid, down and across."""
+    if resolution is None:
+        resolution = pipe.config.default_processing_resolution
+    processor = pipe.image_processor
+    working = processor.working_size(*truth.shape[:2], resolution)
+    return tuple(side // processor.chroma_stride for side in working)
+
+
+def with_hints(pipe, truths: list[np.ndarray], seeds: list[int], settings: dict) -> list[dict]:
+    """A record of `metrics.summarize_hints` for each picture."""
+    counts = sorted({0, 1, *settings["hints"]})
+    resolution = settings["processing_resolution"]
+    known = [
+        metrics.draw_known_colors(truth, grid_of(pipe, truth, resolution), counts[-1], seed)
+        for truth, seed in zip(truths, seeds, strict=True)
+    ]
+    records: list[dict] = [{} for _ in truths]
+    plain = []
+    for count in counts:
+        given = [own[:count] for own in known]
+        results = colorize_with(pipe, truths, seeds, given, settings["call"])
+        for record, truth, own, (result, chroma) in zip(
+            records, truths, given, results, strict=True
+        ):
+            record[count] = metrics.measure_hints(own, result, chroma, truth)
+            plain += [result] * (count == 0)
+        if count == 1:
+            for record, own, before, (after, _) in zip(records, given, plain, results, strict=True):
+                record["reach"] = metrics.hint_reach(own[0], before, after)
+    return records
+
+
+def colorize_with(pipe, truths, seeds, known, options: dict) -> list[tuple]:
+    """For each picture: one sample with the colours that are known, 8-bit, and its chroma."""
+    hints = [[Hint(*one.middle, one.color) for one in own] for own in known]
+    chromas = invent(pipe, truths, seeds, options | {"num_samples": 1, "hints": hints})
+    processor = pipe.image_processor
+    return [
+        (processor.colorize(processor.to_luminance(truth), chroma).numpy(), chroma.numpy())
+        for truth, chroma in zip(truths, chromas, strict=True)
+    ]
 
 
 def evaluate_set(
@@ -254,7 +342,26 @@ def evaluate_set(
             total[kind] = total.get(kind, 0) + counts
     views = [record.pop("views") for record in records if "views" in record]
     summary = Networks.summarize(records) | metrics.summarize(records, total)
+    if settings["constant"] is not None:
+        summary["constant_chroma"] = settings["constant"]
+    if settings["hints"]:
+        summary["hints"] = metrics.summarize_hints([record["hints"] for record in records])
     return {"records": records, "views": views, "summary": summary}
+
+
+def describe(pipe, seconds: float, colorings: int) -> dict:
+    """The network: its size, the checksum of its weights and its speed here."""
+    folder = Path(pipe.unet.config._name_or_path)
+    files = sorted(folder.glob("*.safetensors"))
+    digests = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+    return {
+        "parameters": sum(parameter.numel() for parameter in pipe.unet.parameters()),
+        "sha256": digests,
+        "dtype": str(pipe.unet.dtype).removeprefix("torch."),
+        "device": str(pipe.device),
+        "threads": torch.get_num_threads(),
+        "seconds_per_coloring": seconds / colorings,
+    }
 
 
 def load_pipeline(model: str, scheduler: str | None, state: PartialState) -> ColorizationPipeline:
@@ -270,12 +377,38 @@ def load_pipeline(model: str, scheduler: str | None, state: PartialState) -> Col
 
 
 def tables(report: dict) -> dict[str, dict[str, str]]:
-    """TABLES, and what the networks gave."""
+    """TABLES, and what was asked for or possible besides."""
+    summaries = list(report["sets"].values())
     columns = {}
     for key, more in WITH_NETWORKS.items():
-        if all(key in summary for summary in report["sets"].values()):
+        if all(key in summary for summary in summaries):
             columns |= more
-    return TABLES | ({"Networks": columns} if columns else {})
+    result = TABLES | ({"Networks": columns} if columns else {})
+    if "constant" in summaries[0]:
+        result["One colour everywhere (CIEDE2000, and its ratio to grey)"] = WITH_CONSTANT
+    if "hints" in summaries[0]:
+        result |= hint_tables([count for count in summaries[0]["hints"] if count != "reach"])
+    return result
+
+
+def hint_tables(counts: list[int]) -> dict[str, dict[str, str]]:
+    """Columns for numbers of colour hints, the first of which is 0."""
+
+    def cells(cell: str, counts: list[int]) -> str:
+        return " / ".join(cell.replace("N", f"hints[{count}]") for count in counts)
+
+    told = " / ".join(map(str, counts))
+    nearness = {
+        f"PSNR with {told}": cells("{N[psnr]:.2f}", counts),
+        f"CIEDE2000 with {told}": cells("{N[ciede2000]:.2f}", counts),
+    }
+    given = " / ".join(map(str, counts[1:]))
+    for place, where in (("grid", "on the grid"), ("picture", "in the picture")):
+        cell = "{N[PLACE][mean]:.1f} ({N[PLACE][met]:.0%})".replace("PLACE", place)
+        nearness[f"{given} missed by, {where}"] = cells(cell, counts[1:])
+    ends = [f"to {end:g}" for end in metrics.HINT_DISTANCES] + ["beyond"]
+    reach = {end: f"{{hints[reach][{ring}]:.1f}}" for ring, end in enumerate(ends)}
+    return {"Colour hints": nearness, "Change by one hint, by distance from it": reach}
 
 
 def to_markdown(report: dict) -> str:
@@ -294,10 +427,27 @@ def to_markdown(report: dict) -> str:
     size, limit = settings["size"], settings["limit"]
     crop = f"centre squares resized to {size} (Lanczos)" if size else "used as they are"
     order = f"at most {limit} a set, evenly spaced" if limit else "all of the split"
-    lines += [PROTOCOL.format(samples=samples, crop=crop, order=order), "", *report["notes"], ""]
-    chosen = {key: value for key, value in settings.items() if value is not None}
+    lines += [PROTOCOL.format(samples=samples, crop=crop, order=order)]
+    if settings["mean_color"]:
+        told = {"pictures": f"at most {CONSTANT_PICTURES:,}", "split": settings["mean_color"]}
+        lines.append(CONSTANT_PROTOCOL.format(**told))
+    if settings["hints"]:
+        lines.append(HINT_PROTOCOL)
+    lines += ["", *report["notes"], "", model_line(report), ""]
+    chosen = {key: value for key, value in settings.items() if value not in (None, ())}
     lines += ["Settings: " + ", ".join(f"{key} {value}" for key, value in chosen.items()) + "."]
     return "\n".join(lines) + "\n"
+
+
+def model_line(report: dict) -> str:
+    """What `describe` says, for people."""
+    model, batch = report["model"], report["settings"]["batch_size"]
+    digests = ", ".join(model["sha256"].values()) or "unknown"
+    return (
+        f"Model: {model['parameters']:,} parameters, SHA-256 of the weights {digests}. "
+        f"{model['seconds_per_coloring']:.3f} s a colouring without upsampling, {batch} pictures "
+        f"at a time, {model['dtype']} on {model['device']} with {model['threads']} threads."
+    )
 
 
 def contact_sheet(rows: list[list[np.ndarray]], side: int = 160, gap: int = 4) -> Image.Image:
@@ -391,10 +541,17 @@ def versions() -> dict[str, str]:
 @click.option(
     "--output", default="runs/evaluation", show_default=True, type=click.Path(path_type=Path)
 )
+@click.option(
+    "--hints",
+    multiple=True,
+    type=click.IntRange(1),
+    help="Also with this many true colours given; repeatable.",
+)
+@click.option("--mean-color", metavar="SPLIT", help="Also the mean colour of this split.")
 @click.option("--card", type=click.Path(path_type=Path, exists=True), help="Model card to fill.")
 def main(
     model, data, split, limit, size, samples, steps, temperature, saturation, eta,
-    processing_resolution, scheduler, batch_size, seed, output, card,
+    processing_resolution, scheduler, batch_size, seed, output, hints, mean_color, card,
 ):  # fmt: skip
     params = click.get_current_context().params
     settings = {key: value for key, value in params.items() if key in SETTINGS}
@@ -409,18 +566,24 @@ def main(
         "processing_resolution": processing_resolution,
     }
     networks = Networks(state.device)
-    run = settings | {"call": call, "networks": networks}
+    if hints and not getattr(pipe.unet.config, "hint_channels", 0):
+        raise click.ClickException(f"--hints: the model {model} takes no colour hints.")
+    run = settings | {"call": call, "networks": networks, "clock": []}
     results, seconds = {}, {}
     for path in data:
         name, started = Path(path).name, time.perf_counter()
+        run["constant"] = mean_color and mean_chroma(load_pictures(path, mean_color), size, state)
         results[name] = evaluate_set(pipe, load_pictures(path, split), run, state, name)
         seconds[name] = round(time.perf_counter() - started, 1)
+    clock = sum(gather_object(run["clock"]))
     if not state.is_main_process:
         return
+    pictures = sum(len(result["records"]) for result in results.values())
     report = {
         "settings": settings,
         "defaults": {key: one for key, one in pipe.config.items() if key.startswith("default_")},
         "versions": versions(),
+        "model": describe(pipe, clock, pictures * samples),
         "processes": state.num_processes,
         "seconds": seconds,
         "sets": {name: result["summary"] for name, result in results.items()},

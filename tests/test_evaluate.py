@@ -1,10 +1,13 @@
 """scripts/evaluate.py, from pictures in a folder to its report."""
 
+import hashlib
+import importlib.util
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +16,7 @@ from huggingface_hub import ModelCard
 from PIL import Image
 
 from pipeline_colorize import ColorizationPipeline, OffsetCosineScheduler, metrics
+from pipeline_colorize.image_processor import ColorizationImageProcessor
 
 for name in ("accelerate", "datasets"):
     pytest.importorskip(name)
@@ -40,6 +44,7 @@ def run(folder, output, *options, launch=(sys.executable,)):
     environment["PYTHONPATH"] = str(SCRIPT.parents[1])
     fixed = ("--model", folder / "model", "--data", folder / "pictures", "--split", "train")
     few = ("--steps", 2, "--samples", 3, "--batch-size", 2, "--processing-resolution", 16)
+    few += ("--hints", 2, "--hints", 7, "--mean-color", "train")
     command = [*launch, SCRIPT, *fixed, *few, "--output", folder / output, *options]
     return subprocess.run(
         [str(part) for part in command], env=environment, capture_output=True, text=True
@@ -106,6 +111,79 @@ def test_two_processes_give_the_same(folder, report):
     assert json.loads((folder / "two" / "results.json").read_text())["processes"] == 2
     for name in ("pictures.jsonl", "pictures.png"):
         assert (folder / "two" / name).read_bytes() == (folder / "one" / name).read_bytes()
+
+
+def test_the_model_s_weights_are_told_apart(folder, report):
+    weights = (folder / "model" / "unet" / "diffusion_pytorch_model.safetensors").read_bytes()
+    model = report[1]["model"]
+    assert list(model["sha256"].values()) == [hashlib.sha256(weights).hexdigest()]
+    assert model["parameters"] == sum(one.numel() for one in tiny_unet("hints").parameters())
+    assert model["seconds_per_coloring"] > 0
+    assert f"{model['parameters']:,} parameters" in report[0]
+
+
+def test_one_colour_everywhere(folder, report):
+    """With the mean colour of the pictures themselves, no other constant has a smaller error."""
+    summary = report[1]["sets"]["pictures"]
+    truths = [Image.open(folder / "pictures" / f"{index}.png") for index in range(7)]
+    labs = [metrics.to_lab(np.asarray(truth)) for truth in truths]
+    mean = np.mean([lab[..., 1:].mean((0, 1)) for lab in labs], 0)
+    assert summary["constant_chroma"] == pytest.approx(mean.tolist(), abs=1e-4)
+    # Gamut mapping makes some pixels duller.
+    least = np.mean([np.square(lab[..., 1:] - mean).mean() for lab in labs])
+    assert summary["constant"]["ab_mse"] == pytest.approx(least, rel=0.02)
+    assert summary["constant"]["ab_mse"] < summary["grey"]["ab_mse"]
+
+
+def test_colour_hints_are_reported(report):
+    hints = report[1]["sets"]["pictures"]["hints"]
+    assert list(hints) == ["reach", "0", "1", "2", "7"]
+    assert "PSNR with 0 / 1 / 2 / 7" in report[0]
+    assert f"/ {hints['7']['psnr']:.2f} |" in report[0]
+    assert hints["reach"][0] > hints["reach"][-1]  # even with weights drawn by chance
+
+
+class Obedient:
+    """In place of a pipeline: grey but for the cells of its hints, which it colours exactly."""
+
+    image_processor = ColorizationImageProcessor(chroma_stride=4, stride=8)
+    config = SimpleNamespace(default_processing_resolution=32)
+
+    def __call__(self, truths, hints, **options):
+        return SimpleNamespace(images=[self.color(*one) for one in zip(truths, hints, strict=True)])
+
+    def color(self, truth, hints):
+        processor = self.image_processor
+        working = processor.preprocess(processor.to_luminance(truth), 32)
+        raster = processor.rasterize_hints(hints, truth.shape[:2], working)[0, :2]
+        return processor.crop(raster, working)
+
+
+def test_hints_that_are_obeyed_are_met_and_help():
+    spec = importlib.util.spec_from_file_location("evaluate", SCRIPT)
+    evaluate = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(evaluate)
+    truths = [
+        (255 * smooth_picture(*size, seed=seed).movedim(0, -1).numpy()).astype(np.uint8)
+        for seed, size in enumerate([(48, 48), (50, 71)])
+    ]
+    settings = {"hints": (5, 20), "processing_resolution": None, "call": {}}
+    records = evaluate.with_hints(Obedient(), truths, [0, 1], settings)
+    for record in records:
+        assert record[20]["grid"] == pytest.approx([0] * 20, abs=1e-3)
+        psnr = [record[count]["psnr"] for count in (0, 1, 5, 20)]
+        assert psnr == sorted(psnr) and psnr[0] + 0.1 < psnr[-1]
+        assert record["reach"][0] > 10 * record["reach"][-1]
+    summary = metrics.summarize_hints(records)
+    assert summary[5]["grid"] == {"mean": pytest.approx(0, abs=1e-3), "met": 1}
+
+
+def test_a_model_without_hints_is_named(folder):
+    ColorizationPipeline(tiny_unet("grid"), OffsetCosineScheduler()).save_pretrained(
+        folder / "dumb"
+    )
+    done = run(folder, "none", "--model", folder / "dumb")
+    assert done.returncode == 1 and "takes no colour hints" in done.stderr
 
 
 def test_a_missing_split_is_named(folder):

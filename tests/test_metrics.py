@@ -216,3 +216,56 @@ def test_feature_distances_of_gaussians():
     assert distances["fid"] == pytest.approx(8, rel=0.1)
     assert distances["kid"] > 0.1
     assert distances == metrics.feature_distances(other, features)
+
+
+# --- colour hints --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size, grid", [((40, 60), (8, 12)), ((37, 53), (9, 13)), ((5, 6), (5, 6))])
+def test_known_colors_are_those_of_their_cells(size, grid):
+    truth = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    known = metrics.draw_known_colors(truth, grid, 1000, seed=3)
+    assert len({(one.row, one.column) for one in known}) == len(known) == grid[0] * grid[1]
+    assert sum(one.of(truth)[..., 0].size for one in known) == size[0] * size[1]
+    for one in known:
+        assert np.abs(one.of(truth).mean((0, 1)) - one.color).max() <= 0.5
+        x, y = one.middle
+        assert int(x * grid[1] / size[1]) == one.column and int(y * grid[0] / size[0]) == one.row
+
+
+def test_fewer_hints_are_the_first_of_more():
+    truth = np.zeros((32, 32, 3), np.uint8)
+    more, fewer, other = (
+        metrics.draw_known_colors(truth, (8, 8), count, seed)
+        for count, seed in ((20, 0), (5, 0), (20, 1))
+    )
+    assert fewer == more[:5] and other != more
+    with pytest.raises(ValueError, match=r"\(64, 64\).*\(32, 32\)"):
+        metrics.draw_known_colors(truth, (64, 64), 1, 0)
+
+
+def test_hint_errors_by_hand():
+    """A grey hint; a cell that is off by a known a*b* on the grid, and red in the picture."""
+    delta = skimage.color.deltaE_ciede2000
+    grey, red = (119, 119, 119), (200, 60, 50)
+    truth = np.full((8, 8, 3), grey, np.uint8)
+    (known,) = metrics.draw_known_colors(truth, (2, 2), 1, seed=0)
+    result = np.full_like(truth, 0)
+    result[known.top : known.bottom, known.left : known.right] = red
+    chroma = np.full((2, 2, 2), 99.0)
+    chroma[:, known.row, known.column] = (3.0, 4.0)
+    (on_grid,), (in_picture,) = metrics.hint_errors([known], result, chroma)
+    lightness, *ab = skimage.color.rgb2lab(np.array(red, np.uint8) / 255)
+    here = np.array([lightness, 0, 0])
+    assert on_grid == pytest.approx(delta(here, [lightness, 3, 4]), abs=0.01)
+    assert in_picture == pytest.approx(delta(here, [lightness, *ab]), abs=0.01)
+
+
+def test_the_reach_of_a_hint_is_by_distance():
+    before = np.full((100, 200, 3), 128, np.uint8)
+    known = metrics.KnownColor(0, 0, 48, 52, 98, 102, (0, 0, 0))
+    after = before.copy()
+    rows, columns = np.indices(before.shape[:2]) + 0.5
+    after[np.hypot(rows - 50, columns - 100) <= 10] = (160, 110, 110)
+    near, next_to_it, *far = metrics.hint_reach(known, before, after)
+    assert near == next_to_it > 10 and far == [0, 0, 0]
