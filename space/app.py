@@ -286,18 +286,20 @@ class Page:
     def add_endpoints(self) -> None:
         """What programs call; the page itself does not show this."""
         with gr.Column(visible=False):
-            one, many = gr.File(), gr.File(file_count="multiple")
+            one = gr.File(label="photograph")
+            many = gr.File(label="photographs", file_count="multiple")
             settings = [
-                gr.Number(1, precision=0),
-                gr.Number(0, precision=0),
-                gr.Number(None, precision=0),
-                gr.Textbox(""),
-                gr.Number(1.0),
-                gr.Number(None, precision=0),
-                gr.Textbox(""),
-                gr.Textbox(self.models[0]),
+                gr.Number(1, precision=0, label="samples"),
+                gr.Number(0, precision=0, label="seed"),
+                gr.Number(None, precision=0, label="steps"),
+                gr.Textbox("", label="sampler"),
+                gr.Number(1.0, label="saturation"),
+                gr.Number(None, precision=0, label="resolution"),
+                gr.Textbox("", label="points"),
+                gr.Textbox(self.models[0], label="model"),
             ]
-            results, archive = gr.File(file_count="multiple"), gr.File()
+            results = gr.File(label="colourings", file_count="multiple")
+            archive = gr.File(label="archive")
             gr.Button().click(
                 self.colorize_one, [one, *settings], results, api_name="colorize", **self.queued
             )

@@ -65,16 +65,13 @@ def installed_models(named: str | None) -> list[str]:
 @functools.cache
 def load(model: str) -> ColorizationPipeline:
     """A model by name, folder, or "user/name@revision"; Refused says what is wrong with it."""
-    name, _, revision = model.partition("@")
+    name, _, revision = (model, "", "") if Path(model).is_dir() else model.partition("@")
     try:
-        if revision and not Path(model).is_dir():
-            folder = ColorizationPipeline.download(name, revision=revision)
-            return cli.load_model(command_line(folder))
-        return cli.load_model(command_line(model))
-    except click.ClickException as error:
-        raise Refused(error.format_message()) from error
-    except OSError as error:
-        raise Refused(f"cannot load the model {model!r}: {error}") from error
+        pipe = ColorizationPipeline.from_pretrained(name, revision=revision or None)
+    except (OSError, ValueError) as error:  # the Hub's, diffusers' and safetensors' are among them
+        raise Refused(f"cannot load the model {model!r}: {cli.one_line(error)}") from error
+    pipe.set_progress_bar_config(disable=True)
+    return pipe.to("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def takes_hints(pipe: ColorizationPipeline) -> bool:
