@@ -298,7 +298,8 @@ def evaluate(recipe: "Recipe", folder: Path) -> None:
     (folder / "baselines.json").write_text(json.dumps(guessed, indent=1) + "\n", "utf-8")
     speed = ("--model", recipe.model, "--side", 128, "--only", "this project")
     call(ROOT / "scripts" / "benchmark.py", *speed, "--output", folder / "speed.json")
-    judge(recipe, folder, "--split", "test", "--samples", recipe.samples)
+    samples = recipe.samples if recipe.is_diffusion else 1  # one pass has one answer
+    judge(recipe, folder, "--split", "test", "--samples", samples)
 
 
 def study_steps(recipe: "Recipe", folder: Path) -> None:

@@ -1,0 +1,404 @@
+"""The four recipes: configurations, the command that runs one, and what they are held against."""
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+import click
+import datasets
+import numpy as np
+import pytest
+import torch
+from conftest import smooth_picture
+from PIL import Image
+from skimage.color import rgb2lab
+
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
+
+import benchmark  # noqa: E402
+import diffusers  # noqa: E402
+import evaluate  # noqa: E402
+import recipe  # noqa: E402
+import recipe_baselines  # noqa: E402
+import recipe_docs  # noqa: E402
+from accelerate.state import AcceleratorState, GradientState  # noqa: E402
+
+import train_colorize  # noqa: E402
+from pipeline_colorize import (  # noqa: E402
+    ColorizationPipeline,
+    cli,
+    config,
+    data,
+    metrics,
+    regression_unet,
+    unet,
+)
+from pipeline_colorize import scheduler as own_scheduler  # noqa: E402
+
+NAMES = ("faces-rgb", "faces-lab", "flowers-ddpm", "driving-regression")
+FULL = {name: ROOT / "configs" / f"{name}.yaml" for name in NAMES}
+SMALL = {name: ROOT / "configs" / "small" / f"{name}.yaml" for name in NAMES}
+BOTH = [*FULL.values(), *SMALL.values()]
+
+
+@pytest.fixture(autouse=True)
+def clean_process():
+    """Accelerate keeps its state in the process, and training sets signal handlers."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    torch.set_num_threads(1)
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+    AcceleratorState._reset_state(True)
+    GradientState._reset_state()
+
+
+def parse(file):
+    return config.parse(["--config", str(file)], train_colorize.PARTS, "")
+
+
+def network(model):
+    with torch.device("meta"):
+        modules = [unet, regression_unet, diffusers]
+        return config.construct(model.model_class, model.model, modules)
+
+
+# The configurations
+
+
+@pytest.mark.parametrize("file", BOTH, ids=lambda file: f"{file.parent.name}/{file.stem}")
+def test_a_recipe_has_all_its_parts(file):
+    pictures, model, _, run = parse(file)
+    built = network(model)
+    layout = data.BatchFormat.of_model(built.config)
+    stride = getattr(built, "stride", 2 ** (len(built.config.block_out_channels) - 1))
+    assert pictures.resolution % stride == 0
+    assert run.output_dir.startswith("runs/") and pictures.datasets[0].startswith("data/")
+    if model.scheduler_class != "none":
+        modules = [own_scheduler, diffusers]
+        schedule = config.construct(model.scheduler_class, model.scheduler, modules)
+        assert schedule.alphas_cumprod[-1] < 0.02**2 + 1e-6  # it is trained on what it starts from
+        steps = run.pipeline["default_num_inference_steps"]
+        assert steps <= schedule.config.num_train_timesteps
+        known = built.config.get("num_train_timesteps")  # a stock network has no T
+        assert known in (None, schedule.config.num_train_timesteps)
+    assert layout.color_channels == (3 if file.stem == "faces-rgb" else 2)
+    head = file.read_text().split("\noutput_dir")[0]
+    assert f"configs/{file.stem}.yaml" in head and "Hardware:" in head
+
+
+def test_the_published_settings_are_kept():
+    sizes = {
+        name: sum(parameter.numel() for parameter in network(parse(file)[1]).parameters())
+        for name, file in FULL.items()
+    }
+    assert sizes["faces-rgb"] == 1_955_331
+    assert sizes["faces-lab"] == pytest.approx(61.5e6, rel=0.01)
+    _, model, optim, run = parse(FULL["faces-rgb"])
+    assert (optim.learning_rate, optim.batch_size, optim.num_train_epochs) == (2e-4, 32, 1000)
+    assert (optim.ema_decay, optim.ema_warmup) == (0.999, False)
+    assert (run.checkpointing_epochs, run.grid_epochs) == (50, 10)
+    _, model, optim, _ = parse(FULL["faces-lab"])
+    assert optim.learning_rate == 1e-6 and model.scheduler["num_train_timesteps"] == 350
+    _, model, optim, run = parse(FULL["flowers-ddpm"])
+    assert (model.model_class, model.scheduler_class) == ("UNet2DModel", "DDPMScheduler")
+    assert (optim.learning_rate, run.early_stopping_patience) == (1e-4, 10)
+    _, _, optim, _ = parse(FULL["driving-regression"])
+    rates = [train_colorize.learning_rate(optim, step, 30 * 110) for step in (0, 30 * 110 - 1)]
+    assert rates[0] == pytest.approx(1e-3) and rates[1] == pytest.approx(1e-3 / 20, rel=0.02)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_small_sibling_is_committed_in_4_megabytes(name):
+    model = parse(SMALL[name])[1]
+    tensors = network(model).state_dict().values()
+    head = 120 * len(tensors)  # of a safetensors file
+    assert sum(2 * tensor.numel() for tensor in tensors) + head < 4_000_000
+    assert model.scheduler_class == parse(FULL[name])[1].scheduler_class
+    assert model.model_class == parse(FULL[name])[1].model_class
+    if name == "faces-rgb":
+        assert model.model == parse(FULL[name])[1].model
+
+
+# Stages
+
+
+class Made:
+    """A stage that writes a file, and counts."""
+
+    def __init__(self, **options):
+        self.inputs, self.count, self.fails = {"a": "1", "b": "1"}, 0, False
+        self.stage = recipe.Stage(
+            "train", lambda: dict(self.inputs), self.work, "product", **options
+        )
+
+    def work(self, folder):
+        self.count += 1
+        with open(folder / "log", "a") as log:
+            log.write(f"{self.count}\n")
+        if self.fails:
+            raise click.ClickException("it failed")
+        (folder / "product").write_text(str(self.inputs))
+
+
+def test_a_stage_is_done_once_for_the_same_inputs(tmp_path):
+    made = Made()
+    assert recipe.run_stage(made.stage, tmp_path / "train")
+    assert not recipe.run_stage(made.stage, tmp_path / "train")
+    made.inputs["b"] = "2"
+    assert recipe.run_stage(made.stage, tmp_path / "train")
+    assert "'1'" in (tmp_path / "old" / "train-1" / "product").read_text()
+    assert recipe.run_stage(made.stage, tmp_path / "train", again=True)
+    assert made.count == 3 and (tmp_path / "old" / "train-2").is_dir()
+    (tmp_path / "train" / "product").unlink()
+    assert recipe.run_stage(made.stage, tmp_path / "train")
+
+
+def test_a_stage_that_failed_is_done_again(tmp_path):
+    made = Made()
+    made.fails = True
+    with pytest.raises(click.ClickException):
+        recipe.run_stage(made.stage, tmp_path / "train")
+    made.fails = False
+    assert recipe.run_stage(made.stage, tmp_path / "train")
+    assert (tmp_path / "train" / "log").read_text() == "2\n"
+    assert not recipe.run_stage(made.stage, tmp_path / "train")
+
+
+def test_a_stage_that_resumes_finds_its_folder_as_it_was(tmp_path):
+    made = Made(resumes=True, mild=("b",))
+    made.fails = True
+    with pytest.raises(click.ClickException):
+        recipe.run_stage(made.stage, tmp_path / "train")
+    made.fails = False
+    recipe.run_stage(made.stage, tmp_path / "train")
+    made.inputs["b"] = "2"
+    recipe.run_stage(made.stage, tmp_path / "train")
+    assert (tmp_path / "train" / "log").read_text() == "1\n2\n3\n"
+    made.inputs["a"] = "2"
+    recipe.run_stage(made.stage, tmp_path / "train")
+    assert (tmp_path / "train" / "log").read_text() == "4\n"
+
+
+def test_a_folder_of_someone_else_is_not_lost(tmp_path):
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "mine").write_text("kept")
+    recipe.run_stage(Made().stage, tmp_path / "train")
+    assert (tmp_path / "old" / "train-1" / "mine").read_text() == "kept"
+
+
+def test_a_program_is_told_to_stop_and_waited_for(tmp_path):
+    ready = tmp_path / "ready"
+    patient = (
+        "import pathlib, signal, time; signal.signal(15, lambda *_: exit(3)); "
+        f"pathlib.Path({str(ready)!r}).touch(); time.sleep(100)"
+    )
+
+    def stop_when_ready():
+        while not ready.exists():
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=stop_when_ready, daemon=True).start()
+    with pytest.raises(click.ClickException, match="ended with 3"):
+        recipe.call("-c", patient)
+
+
+# A whole recipe
+
+
+def make_pictures(folder, count=14):
+    folder.mkdir(parents=True)
+    for number in range(count):
+        pixels = (smooth_picture(40, 48, seed=number).movedim(0, -1) * 255).byte().numpy()
+        Image.fromarray(pixels).save(folder / f"{number:02}.png")
+    Image.fromarray(pixels).save(folder / "again.png")
+    Image.new("RGB", (40, 40), (90, 90, 90)).save(folder / "grey.png")
+    (folder / "broken.png").write_bytes(b"no picture")
+
+
+def in_process(*command):
+    """`recipe.call` without the seconds that a Python takes to start."""
+    first, *rest = map(str, command)
+    AcceleratorState._reset_state(True)
+    if first.endswith("train_colorize.py"):
+        return train_colorize.main(rest)
+    commands = {"benchmark.py": benchmark.main, "evaluate.py": evaluate.main, "-m": cli.main}
+    rest = rest[1:] if first == "-m" else rest
+    try:
+        commands[Path(first).name].main(rest, standalone_mode=False)
+    except SystemExit as end:
+        assert not end.code
+
+
+@pytest.fixture
+def tiny(tmp_path, monkeypatch):
+    """The arguments of a recipe that takes seconds."""
+    make_pictures(tmp_path / "pictures" / "flowers")
+    (tmp_path / "photographs").mkdir()
+    picture = smooth_picture(24, 30, seed=99)[:1].expand(3, -1, -1)
+    pixels = (picture.movedim(0, -1) * 255).byte().numpy()
+    Image.fromarray(pixels).save(tmp_path / "photographs" / "old.jpg")
+    monkeypatch.setattr(recipe, "call", in_process)
+    monkeypatch.setattr(recipe, "STEPS", (2,))
+    monkeypatch.setattr(benchmark, "seconds_of", lambda step, least: 0.1)
+    monkeypatch.setattr(
+        benchmark,
+        "measure_apart",
+        lambda name, model, sides, least: benchmark.measure(
+            benchmark.systems(model, 2)[name], sides, least
+        ),
+    )
+    fields = {
+        "datasets": tmp_path / "pictures" / "flowers", "output_dir": tmp_path / "run",
+        "resolution": 16, "max_train_steps": 4, "batch_size": 4, "checkpointing_steps": 2,
+        "grid_epochs": 100, "mixed_precision": "no", "scheduler.num_train_timesteps": 4,
+        "pipeline.default_num_inference_steps": 2, "pipeline.default_processing_resolution": 16,
+    }  # fmt: skip
+    flags = [part for name, value in fields.items() for part in (f"--{name}", str(value))]
+    flags += ["--model.block_out_channels", "8", "8", "8", "16"]
+    own = ["--photographs", str(tmp_path / "photographs"), "--size", "32", "--samples", "2"]
+    return [str(SMALL["flowers-ddpm"]), *flags, *own, "--splits", "train=8,validation=2,test=3"]
+
+
+def run(arguments, capsys):
+    """Names of the stages that did something."""
+    capsys.readouterr()
+    recipe.main.main(arguments, standalone_mode=False)
+    lines = capsys.readouterr().out.splitlines()
+    return [line.split()[0] for line in lines if " ..." in line and not line.startswith(" ")]
+
+
+def check_mean_color(folder, summary):
+    """The baseline's colour is the training pictures' and its error the test pictures' spread."""
+    splits = datasets.load_dataset(str(folder))
+    train, test = (
+        [rgb2lab(np.asarray(picture))[..., 1:] for picture in splits[name]["image"]]
+        for name in ("train", "test")
+    )
+    mean = np.mean([chroma.mean((0, 1)) for chroma in train], axis=0)
+    np.testing.assert_allclose(summary["constant_chroma"], mean, atol=0.05)
+    error = np.mean([np.square(chroma - mean).mean() for chroma in test])
+    assert summary["constant"]["ab_mse"] == pytest.approx(error, rel=0.1)  # gamut and rounding
+
+
+def check_documents(folder, tmp_path, monkeypatch):
+    """The page, the pictures, the model in the package and the table that come of a run."""
+    done = folder.rename(folder.with_name("flowers-ddpm"))
+    (tmp_path / "README.md").write_text(
+        "before\n<!-- recipes -->\nold\n<!-- end of recipes -->\nafter\n"
+    )
+    for name, value in {"DOCS": tmp_path / "docs", "MODELS": tmp_path / "models"}.items():
+        monkeypatch.setattr(recipe_docs, name, value)
+    monkeypatch.setattr(recipe_docs, "README", tmp_path / "README.md")
+    monkeypatch.setattr(recipe_docs, "ORDER", ("flowers-ddpm",))
+    monkeypatch.setattr(recipe_docs, "SIDE", 32)
+    for command in (["ship", str(done)], ["page", str(done)], ["table"]):
+        recipe_docs.main(command, standalone_mode=False)
+    summary = json.loads((done / "evaluate" / "results.json").read_text())["sets"]["flowers"]
+    text = (tmp_path / "docs" / "flowers-ddpm.md").read_text()
+    for kind in ("grey", "constant", "sample", "mean"):
+        assert f"{summary[kind]['ciede2000']:.2f}" in text
+    for file in ("flowers-ddpm.jpg", "flowers-ddpm.svg", "flowers-ddpm-steps.jpg"):
+        assert (tmp_path / "docs" / file).stat().st_size > 1000 and file in text
+    table = (tmp_path / "README.md").read_text()
+    assert table.startswith("before\n") and table.endswith("\nafter\n") and "old" not in table
+    assert f"{summary['sample']['ciede2000']:.1f}" in table
+    pipe = ColorizationPipeline.from_pretrained(tmp_path / "models" / "flowers-ddpm")
+    assert type(pipe.scheduler).__name__ == "DDPMScheduler"
+    assert not list((tmp_path / "models").rglob("*.py"))
+    done.rename(folder)
+
+
+def test_a_whole_recipe_and_what_is_done_again(tiny, tmp_path, capsys, monkeypatch):
+    folder = tmp_path / "run"
+    every = ["ingest", "split", "train", "evaluate", "steps", "colorize"]
+    assert run(tiny, capsys) == every
+    report = json.loads((folder / "ingest" / "report.json").read_text())["flowers"]
+    assert report["pictures"] == 15
+    assert [len(report["left_out"][kind]) for kind in ("corrupt", "grey", "toned")] == [1, 1, 0]
+    report = json.loads((folder / "split" / "report.json").read_text())["flowers"]
+    assert report["pictures"] == {"train": 8, "validation": 2, "test": 3}
+    assert len(report["duplicates"]) == 1
+    results = json.loads((folder / "evaluate" / "results.json").read_text())
+    assert results["settings"]["split"] == "test" and results["settings"]["samples"] == 2
+    summary = results["sets"]["flowers"]
+    assert summary["pictures"] == 3
+    check_mean_color(folder / "split" / "flowers", summary)
+    assert set(json.loads((folder / "evaluate" / "baselines.json").read_text())) == {
+        "grey", "mean colour",
+    }  # fmt: skip
+    assert sorted(path.name for path in (folder / "steps").glob("*/results.json"))
+    shown = sorted(path.name for path in (folder / "colorize" / "photographs").iterdir())
+    assert {"old.jpg", "old-compare.jpg"} <= set(shown)
+    assert any(name.endswith(".gif") for name in shown)
+
+    check_documents(folder, tmp_path, monkeypatch)
+
+    assert run(tiny, capsys) == []
+    assert run([*tiny, "--pipeline.default_num_inference_steps", "3"], capsys) == every[2:]
+    assert (folder / "train" / "checkpoint-4").is_dir()
+    assert "3" in (folder / "train" / "model" / "model_index.json").read_text()
+    assert not (folder / "old" / "train-1").exists()
+    assert run([*tiny, "--until", "train", "--seed", "1"], capsys) == ["train"]
+    assert (folder / "old" / "train-1" / "model").is_dir()
+    (tmp_path / "pictures" / "flowers" / "00.png").unlink()
+    fewer = [*tiny, "--seed", "1", "--until", "split", "--splits", "train=8,validation=2,test=2"]
+    assert run(fewer, capsys) == ["ingest", "split"]
+
+
+# Baselines
+
+
+def test_the_best_guess_from_mean_and_variance_has_its_closed_form():
+    """Noise error a^2 v / (a^2 v + s^2), from Wiener's filter on Gaussian colours."""
+    schedule = diffusers.DDPMScheduler(num_train_timesteps=1000)
+    generator = torch.Generator().manual_seed(0)
+    mean, variance = torch.tensor([0.2, -0.1]), torch.tensor([0.04, 0.09])
+    shape = (64, 2, 32, 32)
+    view = (1, 2, 1, 1)
+    color = mean.view(view) + variance.sqrt().view(view) * torch.randn(shape, generator=generator)
+    guess = recipe_baselines.Guess(schedule, mean, variance)
+    for step in (10, 300, 900):
+        batch = {
+            "condition": torch.zeros(64, 1, 32, 32),
+            "color": color,
+            "noise": torch.randn(shape, generator=generator),
+            "timesteps": torch.full((64,), step),
+        }
+        loss = recipe_baselines.denoising_loss(guess, schedule, batch).mean()
+        signal = schedule.alphas_cumprod[step]
+        expected = (signal * variance / (signal * variance + 1 - signal)).mean()
+        assert loss == pytest.approx(expected.item(), rel=0.02)
+
+
+def test_a_one_pass_guess_is_the_mean_colour():
+    guess = recipe_baselines.Guess(None, torch.tensor([0.5, -0.25]), torch.ones(2))
+    batch = {"condition": torch.zeros(1, 1, 4, 4), "color": torch.zeros(1, 2, 4, 4)}
+    loss = recipe_baselines.regression_loss(guess, batch)
+    assert loss.item() == pytest.approx((0.5**2 + 0.25**2) / 2)
+
+
+def test_moments_of_what_colour_adds_to_grey():
+    red, blue = (torch.tensor(c).byte()[:, None, None].expand(3, 8, 8) for c in COLORS)
+    lab = metrics.to_lab(np.array([COLORS], np.uint8))[0]
+    chroma = lab[:, 1:] / 110
+    pictures = data.DataConfig(resolution=8)
+    layout = data.BatchFormat(2, ab_scale=110.0)
+    mean, square = recipe_baselines.color_moments([red, blue], layout, pictures)
+    np.testing.assert_allclose(mean, chroma.mean(0), atol=1e-5)
+    np.testing.assert_allclose(square, np.square(chroma).mean(0), atol=1e-5)
+    mean, _ = recipe_baselines.color_moments([red, blue], data.BatchFormat(3), pictures)
+    # What red and blue have more than the grey of their luminance, in [-1, 1].
+    linear = [((light + 16) / 116) ** 3 for light in lab[:, 0]]  # both are brighter than L* 8
+    level = 1.055 * np.power(linear, 1 / 2.4) - 0.055
+    expected = (2 * np.array(COLORS) / 255 - 2 * level[:, None]).mean(0)
+    np.testing.assert_allclose(mean, expected, atol=1e-4)
+
+
+COLORS = ([200, 40, 60], [30, 80, 190])
