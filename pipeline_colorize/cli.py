@@ -21,7 +21,8 @@ import click
 import numpy as np
 from PIL import Image
 
-from pipeline_colorize import __version__, photo
+from pipeline_colorize import Hint, __version__, photo
+from pipeline_colorize.basics import heat_picture
 from pipeline_colorize.jobs import (
     THREADS,
     Ahead,
@@ -36,6 +37,8 @@ from pipeline_colorize.jobs import (
     plan,
     threads,
 )
+from pipeline_colorize.onnx_choice import choose_file
+from pipeline_colorize.onnx_runtime import Generator, OnnxPipeline
 
 # diffusers schedulers that reproduce the model's noise schedule.
 SCHEDULERS = {
@@ -93,8 +96,20 @@ class Coloring:
 
 
 def load_model(settings: Settings):
-    """The pipeline, on its device and with the scheduler asked for; ClickExceptions for people."""
-    _check_model(settings.model)
+    """The engine: onnxruntime's or torch's; ClickExceptions for people."""
+    if not settings.model.endswith(".onnx"):
+        _check_model(settings.model)
+    file = choose_file(settings, lambda text: click.echo(f"colorize: {text}", err=True))
+    if file is None:
+        return _load_pipeline(settings)
+    try:
+        return OnnxPipeline(file)
+    except Exception as error:  # onnxruntime has its own
+        raise click.ClickException(f"cannot load {file} ({one_line(error)}).") from error
+
+
+def _load_pipeline(settings: Settings):
+    """The pipeline, on its device and with the scheduler asked for."""
     _silence()
     import torch
 
@@ -190,10 +205,6 @@ def _takes_eta(scheduler) -> bool:
 
 def call_model(pipe, photos: list[photo.Photo], settings: Settings) -> list[Coloring]:
     """Colorize photographs of one depth; each has its own generator, so company changes nothing."""
-    import torch
-
-    from pipeline_colorize import Hint
-
     samples = settings.samples
     drawn = max(samples, _UNCERTAINTY_SAMPLES) if settings.uncertainty else samples
     output = pipe(
@@ -201,7 +212,7 @@ def call_model(pipe, photos: list[photo.Photo], settings: Settings) -> list[Colo
         num_inference_steps=settings.steps,
         num_samples=drawn,
         eta=settings.eta,
-        generator=[torch.Generator().manual_seed(settings.seed) for _ in photos],
+        generator=[_generator(pipe, settings.seed) for _ in photos],
         processing_resolution=settings.processing_resolution,
         hints=[[Hint(*hint) for hint in settings.hint] for _ in photos],
         saturation=settings.saturation,
@@ -221,11 +232,20 @@ def call_model(pipe, photos: list[photo.Photo], settings: Settings) -> list[Colo
     ]
 
 
+def _generator(pipe, seed: int):
+    """Random numbers for the engine; both draw the same ones."""
+    if isinstance(pipe, OnnxPipeline):
+        return Generator().manual_seed(seed)
+    import torch
+
+    return torch.Generator().manual_seed(seed)
+
+
 def provenance(pipe, settings: Settings, sample: int) -> photo.Mark:
     """What a result says about itself."""
     path = Path(settings.model)
     told = {
-        "model": path.resolve().name if path.is_dir() else settings.model,
+        "model": path.resolve().name if path.exists() else settings.model,
         "seed": settings.seed,
         "sample": f"{sample + 1} of {settings.samples}" if settings.samples > 1 else None,
         "steps": settings.steps or pipe.config.default_num_inference_steps,
@@ -309,7 +329,7 @@ def write_all(
         pictures = [as_picture(read.image), *map(as_picture, coloring.images)]
         photo.write_picture(job.compare, side_by_side(pictures, _COMPARE_HEIGHT), marks[0])
     if settings.uncertainty and job.uncertainty in missing:
-        spread = pipe.image_processor.visualize_uncertainty(coloring.uncertainty)
+        spread = Image.fromarray(heat_picture(coloring.uncertainty))
         photo.write_picture(job.uncertainty, spread, marks[0])
     for paths, film, mark in zip(job.films(settings), coloring.films, marks, strict=False):
         write_film(*paths, film, mark, missing)
@@ -529,7 +549,7 @@ class HintType(click.ParamType):
     metavar="MODEL",
     default="default",
     show_default=True,
-    help="A model that ships, a folder, or a repository of the Hub.",
+    help="A model that ships, a folder, an ONNX file, or a repository of the Hub.",
 )
 @click.option(
     "--seed", metavar="N", default=0, show_default=True, help="Another seed, other colours."
@@ -602,6 +622,14 @@ class HintType(click.ParamType):
     default=1,
     show_default=True,
     help="Photographs through the model at a time; more is quicker on a GPU.",
+)
+@click.option(
+    "--runtime",
+    type=click.Choice(["auto", "onnx", "torch"]),
+    default="auto",
+    show_default=True,
+    help="Engine. onnx starts in a second; auto takes it where it is installed and the other "
+    "options allow it.",
 )
 @click.option(
     "--device",

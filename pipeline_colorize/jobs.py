@@ -40,6 +40,7 @@ class Settings:
     eta: float | None
     processing_resolution: int | None
     batch_size: int
+    runtime: str
     device: str
     dtype: str
     saturation: float

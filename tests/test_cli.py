@@ -34,9 +34,6 @@ class StubPipe:
 
     config = SimpleNamespace(default_num_inference_steps=5)
     scheduler = None
-    image_processor = SimpleNamespace(
-        visualize_uncertainty=lambda spread: Image.fromarray((spread * 255).astype(np.uint8))
-    )
 
     def __init__(self):
         self.calls = []

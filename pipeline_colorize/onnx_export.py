@@ -1,0 +1,670 @@
+"""A model's folder as one ONNX file: the network, the sampling loop and the way to full size.
+
+`docs/onnx.md` says what goes in and comes out. The graph is built node by node from the files of
+the model, so neither torch nor diffusers is imported, and every node is one that the runtimes of
+desktops and browsers know.
+"""
+
+import hashlib
+import itertools
+import json
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+from safetensors.numpy import load_file
+
+from . import __version__
+from .basics import (
+    EVEN_VARIANCE,
+    GAMUT_HALVINGS,
+    GAMUT_TOLERANCE,
+    GUIDE_DETAIL,
+    LAB_OFFSET,
+    LAB_SLOPE,
+    LONGEST,
+    RGB_TO_XYZ,
+    WHITE_D65,
+)
+from .onnx_runtime import FORMAT, OffsetCosineScheduler
+
+OPSET = 18
+PRECISIONS = ("fp32", "fp16", "int8")
+
+
+class Graph:
+    """A graph that grows by one node a call; what `add` returns are names of tensors.
+
+    Args:
+        numbers: makes names; a graph inside another shares its own with it.
+        weights: the state of the network, by name.
+        precision: how weights are stored.
+    """
+
+    def __init__(self, numbers, weights: dict[str, np.ndarray], precision: str):
+        self.numbers, self.weights, self.precision = numbers, weights, precision
+        self.nodes: list[onnx.NodeProto] = []
+        self.initializers: list[onnx.TensorProto] = []
+        self._known: dict[tuple, str] = {}
+
+    def inner(self) -> "Graph":
+        """An empty graph for a branch or a loop of this one, which may use this one's tensors."""
+        return Graph(self.numbers, self.weights, self.precision)
+
+    def name(self, of: str) -> str:
+        """A name that no other tensor has."""
+        return f"{of}_{next(self.numbers)}"
+
+    def add(self, op: str, *inputs: str, outputs: int = 1, **attributes):
+        """Append a node; returns its output, or a list where there are several."""
+        names = [self.name(op.lower()) for _ in range(outputs)]
+        self.nodes.append(helper.make_node(op, inputs, names, **attributes))
+        return names[0] if outputs == 1 else names
+
+    def constant(self, value, dtype=np.float32) -> str:
+        """A constant tensor; equal ones are kept once."""
+        array = np.asarray(value, dtype)
+        key = (array.dtype.str, array.shape, array.tobytes())
+        if key not in self._known:
+            self._known[key] = self.name("constant")
+            self.initializers.append(numpy_helper.from_array(array, self._known[key]))
+        return self._known[key]
+
+    def ints(self, *values: int) -> str:
+        """A constant one-dimensional int64 tensor."""
+        return self.constant(values, np.int64)
+
+    def weight(self, name: str) -> str:
+        """A tensor of the network, as stored; it is float32 once loaded.
+
+        Vectors stay float32: they are small, and biases lose most by rounding.
+        """
+        array = self.weights[name].astype(np.float32)
+        if array.ndim < 2 or self.precision == "fp32":
+            return self.constant(array)
+        if self.precision == "fp16":
+            return self.add("Cast", self.constant(array, np.float16), to=TensorProto.FLOAT)
+        scale = np.abs(array).max(axis=tuple(range(1, array.ndim)), keepdims=True) / 127
+        scale = np.maximum(scale, np.finfo(np.float16).tiny)
+        levels = self.constant(np.rint(array / scale), np.int8)
+        return self.add("Mul", self.add("Cast", levels, to=TensorProto.FLOAT), self.constant(scale))
+
+    def slice(self, x: str, axis: int, start: int, stop: int) -> str:
+        """`x` from `start` to `stop` along an axis."""
+        return self.add("Slice", x, self.ints(start), self.ints(stop), self.ints(axis))
+
+    def dim(self, x: str, axis: int) -> str:
+        """The size of an axis, (1,) int64."""
+        return self.add("Shape", x, start=axis, end=axis + 1)
+
+    def build(self, name: str, inputs: list, outputs: list) -> onnx.GraphProto:
+        """The graph with `outputs`, pairs of a tensor and its name and type outside."""
+        for tensor, info in outputs:
+            self.nodes.append(helper.make_node("Identity", [tensor], [info.name]))
+        infos = [info for _, info in outputs]
+        return helper.make_graph(self.nodes, name, inputs, infos, self.initializers)
+
+    def branch(self, condition: str, then: "Graph", otherwise: "Graph", outputs: list) -> list[str]:
+        """An `If`; `outputs` are (tensor of `then`, tensor of `otherwise`, ONNX type, rank)."""
+        graphs = {}
+        for index, (key, graph) in enumerate([("then", then), ("else", otherwise)]):
+            infos = [
+                (one[index], tensor_info(graph.name("result"), one[2], [None] * one[3]))
+                for one in outputs
+            ]
+            graphs[f"{key}_branch"] = graph.build(key, [], infos)
+        names = self.add("If", condition, outputs=len(outputs), **graphs)
+        return [names] if len(outputs) == 1 else names
+
+
+def tensor_info(name: str, dtype: int, shape: list) -> onnx.ValueInfoProto:
+    """Name, type and shape of a tensor."""
+    return helper.make_tensor_value_info(name, dtype, shape)
+
+
+# --- layers --------------------------------------------------------------------------------------
+
+
+def convolution(g: Graph, x: str, name: str) -> str:
+    """A convolution of stride 1 that keeps the size."""
+    pad = g.weights[f"{name}.weight"].shape[2] // 2
+    weight, bias = g.weight(f"{name}.weight"), g.weight(f"{name}.bias")
+    return g.add("Conv", x, weight, bias, pads=[pad] * 4)
+
+
+def linear(g: Graph, x: str, name: str) -> str:
+    return g.add("Gemm", x, g.weight(f"{name}.weight"), g.weight(f"{name}.bias"), transB=1)
+
+
+def silu(g: Graph, x: str) -> str:
+    return g.add("Mul", x, g.add("Sigmoid", x))
+
+
+def normalise(g: Graph, x: str, groups: int) -> str:
+    """Group normalisation (B, C, H, W) without its gain and bias."""
+    ones, zeros = g.constant(np.ones(groups)), g.constant(np.zeros(groups))
+    flat = g.add("Reshape", x, g.ints(0, groups, -1))
+    flat = g.add("InstanceNormalization", flat, ones, zeros, epsilon=1e-5)
+    return g.add("Reshape", flat, g.add("Shape", x))
+
+
+def _column(g: Graph, name: str) -> str:
+    """A vector of the network that is to multiply or shift channels."""
+    return g.constant(g.weights[name].astype(np.float32)[None, :, None, None])
+
+
+def group_norm(g: Graph, x: str, name: str, groups: int) -> str:
+    gained = g.add("Mul", normalise(g, x, groups), _column(g, f"{name}.weight"))
+    return g.add("Add", gained, _column(g, f"{name}.bias"))
+
+
+def timed_norm(g: Graph, x: str, name: str, groups: int, scale_shift: str) -> str:
+    """Group normalisation, scaled by 1 + and shifted by what (1, 2C) says, in one pass."""
+    column = g.add("Unsqueeze", scale_shift, g.ints(2, 3))
+    scale, shift = g.add("Split", column, outputs=2, axis=1, num_outputs=2)
+    scale = g.add("Add", scale, g.constant(1))
+    gain = g.add("Mul", scale, _column(g, f"{name}.weight"))
+    bias = g.add("Add", g.add("Mul", scale, _column(g, f"{name}.bias")), shift)
+    return g.add("Add", g.add("Mul", normalise(g, x, groups), gain), bias)
+
+
+def residual_block(g: Graph, x: str, name: str, groups: int, embedding: str | None) -> str:
+    h = convolution(g, silu(g, group_norm(g, x, f"{name}.norm1", groups)), f"{name}.conv1")
+    if embedding is None:
+        h = group_norm(g, h, f"{name}.norm2", groups)
+    else:
+        h = timed_norm(g, h, f"{name}.norm2", groups, linear(g, embedding, f"{name}.time"))
+    h = convolution(g, silu(g, h), f"{name}.conv2")
+    if f"{name}.shortcut.weight" in g.weights:
+        x = convolution(g, x, f"{name}.shortcut")
+    return g.add("Add", x, h)
+
+
+def self_attention(g: Graph, x: str, name: str, groups: int) -> str:
+    channels = g.weights[f"{name}.out.weight"].shape[0]
+    heads = max(channels // 32, 1)
+    size = channels // heads
+    qkv = convolution(g, group_norm(g, x, f"{name}.norm", groups), f"{name}.qkv")
+    # (B, 3C, H, W) -> 3 of (B, 1, heads, C/heads, H*W)
+    qkv = g.add("Reshape", qkv, g.ints(0, 3, heads, size, -1))
+    query, key, value = g.add("Split", qkv, outputs=3, axis=1, num_outputs=3)
+    query = g.add("Transpose", query, perm=[0, 1, 2, 4, 3])
+    scores = g.add("Mul", g.add("MatMul", query, key), g.constant(size**-0.5))
+    share = g.add("Transpose", g.add("Softmax", scores, axis=-1), perm=[0, 1, 2, 4, 3])
+    h = g.add("Reshape", g.add("MatMul", value, share), g.add("Shape", x))
+    return g.add("Add", x, convolution(g, h, f"{name}.out"))
+
+
+def level(g: Graph, x: str, name: str, groups: int, embedding: str | None) -> list[str]:
+    """The blocks of one level, one after the other; what each returns."""
+    results = []
+    for index in itertools.count():
+        if f"{name}.{index}.qkv.weight" in g.weights:
+            x = self_attention(g, x, f"{name}.{index}", groups)
+        elif f"{name}.{index}.conv1.weight" in g.weights:
+            x = residual_block(g, x, f"{name}.{index}", groups, embedding)
+        else:
+            return results
+        results.append(x)
+
+
+def halve(g: Graph, x: str) -> str:
+    return g.add("AveragePool", x, kernel_shape=[2, 2], strides=[2, 2])
+
+
+# --- the network ---------------------------------------------------------------------------------
+
+
+def condition_channels(config: dict) -> list[int]:
+    """Channels of what the network is told of the picture, a level of the grid each."""
+    if config["encoder_block_out_channels"] is not None:
+        return list(config["encoder_block_out_channels"])
+    return [config["condition_channels"] * config["chroma_stride"] ** 2 + config["hint_channels"]]
+
+
+def encode(g: Graph, config: dict, luminance: str, hints: str) -> str:
+    """All that depends on the picture alone, flat: (F,)."""
+    x = g.add("Sub", g.add("Mul", luminance, g.constant(1 / 50)), g.constant(1))
+    if config["chroma_stride"] > 1:
+        x = g.add("SpaceToDepth", x, blocksize=config["chroma_stride"])
+    if config["hint_channels"]:
+        scale = np.array([1 / config["ab_scale"]] * 2 + [1])[None, :, None, None]
+        x = g.add("Concat", x, g.add("Mul", hints, g.constant(scale)), axis=1)
+    features = [x]
+    if config["encoder_block_out_channels"] is not None:
+        features, x = [], convolution(g, x, "encoder.conv_in")
+        for index in range(len(config["encoder_block_out_channels"])):
+            x = x if index == 0 else halve(g, x)
+            x = level(g, x, f"encoder.levels.{index}", config["norm_num_groups"], None)[-1]
+            features.append(x)
+    flat = [g.add("Reshape", feature, g.ints(-1)) for feature in features]
+    return g.add("Concat", *flat, axis=0)
+
+
+def unpack(g: Graph, config: dict, features: str, sample: str) -> list[str]:
+    """`encode`'s result as feature maps, repeated for each sample."""
+    channels = condition_channels(config)
+    batch = g.dim(sample, 0)
+    grid = g.add("Shape", sample, start=2, end=4)
+    shapes = []
+    for index, count in enumerate(channels):
+        size = g.add("Div", grid, g.ints(2**index))
+        shapes.append(g.add("Concat", g.ints(1, count), size, axis=0))
+    sizes = [g.add("ReduceProd", shape, keepdims=1) for shape in shapes]
+    parts = [features]
+    if len(channels) > 1:
+        lengths = g.add("Concat", *sizes, axis=0)
+        parts = g.add("Split", features, lengths, outputs=len(channels), axis=0)
+    repeat = g.add("Concat", batch, g.ints(1, 1, 1), axis=0)
+    return [
+        g.add("Expand", g.add("Reshape", part, shape), repeat)
+        for part, shape in zip(parts, shapes, strict=True)
+    ]
+
+
+def embed_time(g: Graph, config: dict, timestep: str) -> str:
+    """Timestep (1, 1) to its embedding (1, D)."""
+    frequencies = np.exp(-np.float32(math.log(10000)) * np.arange(32, dtype=np.float32) / 32)
+    scaled = g.constant(frequencies[None] * np.float32(1000 / config["num_train_timesteps"]))
+    angles = g.add("Mul", timestep, scaled)
+    x = g.add("Concat", g.add("Sin", angles), g.add("Cos", angles), axis=1)
+    x = silu(g, linear(g, x, "time_proj.mlp.0"))
+    return silu(g, linear(g, x, "time_proj.mlp.2"))
+
+
+def predict(g: Graph, config: dict, sample: str, timestep: str, features: list[str]) -> str:
+    """The network's word about a sample."""
+    groups, widths = config["norm_num_groups"], config["block_out_channels"]
+    embedding = embed_time(g, config, timestep)
+    if config["encoder_block_out_channels"] is None:
+        sample = g.add("Concat", sample, features[0], axis=1)
+        features = [None] * len(widths)
+    h = convolution(g, sample, "conv_in")
+    skips = []
+    for index, feature in enumerate(features[:-1]):
+        h = h if feature is None else g.add("Concat", h, feature, axis=1)
+        results = level(g, h, f"down_blocks.{index}", groups, embedding)
+        skips += results
+        h = halve(g, results[-1])
+    h = h if features[-1] is None else g.add("Concat", h, features[-1], axis=1)
+    h = level(g, h, "mid_block", groups, embedding)[-1]
+    for index in range(len(widths) - 1):
+        h = g.add("Resize", h, "", g.constant([1, 1, 2, 2]), mode="linear")
+        for block in range(config["layers_per_block"]):
+            h = g.add("Concat", h, skips.pop(), axis=1)
+            h = residual_block(g, h, f"up_blocks.{index}.{block}", groups, embedding)
+    return convolution(g, h, "conv_out")
+
+
+# --- sampling ------------------------------------------------------------------------------------
+
+
+def estimate(g: Graph, scheduler: dict, output: str, sample: str, signal: str, rate: str) -> str:
+    """The clean sample that the network's word stands for (scheduler.py, `_clean_and_noise`)."""
+    kind, clean = scheduler["prediction_type"], output
+    if kind == "epsilon":
+        clean = g.add("Div", g.add("Sub", sample, g.add("Mul", rate, output)), signal)
+    elif kind == "v_prediction":
+        clean = g.add("Sub", g.add("Mul", signal, sample), g.add("Mul", rate, output))
+    if scheduler["clip_sample"]:
+        most = scheduler["clip_sample_range"]
+        clean = g.add("Clip", clean, g.constant(-most), g.constant(most))
+    return clean
+
+
+def one_step(outer: Graph, config: dict, scheduler: dict, features: list[str]) -> onnx.GraphProto:
+    """The loop's body: from one noise level to the next (scheduler.py, `step`)."""
+    g = outer.inner()
+    index, going, sample = (g.name(name) for name in ("index", "going", "sample"))
+    row = g.add("Gather", "schedule", index, axis=0)
+    timestep, *rates = (g.slice(row, 0, column, column + 1) for column in range(6))
+    signal, rate, next_signal, direction, sigma = rates
+    timestep = g.add("Reshape", timestep, g.ints(1, 1))
+    output = predict(g, config, sample, timestep, features)
+    clean = estimate(g, scheduler, output, sample, signal, rate)
+    noise = g.add("Div", g.add("Sub", sample, g.add("Mul", signal, clean)), rate)
+    fresh = g.add("Mul", sigma, g.add("Gather", "noise", index, axis=0))
+    mixed = g.add("Add", g.add("Mul", next_signal, clean), g.add("Mul", direction, noise))
+    later = g.add("Add", mixed, fresh)
+    inputs = [
+        tensor_info(index, TensorProto.INT64, []),
+        tensor_info(going, TensorProto.BOOL, []),
+        tensor_info(sample, TensorProto.FLOAT, [None] * 4),
+    ]
+    outputs = [
+        (going, tensor_info(g.name("on"), TensorProto.BOOL, [])),
+        (later, tensor_info(g.name("later"), TensorProto.FLOAT, [None] * 4)),
+        (clean, tensor_info(g.name("clean"), TensorProto.FLOAT, [None] * 4)),
+    ]
+    return g.build("step", inputs, outputs)
+
+
+def sampling(outer: Graph, config: dict, scheduler: dict) -> list[str]:
+    """Sample, its clean estimates and features; nothing is done where the schedule is empty."""
+    steps = outer.dim("schedule", 0)
+    some = outer.add("Squeeze", outer.add("Greater", steps, outer.ints(0)))
+    new = outer.add("Equal", outer.add("Size", "features"), outer.constant(0, np.int64))
+    then, otherwise = outer.inner(), outer.inner()
+
+    fresh, known = then.inner(), then.inner()
+    encoded = encode(fresh, config, "luminance", "hints")
+    known_features = known.add("Identity", "features")
+    outputs = [(encoded, known_features, TensorProto.FLOAT, 1)]
+    features = then.branch(new, fresh, known, outputs)[0]
+    maps = unpack(then, config, features, "sample")
+    body = one_step(then, config, scheduler, maps)
+    count, on = then.add("Squeeze", steps), then.constant(True, bool)
+    sample, estimates = then.add("Loop", count, on, "sample", outputs=2, body=body)
+
+    untouched = [otherwise.add("Identity", name) for name in ("sample", "noise", "features")]
+    done = [sample, estimates, features]
+    kinds = [(TensorProto.FLOAT, rank) for rank in (4, 5, 1)]
+    pairs = [(*both, *kind) for *both, kind in zip(done, untouched, kinds, strict=True)]
+    return outer.branch(some, then, otherwise, pairs)
+
+
+# --- full size -----------------------------------------------------------------------------------
+
+
+def cubic(g: Graph, distance: str) -> str:
+    """The bicubic kernel, a = -0.75 as in torch, at a distance in cells."""
+    x = g.add("Abs", distance)
+    near = g.add("Sub", g.add("Mul", x, g.constant(1.25)), g.constant(2.25))
+    near = g.add("Add", g.add("Mul", g.add("Mul", near, x), x), g.constant(1))
+    # a (x^3 - 5x^2 + 8x - 4) = a (x - 1) (x - 2)^2, and 0 from 2 on
+    rest = g.add("Max", g.add("Sub", g.constant(2), x), g.constant(0))
+    far = g.add("Mul", g.add("Mul", rest, rest), g.add("Sub", x, g.constant(1)))
+    far = g.add("Mul", far, g.constant(-0.75))
+    return g.add("Where", g.add("Less", x, g.constant(1)), near, far)
+
+
+def _range(g: Graph, start: str, count: str) -> str:
+    """`count` whole numbers from `start` on, both (1,) int64, as floats."""
+    first, last = g.add("Squeeze", start), g.add("Squeeze", g.add("Add", start, count))
+    whole = g.add("Range", first, last, g.constant(1, np.int64))
+    return g.add("Cast", whole, to=TensorProto.FLOAT)
+
+
+def interpolation(g: Graph, cells: str, start: str, count: str, size: str) -> str:
+    """Matrix (count, cells + 4) of rows `start` on, of the `size` that `cells` are brought to.
+
+    It takes cells with two repeated on either side.
+    """
+    place = g.add("Add", _range(g, start, count), g.constant(0.5))
+    cells_float, size_float = (g.add("Cast", x, to=TensorProto.FLOAT) for x in (cells, size))
+    place = g.add("Mul", place, g.add("Div", cells_float, size_float))
+    place = g.add("Unsqueeze", g.add("Sub", place, g.constant(0.5)), g.ints(1))
+    index = _range(g, g.ints(-2), g.add("Add", cells, g.ints(4)))
+    return cubic(g, g.add("Sub", place, index))
+
+
+def bring_up(g: Graph, x: str, down: str, across: str) -> str:
+    """(..., h, w) through the matrices of both directions."""
+    x = g.add("Pad", x, g.ints(0, 0, 2, 2, 0, 0, 2, 2), mode="edge")
+    return g.add("MatMul", g.add("MatMul", down, x), across)
+
+
+def box(g: Graph, x: str) -> str:
+    """Mean over 3x3 cells."""
+    x = g.add("Pad", x, g.ints(0, 0, 1, 1, 0, 0, 1, 1), mode="edge")
+    return g.add("AveragePool", x, kernel_shape=[3, 3])
+
+
+def pool(g: Graph, x: str) -> str:
+    """Mean of each cell, of what has the guide's size."""
+    return g.add("AveragePool", x, kernel_shape=[GUIDE_DETAIL] * 2, strides=[GUIDE_DETAIL] * 2)
+
+
+def fit_guide(g: Graph, chroma: str, guide: str) -> tuple[str, str]:
+    """Slope and offset (2, N, h, w) of the guided upsampling (image_processor.py)."""
+    mean = pool(g, guide)
+    box_mean, box_chroma = box(g, mean), box(g, chroma)
+    variance = g.add("Sub", box(g, g.add("Mul", mean, mean)), g.add("Mul", box_mean, box_mean))
+    covariance = box(g, g.add("Mul", mean, chroma))
+    covariance = g.add("Sub", covariance, g.add("Mul", box_mean, box_chroma))
+    slope = g.add("Div", covariance, g.add("Add", variance, g.constant(EVEN_VARIANCE)))
+    offset = box(g, g.add("Sub", box_chroma, g.add("Mul", slope, box_mean)))
+    slope = box(g, slope)
+    height, width = (g.dim(guide, axis) for axis in (2, 3))
+    rows, columns = (g.dim(chroma, axis) for axis in (2, 3))
+    down = interpolation(g, rows, g.ints(0), height, height)
+    across = g.add("Transpose", interpolation(g, columns, g.ints(0), width, width), perm=[1, 0])
+    missing = g.add("Sub", chroma, pool(g, g.add("Mul", bring_up(g, slope, down, across), guide)))
+    for _ in range(2):
+        left = g.add("Sub", missing, pool(g, bring_up(g, offset, down, across)))
+        offset = g.add("Add", offset, left)
+    return slope, offset
+
+
+def to_linear(g: Graph, curve: str) -> str:
+    """f(X), f(Y), f(Z) of Lab (3, P) to linear RGB."""
+    cube = g.add("Mul", g.add("Mul", curve, curve), curve)
+    line = g.add("Mul", g.add("Sub", curve, g.constant(LAB_OFFSET)), g.constant(1 / LAB_SLOPE))
+    xyz = g.add("Where", g.add("Greater", curve, g.constant(0.2068966)), cube, line)
+    return g.add("MatMul", g.constant(np.linalg.inv(RGB_TO_XYZ) * WHITE_D65), xyz)
+
+
+def excess(g: Graph, linear_rgb: str) -> str:
+    """By how much colours (3, P) miss the gamut, (P,); 0 and below is inside."""
+    under = g.add("Sub", g.constant(-GAMUT_TOLERANCE / 12.92), linear_rgb)
+    over = g.add("Sub", linear_rgb, g.constant(1 + GAMUT_TOLERANCE))
+    return g.add("ReduceMax", g.add("Max", under, over), g.ints(0), keepdims=0)
+
+
+def fit_gamut(g: Graph, light: str, delta: str) -> str:
+    """Linear RGB (3, P) of f(Y) (1, P) and chroma's share of the curve (3, P), within the gamut.
+
+    Those outside get less chroma, by bisection (color.py, `fit_gamut`).
+    """
+    rgb = to_linear(g, g.add("Add", light, delta))
+    outside = g.add("Greater", excess(g, rgb), g.constant(0))
+    places = g.add("Reshape", g.add("NonZero", outside), g.ints(-1))
+    light, delta = (g.add("Gather", x, places, axis=1) for x in (light, delta))
+
+    def scaled(factor: str) -> str:
+        return to_linear(g, g.add("Add", light, g.add("Mul", delta, factor)))
+
+    low = g.add("Mul", light, g.constant(0))
+    for bit in range(1, GAMUT_HALVINGS + 1):
+        middle = g.add("Add", low, g.constant(0.5**bit))
+        fits = g.add("LessOrEqual", excess(g, scaled(middle)), g.constant(0))
+        low = g.add("Where", fits, middle, low)
+    shape = g.add("Concat", g.ints(3), g.dim(places, 0), axis=0)
+    return g.add("ScatterElements", rgb, g.add("Expand", places, shape), scaled(low), axis=1)
+
+
+def to_srgb(g: Graph, linear_rgb: str) -> str:
+    """The transfer curve, within [0, 1]; a logarithm and exponential are quicker than a power."""
+    power = g.add("Log", g.add("Max", linear_rgb, g.constant(0.0031308)))
+    power = g.add("Exp", g.add("Mul", power, g.constant(1 / 2.4)))
+    curve = g.add("Sub", g.add("Mul", power, g.constant(1.055)), g.constant(0.055))
+    line = g.add("Mul", linear_rgb, g.constant(12.92))
+    bright = g.add("Greater", linear_rgb, g.constant(0.0031308))
+    return g.add("Clip", g.add("Where", bright, curve, line), g.constant(0), g.constant(1))
+
+
+def merge(g: Graph, chroma: str) -> tuple[str, str]:
+    """Rows of L* and chroma (N, 2, h, w) to sRGB: bytes (N, R, W, 3), floats (N, 3, R, W)."""
+    chroma = g.add("Transpose", chroma, perm=[1, 0, 2, 3])
+    slope, offset = fit_guide(g, chroma, "guide")
+    cells_down, cells_across = (g.dim(chroma, axis) for axis in (2, 3))
+    top, height = g.add("Split", "place", outputs=2, axis=0, num_outputs=2)
+    rows, width = (g.dim("rows", axis) for axis in (2, 3))
+    down = interpolation(g, cells_down, top, rows, height)
+    across = interpolation(g, cells_across, g.ints(0), width, width)
+    both = g.add("Concat", slope, offset, axis=0)
+    both = bring_up(g, both, down, g.add("Transpose", across, perm=[1, 0]))
+    slope, offset = g.add("Split", both, outputs=2, axis=0, num_outputs=2)
+    full = g.add("Add", g.add("Mul", slope, "rows"), offset)  # (2, N, R, W)
+    shape = g.add("Shape", full, start=1)
+
+    a, b = g.add("Split", full, outputs=2, axis=0, num_outputs=2)
+    a, b = g.add("Mul", a, g.constant(1 / 500)), g.add("Mul", b, g.constant(-1 / 200))
+    delta = g.add("Concat", a, g.add("Mul", a, g.constant(0)), b, axis=0)
+    light = g.add("Mul", g.add("Add", "rows", g.constant(16)), g.constant(1 / 116))
+    light = g.add("Reshape", g.add("Expand", light, shape), g.ints(1, -1))
+    rgb = to_srgb(g, fit_gamut(g, light, g.add("Reshape", delta, g.ints(3, -1))))
+    rgb = g.add("Reshape", rgb, g.add("Concat", g.ints(3), shape, axis=0))
+    levels = g.add("Round", g.add("Mul", rgb, g.constant(255)))
+    levels = g.add("Cast", levels, to=TensorProto.UINT8)
+    return (
+        g.add("Transpose", levels, perm=[1, 2, 3, 0]),
+        g.add("Transpose", rgb, perm=[1, 0, 2, 3]),
+    )
+
+
+def finishing(outer: Graph, config: dict, sample: str) -> tuple[str, str, str]:
+    """Chroma on the grid, and the rows that were asked for in sRGB."""
+    cells = outer.add("Shape", "guide", start=2, end=4)
+    cells = outer.add("Div", cells, outer.ints(GUIDE_DETAIL))
+    chroma = outer.add("Slice", sample, outer.ints(0, 0), cells, outer.ints(2, 3))
+    factor = outer.add("Mul", "saturation", outer.constant(config["ab_scale"]))
+    chroma = outer.add("Mul", chroma, factor)
+    then, otherwise = outer.inner(), outer.inner()
+    nothing = outer.constant(0, np.int64)
+    wanted = outer.add("Greater", outer.add("Size", "rows"), nothing)
+    levels, floats = merge(then, chroma)
+    no_levels = otherwise.constant(np.zeros((0, 0, 0, 3)), np.uint8)
+    no_floats = otherwise.constant(np.zeros((0, 3, 0, 0)))
+    no_levels, no_floats = (otherwise.add("Identity", x) for x in (no_levels, no_floats))
+    outputs = [
+        (levels, no_levels, TensorProto.UINT8, 4),
+        (floats, no_floats, TensorProto.FLOAT, 4),
+    ]
+    return chroma, *outer.branch(wanted, then, otherwise, outputs)
+
+
+# --- the file ------------------------------------------------------------------------------------
+
+_INPUTS = {
+    "luminance": (TensorProto.FLOAT, [1, 1, "height", "width"]),
+    "hints": (TensorProto.FLOAT, [1, 3, "cells_down", "cells_across"]),
+    "sample": (TensorProto.FLOAT, ["samples", 2, "cells_down", "cells_across"]),
+    "noise": (TensorProto.FLOAT, ["steps", "samples", 2, "cells_down", "cells_across"]),
+    "schedule": (TensorProto.FLOAT, ["steps", 6]),
+    "features": (TensorProto.FLOAT, ["known"]),
+    "guide": (TensorProto.FLOAT, [1, 1, "guide_height", "guide_width"]),
+    "rows": (TensorProto.FLOAT, [1, 1, "rows", "full_width"]),
+    "place": (TensorProto.INT64, [2]),
+    "saturation": (TensorProto.FLOAT, [1]),
+}
+_OUTPUTS = {
+    "rgb": (TensorProto.UINT8, ["samples", "rows_out", "width_out", 3]),
+    "rgb_float": (TensorProto.FLOAT, ["samples", 3, "rows_out", "width_out"]),
+    "chroma": (TensorProto.FLOAT, ["samples", 2, "chroma_down", "chroma_across"]),
+    "next_sample": (TensorProto.FLOAT, ["samples", 2, "cells_down", "cells_across"]),
+    "estimates": (TensorProto.FLOAT, ["steps", "samples", 2, "cells_down", "cells_across"]),
+    "next_features": (TensorProto.FLOAT, ["known_out"]),
+}
+
+
+def read_model(folder: Path) -> tuple[dict[str, dict], dict[str, np.ndarray], str]:
+    """Configurations by part ("pipeline", "unet", "scheduler"), weights and their SHA-256.
+
+    Raises:
+        ValueError: where the model cannot be written as ONNX, saying why.
+    """
+    index = json.loads((folder / "model_index.json").read_text("utf-8"))
+    if (index.get("unet") or [None])[-1] != "ColorizationUNet":
+        raise ValueError(f"{folder}: only a ColorizationUNet can be written as ONNX.")
+    if (index.get("scheduler") or [None])[-1] != "OffsetCosineScheduler":
+        raise ValueError(f"{folder}: only an OffsetCosineScheduler can be written as ONNX.")
+    parts = {"pipeline": index}
+    for part, name in (("unet", "config.json"), ("scheduler", "scheduler_config.json")):
+        parts[part] = json.loads((folder / part / name).read_text("utf-8"))
+    unet = parts["unet"]
+    if unet["block"] != "scale_shift" or unet["sample_channels"] != 2:
+        raise ValueError(f"{folder}: only models of chroma with `block='scale_shift'` can be ONNX.")
+    if unet["condition_channels"] != 1:
+        raise ValueError(f"{folder}: `condition_channels` must be 1 to be written as ONNX.")
+    file = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    return parts, load_file(file), hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def properties(parts: dict[str, dict], steps: int | None = None) -> dict:
+    """What a runtime has to know beside the graph; see docs/onnx.md."""
+    pipeline, unet, scheduler = parts["pipeline"], parts["unet"], parts["scheduler"]
+    names = ("num_inference_steps", "processing_resolution", "eta", "temperature", "saturation")
+    told = {f"default_{name}": pipeline[f"default_{name}"] for name in names}
+    if steps is not None:
+        told["default_num_inference_steps"] = steps
+    names = ("num_train_timesteps", "max_signal_rate", "min_signal_rate", "shift")
+    told |= {name: scheduler[name] for name in (*names, "timestep_spacing")}
+    stride = unet["chroma_stride"]
+    told |= {
+        "format": FORMAT,
+        "chroma_stride": stride,
+        "stride": stride * 2 ** (len(unet["block_out_channels"]) - 1),
+        "longest": LONGEST,
+        "guide_detail": GUIDE_DETAIL,
+        "hint_channels": unet["hint_channels"],
+        "ab_scale": unet["ab_scale"],
+    }
+    schedule = OffsetCosineScheduler(told)
+    rows = schedule.rows(told["default_num_inference_steps"], told["default_eta"])
+    told["schedule"] = rows.tolist()
+    return told
+
+
+def export_model(
+    folder: str | Path, precision: str = "fp16", steps: int | None = None
+) -> onnx.ModelProto:
+    """Write a model that lies in a folder as one ONNX model.
+
+    Args:
+        folder: as `save_pretrained` makes it.
+        precision: of the stored weights: "fp32", "fp16" or "int8" (a scale for each channel); the
+            computation is in float32 with all of them.
+        steps: denoising steps where a runtime is not told; `None`: as the model has it.
+
+    Raises:
+        ValueError: where the model cannot be written as ONNX, saying why.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"`precision` is one of {', '.join(PRECISIONS)}, not {precision!r}.")
+    parts, weights, digest = read_model(Path(folder))
+    told = properties(parts, steps)
+    told |= {"model": Path(folder).resolve().name, "precision": precision, "weights": digest}
+    g = Graph(itertools.count(), weights, precision)
+    sample, estimates, features = sampling(g, parts["unet"], parts["scheduler"])
+    chroma, levels, floats = finishing(g, parts["unet"], sample)
+    results = [levels, floats, chroma, sample, estimates, features]
+    infos = [tensor_info(name, *kind) for name, kind in _OUTPUTS.items()]
+    inputs = [
+        tensor_info(name, *kind)
+        for name, kind in _INPUTS.items()
+        if name != "hints" or told["hint_channels"]
+    ]
+    graph = g.build("colorize", inputs, list(zip(results, infos, strict=True)))
+    model = helper.make_model(
+        graph,
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=10,
+        producer_name="pipeline_colorize",
+        producer_version=__version__,
+    )
+    helper.set_model_props(model, {name: json.dumps(value) for name, value in told.items()})
+    return model
+
+
+def write_model(
+    folder: Path, output: Path, precision: str = "fp16", steps: int | None = None
+) -> onnx.ModelProto:
+    """`export_model` to a file, which appears whole or not at all; returns the model."""
+    model = export_model(folder, precision, steps)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    draft = output.with_name(f".{output.name}.{os.getpid()}")
+    try:
+        draft.write_bytes(model.SerializeToString())
+        os.replace(draft, output)
+    finally:
+        draft.unlink(missing_ok=True)
+    return model
+
+
+def read_properties(model: onnx.ModelProto) -> dict:
+    """What the file says about itself, see docs/onnx.md."""
+    return {entry.key: json.loads(entry.value) for entry in model.metadata_props}
