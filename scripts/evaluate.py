@@ -1,6 +1,6 @@
 """Evaluate a model on colour pictures: what a colorization paper would report.
 
-    python scripts/evaluate.py --model default --data PATH [PATH ...]
+    python scripts/evaluate.py --model default --data PATH [--data PATH ...]
 
 Each picture is made grey (CIE L*), coloured several times, and compared with its true colours.
 Prints tables, and writes results.json, results.md, pictures.jsonl and one PNG a set to --output.
