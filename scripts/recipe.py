@@ -94,7 +94,7 @@ def checksum(folder: Path, *patterns: str) -> str:
 
 
 def checksum_of_source(name: str) -> str:
-    """Of a data set: its files, or its name where it is one of the Hub."""
+    """Of the files of a data set or model, or its name where it is one of the Hub."""
     path = Path(name).expanduser()
     return checksum(path) if path.exists() else name
 
@@ -387,6 +387,8 @@ class Recipe:
             Stage("evaluate", self._for_evaluate, partial(evaluate, self), "results.json"),
             Stage("colorize", self._for_colorize, partial(colorize, self), "photographs", True),
         ]
+        if self.network.model_class == "GreyAutoencoder":  # which has no colours
+            return stages[:3]
         if self.is_diffusion:
             last = f"{self.step_numbers()[-1]}/results.json"
             steps = Stage("steps", self._for_steps, partial(study_steps, self), last)
@@ -405,6 +407,9 @@ class Recipe:
     def _for_train(self) -> dict[str, str]:
         settings = self.settings()
         fields = {name: str(value) for name, value in settings.items() if name not in LOGISTICS}
+        for name in ("init_from", "init_encoder_from"):
+            if settings.get(name):
+                fields[name] = checksum_of_source(settings[name])
         pictures = {"pictures": checksum(self.folder / "split", "*.parquet")}
         return pictures | fields | {"pipeline": str(settings["pipeline"])}
 

@@ -54,7 +54,7 @@ PAGE = """\
 
 {validation}
 
-{steps}## Pictures
+{beside}{steps}## Pictures
 
 ![{alt}]({name}.jpg)
 
@@ -85,14 +85,37 @@ def read_lines(run: Path) -> dict[int, dict]:
     return {line["step"]: line for line in map(json.loads, lines)}
 
 
-def released_validation(lines: dict[int, dict], config: dict) -> float:
+def released_validation(curve: dict[int, float], config: dict) -> float:
     """Validation loss of the weights that were released: the best, where a run keeps the best."""
-    losses = [line["validation_loss"] for line in lines.values() if "validation_loss" in line]
+    losses = list(curve.values())
     return min(losses) if config["early_stopping_patience"] else losses[-1]
 
 
-def gather(run: Path) -> dict:
-    """Everything that the page and the table tell, JSON-ready."""
+def lab_errors(lines: dict[int, dict]) -> list[dict]:
+    """Squared error of a*, b* in Lab units after each epoch, of a one-pass model."""
+    return [
+        {name: line[name] for name in ("epoch", "epoch_ab_mse", "validation_ab_mse")}
+        for _, line in sorted(lines.items())
+        if "epoch_ab_mse" in line and "validation_ab_mse" in line
+    ]
+
+
+def validation_by_step(run: Path) -> dict[int, float]:
+    """Validation loss of the averaged weights at each step where it was taken."""
+    return {
+        step: line["validation_loss"]
+        for step, line in sorted(read_lines(run).items())
+        if "validation_loss" in line
+    }
+
+
+def gather(run: Path, beside: dict[str, Path]) -> dict:
+    """Everything that the page and the table tell, JSON-ready.
+
+    Args:
+        run: what scripts/recipe.py left behind.
+        beside: other runs of the same recipe, by what is different about them.
+    """
     config = yaml.safe_load((run / "train" / "config.yaml").read_text("utf-8"))
     lines, results = read_lines(run), read_json(run / "evaluate" / "results.json")
     speed = read_json(run / "evaluate" / "speed.json")
@@ -118,9 +141,11 @@ def gather(run: Path) -> dict:
         "pictures_seen": max(lines) * config["batch_size"] * config["gradient_accumulation_steps"],
         "training_minutes": read_json(run / "train" / "stage.json")["seconds"] / 60,
         "samples": results["settings"]["samples"],
-        "validation": {"this model": released_validation(lines, config)}
+        "validation": {"this model": released_validation(validation_by_step(run), config)}
         | read_json(run / "evaluate" / "baselines.json"),
         "test": summary,
+        "lab_errors": lab_errors(lines),
+        "curves": {name: validation_by_step(path) for name, path in [("", run), *beside.items()]},
         "by_steps": {
             number: {
                 "ciede2000": steps[number]["sample"]["ciede2000"],
@@ -196,6 +221,33 @@ def validation_text(facts: dict) -> str:
     return f"{markdown(rows)}\n\n{kind}{grey}."
 
 
+def beside_text(facts: dict) -> str:
+    """Other runs of the recipe, by validation loss, and a one-pass model's errors by epoch."""
+    parts = []
+    if facts["lab_errors"]:
+        errors = thinned(facts["lab_errors"], 8)
+        rows = [["epoch", *[str(one["epoch"]) for one in errors]]]
+        for title, name in (("training", "epoch_ab_mse"), ("validation", "validation_ab_mse")):
+            rows.append([title, *[f"{one[name]:.1f}" for one in errors]])
+        told = "Squared error of a\\*b\\* in Lab units by epoch, at the size at work:"
+        parts.append(f"{told}\n\n{markdown(rows)}\n\n")
+    if len(facts["curves"]) > 1:
+        common = set.intersection(*(set(map(int, curve)) for curve in facts["curves"].values()))
+        steps = thinned(sorted(common), 8)
+        rows = [["validation loss at step", *map(str, steps)]]
+        for name, curve in facts["curves"].items():
+            losses = {int(step): loss for step, loss in curve.items()}
+            rows.append([name or "as above", *[f"{losses[step]:.4f}" for step in steps]])
+        parts.append(f"{markdown(rows)}\n\n")
+    return "".join(parts)
+
+
+def thinned(items: list, most: int) -> list:
+    """At most so many, evenly spaced, with the last."""
+    stride = -(-len(items) // most)
+    return items[::-1][::stride][::-1]
+
+
 def steps_text(facts: dict) -> str:
     """How the figures change with the number of steps."""
     if not facts["by_steps"]:
@@ -226,6 +278,7 @@ def page(facts: dict, notes: dict) -> str:
         cost=cost_table(facts),
         conditions=conditions(facts),
         validation=validation_text(facts),
+        beside=beside_text(facts),
         steps=steps_text(facts),
         alt="As taken, and in colour",
         credits="; ".join(notes["previews"].values()) + ".",
@@ -281,9 +334,10 @@ def draw_curve(run: Path, facts: dict, file: Path) -> None:
     taken = sorted(step for step in lines if "loss" in lines[step])[::4]
     losses = smooth([lines[step]["loss"] for step in taken], 12)
     axis.plot(taken, losses, color="tab:gray", linewidth=0.8, label="training, median of 48 steps")
-    marks = sorted(step for step in lines if "validation_loss" in lines[step])
-    validation = [lines[step]["validation_loss"] for step in marks]
-    axis.plot(marks, validation, "o-", color="tab:blue", markersize=3, label="validation")
+    for name, curve in facts["curves"].items():
+        style = "o-" if not name else "s--"
+        label = f"validation, {name}" if name else "validation"
+        axis.plot(list(curve), list(curve.values()), style, markersize=3, label=label)
     for (name, loss), style in zip(list(facts["validation"].items())[1:], (":", "--"), strict=True):
         axis.axhline(loss, color="tab:red", linestyle=style, linewidth=1, label=name)
     axis.set(xlabel="step", ylabel="loss", yscale="log")
@@ -378,11 +432,13 @@ def ship_command(runs):
 
 @main.command("page")
 @RUNS
-def page_command(runs):
+@click.option("--beside", multiple=True, metavar="WHAT=RUN", help="Another run to be compared.")
+def page_command(runs, beside):
     """Write the pages of RUNS."""
+    others = {what: Path(run) for what, run in (one.split("=", 1) for one in beside)}
     for run in runs:
         DOCS.mkdir(parents=True, exist_ok=True)
-        facts = gather(run)
+        facts = gather(run, others)
         notes = yaml.safe_load((CARDS / f"{run.name}.yaml").read_text("utf-8"))
         pipe = ColorizationPipeline.from_pretrained(run / "train" / "model")
         pipe.set_progress_bar_config(disable=True)
