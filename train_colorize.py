@@ -23,7 +23,8 @@ from accelerate.utils import set_seed
 from torch import nn
 from tqdm.auto import tqdm
 
-from pipeline_colorize import checkpoint, data, monitor, regression_unet, scheduler, unet
+import pipeline_colorize
+from pipeline_colorize import checkpoint, data, monitor
 from pipeline_colorize.config import (
     ModelConfig,
     OptimizerConfig,
@@ -41,17 +42,21 @@ from pipeline_colorize.pipeline import ColorizationPipeline
 
 # What `--help` lists; a configuration file is flat and does not know of the parts.
 PARTS = [DataConfig, ModelConfig, OptimizerConfig, RunConfig]
+# Networks that go with no noise schedule; the second is there for its encoder.
+ONE_PASS = ["RegressionUNet", "GreyAutoencoder"]
 
 # --- Construction -------------------------------------------------------------------------------
 
 
 def build_model(config: ModelConfig, optim: OptimizerConfig) -> nn.Module:
-    """The network, with fresh weights or those of `init_from`."""
-    model = construct(config.model_class, config.model, [unet, regression_unet, diffusers])
+    """The network, with fresh weights or those of `init_from` and `init_encoder_from`."""
+    if config.model_class in ONE_PASS and config.scheduler_class != "none":
+        raise ValueError(f"{config.model_class} denoises nothing: set `scheduler_class` to none.")
+    model = construct(config.model_class, config.model, [pipeline_colorize, diffusers])
     if config.init_from:
-        folder = Path(config.init_from)
-        folder = folder / "unet" if (folder / "unet").is_dir() else folder
-        model.load_state_dict(type(model).from_pretrained(folder).float().state_dict())
+        checkpoint.load_network(model, config.init_from)
+    if config.init_encoder_from:
+        checkpoint.load_encoder(model, config.init_encoder_from)
     if optim.gradient_checkpointing:
         model.enable_gradient_checkpointing()
     if optim.sync_batchnorm:
@@ -97,7 +102,7 @@ class Run:
         self.scheduler, self.timesteps = None, None
         if self.model_config.scheduler_class != "none":
             name, arguments = self.model_config.scheduler_class, self.model_config.scheduler
-            self.scheduler = construct(name, arguments, [scheduler, diffusers])
+            self.scheduler = construct(name, arguments, [pipeline_colorize, diffusers])
             self.timesteps = self.scheduler.config.num_train_timesteps
         self.bare = build_model(self.model_config, optim)
         self.parameters = sum(parameter.numel() for parameter in self.bare.parameters())
@@ -260,34 +265,22 @@ def validate(run: Run) -> dict[str, float]:
     """Losses of the averaged weights on each validation set, with the same noise every time."""
     if not run.validation or not run.accelerator.is_main_process:
         return {}
-    result, losses, timesteps = {}, [], []
+    losses, timesteps, how = {}, [], (run.layout, run.data, run.optim.batch_size, run.timesteps)
     for name, pictures in run.validation.items():
-        first = len(losses)
-        for batch in data.validation_batches(
-            pictures, run.layout, run.data, run.optim.batch_size, run.timesteps
-        ):
-            batch = {name: tensor.to(run.accelerator.device) for name, tensor in batch.items()}
+        losses[name] = []
+        for batch in data.validation_batches(pictures, *how):
+            batch = {key: tensor.to(run.accelerator.device) for key, tensor in batch.items()}
             with run.accelerator.autocast():
-                losses.append(run.losses(run.ema.model, batch))
+                losses[name].append(run.losses(run.ema.model, batch))
             timesteps.append(batch.get("timesteps"))
-        result[f"validation_{name}"] = torch.cat(losses[first:]).mean().item()
-    losses = torch.cat(losses)
-    result["validation_loss"] = losses.mean().item()
-    if run.scheduler is not None:
-        steps = torch.cat(timesteps)
-        result |= monitor.by_noise_level(losses, steps, run.timesteps, "validation")
-    return result
+    return monitor.validation_figures(losses, timesteps, run.timesteps)
 
 
 def keep_best(run: Run, logs: dict) -> None:
     """Keep the weights with the lowest validation loss; end the run where it stays above that."""
-    progress, loss = run.progress, logs.get("validation_loss")
-    if run.config.early_stopping_patience is None or loss is None:
+    if run.config.early_stopping_patience is None or "validation_loss" not in logs:
         return
-    progress.stale_validations += 1
-    if loss < progress.best_validation:
-        progress.best_validation, progress.best_step = loss, progress.step
-        progress.stale_validations = 0
+    if run.progress.is_best(logs["validation_loss"]):
         weights = run.ema.model.state_dict()
         run.best = {name: tensor.to("cpu", copy=True) for name, tensor in weights.items()}
     if run.is_complete:
@@ -296,6 +289,7 @@ def keep_best(run: Run, logs: dict) -> None:
 
 def log(run: Run, logs: dict) -> None:
     """To the tracker and `metrics.jsonl`, where of a step's lines the last counts."""
+    logs = logs | monitor.lab_errors(logs, run.model_config, run.layout)
     figures = {name: value for name, value in logs.items() if name != "step"}
     run.accelerator.log(figures, step=logs["step"])
     if run.accelerator.is_main_process:
@@ -305,7 +299,7 @@ def log(run: Run, logs: dict) -> None:
 
 def draw_grid(run: Run) -> None:
     """`grids/step-N.png`, and to the tracker."""
-    if not run.accelerator.is_main_process:
+    if not run.accelerator.is_main_process or run.layout.color_channels == 1:
         return
     side = min(run.data.load_size or run.data.resolution, 256)
     squares = data.sample_squares(run.validation, run.pictures, run.config.grid_pictures, side)
@@ -325,6 +319,8 @@ def release(run: Run) -> None:
     config, folder = run.config, run.folder / "model"
     if run.best and config.early_stopping_patience is not None:
         run.ema.model.load_state_dict(run.best)
+    if run.layout.color_channels == 1:  # it colorizes nothing; `init_encoder_from` takes it
+        return run.ema.model.save_pretrained(folder)
     loss = validate(run).get("validation_loss", math.nan)
     where, figures = config.hub_model_id or str(folder), (run.pictures_per_step, run.parameters)
     card = monitor.model_card(where, run.configs, run.progress, *figures, loss)
@@ -346,9 +342,8 @@ def dry_run(configs: list) -> None:
     """Print the whole configuration, the length of the run and the memory it takes."""
     pictures, *others = configs
     run = Run([dataclasses.replace(pictures, cache_gigabytes=0), *others])
-    side = pictures.load_size or pictures.resolution
-    decoded = 0 if pictures.streaming else sum(run.pictures.sizes) * side**2
-    memory = monitor.memory_estimate(configs, run.parameters, run.activation_bytes, decoded)
+    held = 0 if pictures.streaming else sum(run.pictures.sizes)
+    memory = monitor.memory_estimate(configs, run.parameters, run.activation_bytes, held)
     run.accelerator.print(
         f"{to_yaml(configs)}\n{run.parameters:,} parameters; {run.total_steps:,} steps of "
         f"{run.pictures_per_step} pictures, {run.steps_per_epoch:,} an epoch\n"
@@ -358,15 +353,10 @@ def dry_run(configs: list) -> None:
 
 def main(argv: list[str]) -> None:
     configs = parse(argv, PARTS, __doc__.split("\n")[0])
-    pictures, model, optim, config = configs
+    *_, model, _, config = configs
     if config.dry_run:
         return dry_run(configs)
-    with monitor.memory_advice(
-        f"batch_size ({optim.batch_size}; raise gradient_accumulation_steps to make up for it), "
-        f"noise_levels ({model.noise_levels}), resolution ({pictures.resolution}) or "
-        f"cache_gigabytes ({pictures.cache_gigabytes}); or set gradient_checkpointing or "
-        "mixed_precision."
-    ):
+    with monitor.memory_advice(monitor.settings_of_memory(configs)):
         found = checkpoint.find(Path(config.output_dir), config.resume_from_checkpoint)
         run = Run(configs)
         if found:
@@ -380,13 +370,11 @@ def main(argv: list[str]) -> None:
             log(run, {"step": 0} | validate(run))  # what is to be improved on
         if not run.is_complete:
             train(run)
-        if not run.is_complete:
-            where = f"step {run.progress.step} of {run.total_steps}"
-            run.accelerator.print(
-                f"Stopped at {where}; go on with --resume_from_checkpoint latest."
-            )
-        else:
+        if run.is_complete:
             release(run)
+        else:
+            where = f"step {run.progress.step} of {run.total_steps}"
+            run.accelerator.print(f"Stopped at {where}; --resume_from_checkpoint latest goes on.")
         run.accelerator.end_training()
 
 

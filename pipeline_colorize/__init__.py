@@ -12,6 +12,7 @@ _MODULES = {
     "ColorizationPipelineOutput": "pipeline",
     "ColorizationUNet": "unet",
     "ExponentialMovingAverage": "ema",
+    "GreyAutoencoder": "autoencoder",
     "Hint": "basics",
     "OffsetCosineScheduler": "scheduler",
     "RegressionUNet": "regression_unet",
@@ -20,6 +21,7 @@ _MODULES = {
 __all__ = [*_MODULES, "__version__"]
 
 if TYPE_CHECKING:
+    from .autoencoder import GreyAutoencoder
     from .basics import Hint
     from .ema import ExponentialMovingAverage
     from .image_processor import ColorizationImageProcessor

@@ -63,18 +63,20 @@ def build_backbone(told: dict) -> nn.Module:
 
 
 class BackboneEncoder(nn.Module):
-    """Feature maps of a frozen vision network, one a level, with the luminance itself.
+    """Feature maps of a frozen vision network, one a level.
 
-    The network is always in evaluation mode and gets no gradient; what is trained are a norm and a
-    1x1 convolution for each level. Its maps go to the levels from the coarsest to the finest; where
-    it has fewer, the finer levels share its first.
+    The network is always in evaluation mode and gets no gradient; what is trained is a 1x1
+    convolution for each level. Its maps go to the levels from the coarsest to the finest; where it
+    has fewer, the finer levels share its first. It sees the picture at a quarter of its size or
+    less, so a 3x3 convolution of the luminance itself is added at the finest level.
 
     Args:
         backbone: id or folder of a pretrained network, or what `told` was of another encoder.
         widths: channels of the feature maps, by level.
+        grid_channels: of the condition on the finest level.
     """
 
-    def __init__(self, backbone: str | dict, widths: list[int]):
+    def __init__(self, backbone: str | dict, widths: list[int], grid_channels: int):
         super().__init__()
         if isinstance(backbone, str):
             self.backbone, self.told = load_backbone(backbone, len(widths))
@@ -84,11 +86,10 @@ class BackboneEncoder(nn.Module):
         channels = self.backbone.channels
         spare = len(channels) - len(widths)
         self.sources = [max(spare + level, 0) for level in range(len(widths))]
-        # One group: the scale of the features differs from network to network.
-        self.norms = nn.ModuleList(nn.GroupNorm(1, channels[i]) for i in self.sources)
         self.projections = nn.ModuleList(
             nn.Conv2d(channels[i], width, 1) for i, width in zip(self.sources, widths, strict=True)
         )
+        self.detail = nn.Conv2d(grid_channels, widths[0], 3, padding=1)
         self.context_channels = channels[-1]
 
     def train(self, mode: bool = True):
@@ -104,25 +105,24 @@ class BackboneEncoder(nn.Module):
             luminance.new_tensor(self.told[key]).view(1, -1, 1, 1)
             for key in ("image_mean", "image_std")
         )
-        return self.backbone(((luminance + 1) / 2 - mean) / std).feature_maps
+        maps = self.backbone(((luminance + 1) / 2 - mean) / std).feature_maps
+        # Their scale differs from network to network.
+        return tuple(F.group_norm(one, 1) for one in maps)
 
     def forward(
         self, luminance: torch.Tensor, grid: torch.Tensor
     ) -> tuple[tuple[torch.Tensor, ...], torch.Tensor]:
-        """Features by level, and the network's last map, (B, context_channels, ., .), normalised.
+        """Features by level, and the network's last map (B, context_channels, ., .).
 
         Args:
             luminance: (B, 1, H, W) in [-1, 1], in full.
-            grid: (B, G, h, w), the condition on the finest level. It goes along with the first
-                features, whose network sees the picture at a quarter of its size or less.
+            grid: (B, grid_channels, h, w), the condition on the finest level.
         """
         maps = self._maps(luminance)
         features = []
-        for level, (source, norm, projection) in enumerate(
-            zip(self.sources, self.norms, self.projections, strict=True)
-        ):
+        for level, projection in enumerate(self.projections):
             size = [side // 2**level for side in grid.shape[2:]]
-            normal = norm(maps[source])
-            features.append(F.interpolate(projection(normal), size, mode="bilinear"))
-        features[0] = torch.cat([grid, features[0]], dim=1)
-        return tuple(features), normal
+            projected = projection(maps[self.sources[level]])
+            features.append(F.interpolate(projected, size, mode="bilinear"))
+        features[0] = features[0] + self.detail(grid)
+        return tuple(features), maps[-1]

@@ -30,6 +30,51 @@ class Progress:
     best_step: int = 0  # where that was
     stale_validations: int = 0  # since then
 
+    def is_best(self, validation_loss: float) -> bool:
+        """Count a validation; whether no earlier one was as good."""
+        self.stale_validations += 1
+        if validation_loss < self.best_validation:
+            self.best_validation, self.best_step = validation_loss, self.step
+            self.stale_validations = 0
+        return self.stale_validations == 0
+
+
+def _network_folder(name: str) -> Path:
+    """Where the weights are in a diffusers folder, of a pipeline or of a network alone."""
+    folder = Path(name)
+    return folder / "unet" if (folder / "unet").is_dir() else folder
+
+
+def load_network(model: torch.nn.Module, name: str) -> None:
+    """Give `model` the weights of its like in a diffusers folder."""
+    other = type(model).from_pretrained(_network_folder(name))
+    model.load_state_dict(other.float().state_dict())
+
+
+def load_encoder(model: torch.nn.Module, name: str) -> None:
+    """Give the grey encoder of `model` the weights of the one in a diffusers folder.
+
+    Raises:
+        ValueError: if either has no encoder, or another one.
+    """
+    file = _network_folder(name) / "diffusion_pytorch_model.safetensors"
+    if not file.is_file():
+        raise ValueError(f"There are no weights of a network in {name!r}.")
+    encoder = getattr(model, "encoder", None)
+    ours = {} if encoder is None else encoder.state_dict()
+    theirs = {
+        key.removeprefix("encoder."): tensor.float()
+        for key, tensor in load_file(file).items()
+        if key.startswith("encoder.")
+    }
+    shapes = [{key: x.shape for key, x in state.items()} for state in (ours, theirs)]
+    if not ours or shapes[0] != shapes[1]:
+        raise ValueError(
+            f"The encoder in {file} does not fit: widths, layers, groups, stride and hints of the "
+            "network must be those that it was trained with."
+        )
+    encoder.load_state_dict(theirs)
+
 
 def checkpoints(folder: Path) -> list[Path]:
     """The whole checkpoints in a run's folder, oldest first."""

@@ -34,6 +34,9 @@ class ModelConfig:
     )
     scheduler: dict = option({}, "its arguments; as flags: --scheduler.ARGUMENT VALUE")
     init_from: str | None = option(None, "start from the weights of this diffusers folder")
+    init_encoder_from: str | None = option(
+        None, "start the grey encoder from that of this folder, such as a GreyAutoencoder's run"
+    )
     loss: Literal["mse", "l1", "huber"] = option("mse", "error of the prediction")
     snr_gamma: float | None = option(None, "weight by the capped signal-to-noise ratio, e.g. 5")
     gradient_weight: float = option(0.0, "factor of the colour-gradient term, against bleeding")

@@ -258,7 +258,8 @@ class BatchFormat:
     """What a network takes and gives, read from its config by `of_model`.
 
     Args:
-        color_channels: 3: RGB in [-1, 1]; 2: a*, b* divided by `ab_scale`.
+        color_channels: 3: RGB in [-1, 1]; 2: a*, b* divided by `ab_scale`; 1: the luminance
+            itself in [-1, 1], for a grey autoencoder.
         hint_channels: 0 or 3 further channels of the condition.
         chroma_stride: luminance pixels to a cell of the colour, along one side.
         ab_scale: divisor of a*, b*.
@@ -273,9 +274,10 @@ class BatchFormat:
     def of_model(cls, config) -> "BatchFormat":
         """From the config of this project's networks, or of a diffusers `UNet2DModel`."""
         channels = config.get("sample_channels", config.get("out_channels"))
-        if channels not in (2, 3):
+        if channels not in (1, 2, 3):
             raise ValueError(
-                f"A network gives 3 (RGB) or 2 (a*, b*) colour channels, not {channels}."
+                "A network gives 3 (RGB) or 2 (a*, b*) colour channels, or 1 for the luminance, "
+                f"not {channels}."
             )
         if "sample_channels" not in config and config.get("in_channels") != channels + 1:
             raise ValueError(
@@ -310,6 +312,8 @@ def make_batch(
             lab[:, 1:] = jitter_color(lab[:, 1:], generators, config.color_jitter)
     if layout.color_channels == 3:
         color = lab_to_rgb(lab).clamp(0, 1) * 2 - 1
+    elif layout.color_channels == 1:
+        color = luminance_to_input(lab[:, :1])
     else:
         color = lab[:, 1:] / layout.ab_scale
     color = F.avg_pool2d(color, layout.chroma_stride)
@@ -320,7 +324,7 @@ def make_batch(
     condition = luminance_to_input(luminance)
     if layout.hint_channels:
         hints = torch.zeros(len(lab), 3, *color.shape[2:])
-        if generators is not None:
+        if generators is not None and layout.color_channels == 2:
             hints = random_hints(color, generators, config.hint_probability, config.hint_most)
         condition = with_hints(condition, hints)
     return {"condition": condition, "color": color}
@@ -745,6 +749,9 @@ def load_training_pictures(
 
     Returns:
         Draw number -> picture, the steps of an epoch, and the validation pictures by set.
+
+    Raises:
+        ValueError: if there is nothing to train on, and for fields that do not fit.
     """
     if not config.datasets:
         raise ValueError("`datasets` names no data set to train on.")

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import nn
 
 from .checkpoint import Progress
-from .config import to_yaml
+from .config import ModelConfig, to_yaml
 from .data import BatchFormat, grey_version
 from .objectives import predict
 
@@ -105,6 +105,38 @@ class Meter:
         return logs
 
 
+def validation_figures(
+    losses: dict[str, list[torch.Tensor]], timesteps: list, num_train_timesteps: int | None
+) -> dict[str, float]:
+    """Mean losses, by set, altogether and, for a denoising model, by noise level.
+
+    Args:
+        losses: of each set, one tensor a batch.
+        timesteps: of all batches, in the same order.
+        num_train_timesteps: of the schedule; `None` for a one-pass model.
+    """
+    figures = {f"validation_{name}": torch.cat(part).mean().item() for name, part in losses.items()}
+    every = torch.cat([tensor for part in losses.values() for tensor in part])
+    figures["validation_loss"] = every.mean().item()
+    if num_train_timesteps is not None:
+        steps = torch.cat(timesteps)
+        figures |= by_noise_level(every, steps, num_train_timesteps, "validation")
+    return figures
+
+
+def lab_errors(logs: dict, model: ModelConfig, layout: BatchFormat) -> dict[str, float]:
+    """Mean squared errors of a*, b* that a one-pass model's losses amount to, if they are such.
+
+    In squared Lab units, the mean over pixels and over the two channels: of an epoch's training
+    pictures, augmented and seen while the weights changed, and of the validation pictures.
+    """
+    least_squares = model.loss == "mse" and not model.gradient_weight
+    if model.scheduler_class != "none" or not least_squares or layout.color_channels != 2:
+        return {}
+    names = {"epoch_loss": "epoch_ab_mse", "validation_loss": "validation_ab_mse"}
+    return {new: logs[old] * layout.ab_scale**2 for old, new in names.items() if old in logs}
+
+
 def divergence(progress: Progress, logs: dict, factor: float, overflows: bool) -> str | None:
     """What is wrong with a step's loss, if anything.
 
@@ -191,6 +223,17 @@ def activation_bytes(
     return sum(kept.values())
 
 
+def settings_of_memory(parts: list) -> str:
+    """What to lower where memory does not suffice, as it stands."""
+    pictures, model, optim, _ = parts
+    return (
+        f"batch_size ({optim.batch_size}; raise gradient_accumulation_steps to make up for it), "
+        f"noise_levels ({model.noise_levels}), resolution ({pictures.resolution}) or "
+        f"cache_gigabytes ({pictures.cache_gigabytes}); or set gradient_checkpointing or "
+        "mixed_precision."
+    )
+
+
 @contextlib.contextmanager
 def memory_advice(settings: str):
     """End with `settings`, what to lower, where memory does not suffice."""
@@ -203,21 +246,22 @@ def memory_advice(settings: str):
         raise SystemExit(f"Too little memory: {error}\nLower {settings}") from error
 
 
-def memory_estimate(parts: list, parameters: int, activations: int, decoded: int) -> str:
+def memory_estimate(parts: list, parameters: int, activations: int, pictures_held: int) -> str:
     """A line about what a process will need.
 
     Args:
         parts: the four parts of the configuration.
         parameters: of the network.
         activations: what `activation_bytes` says.
-        decoded: pixels of all pictures together; 0 for a stream.
+        pictures_held: how many there are to be kept decoded; 0 for a stream.
     """
     pictures, _, optim, _ = parts
+    decoded = 3 * pictures_held * (pictures.load_size or pictures.resolution) ** 2
     megabytes = {
         # Weights, gradients, two moments and the average, 4 bytes each.
         "weights and optimizer": 20 * parameters,
         "activations": activations / (1 if optim.mixed_precision == "no" else 2),
-        "decoded pictures": min(3 * decoded, pictures.cache_gigabytes * 2**30),
+        "decoded pictures": min(decoded, pictures.cache_gigabytes * 2**30),
     }
     return ", ".join(f"{value / 2**20:,.0f} MB {what}" for what, value in megabytes.items())
 

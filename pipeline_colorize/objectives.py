@@ -3,7 +3,8 @@
 A batch is a dict of tensors:
 
 - `condition` (B, K, H, W): luminance L/50 - 1 and, where the model has them, hints;
-- `color` (B, C, h, w): the true colour in the network's scale;
+- `color` (B, C, h, w): the true colour in the network's scale, or the true luminance for a grey
+  autoencoder, whose objective is one-pass regression on it;
 - `noise` (B * n, C, h, w) and `timesteps` (B * n,): n noise levels a picture, those of one picture
   side by side. One-pass regression needs neither.
 

@@ -262,7 +262,6 @@ class ColorizationUNet(ModelMixin, ConfigMixin):
         else:
             self.encoder = self._make_encoder(grid_channels)
             in_channels, extra = sample_channels, list(encoder_block_out_channels)
-            extra[0] += grid_channels if encoder_backbone else 0
         self.conv_in = nn.Conv2d(in_channels, widths[0], 3, padding=1)
         if time_embedding == "variance":
             extra[0] += time_embedding_dim
@@ -292,7 +291,7 @@ class ColorizationUNet(ModelMixin, ConfigMixin):
         if config.encoder_backbone is None:
             blocks = (config.encoder_layers_per_block, config.norm_num_groups)
             return GreyEncoder(grid_channels, widths, *blocks)
-        encoder = BackboneEncoder(config.encoder_backbone, widths)
+        encoder = BackboneEncoder(config.encoder_backbone, widths, grid_channels)
         # What is saved needs neither the folder nor the Hub.
         self.register_to_config(encoder_backbone=encoder.told)
         return encoder

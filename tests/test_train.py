@@ -5,6 +5,7 @@ import json
 import math
 import multiprocessing
 import os
+import shutil
 import signal
 import socket
 import sqlite3
@@ -15,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import transformers
 import yaml
 from accelerate.state import AcceleratorState, GradientState
 from diffusers.optimization import get_scheduler
@@ -154,7 +156,7 @@ def test_null_empties_a_field_that_may_be_empty(tmp_path):
 
 
 def test_an_unknown_argument_of_a_class_is_refused_with_the_nearest():
-    modules = [train_colorize.unet, train_colorize.diffusers]
+    modules = [train_colorize.pipeline_colorize, train_colorize.diffusers]
     with pytest.raises(ValueError, match="attentoin.*mean 'attention'"):
         config.construct("ColorizationUNet", {"attentoin": True}, modules)
     with pytest.raises(ValueError, match="'ColorizationVNet'"):
@@ -547,6 +549,85 @@ def test_other_systems_train_and_colorize(pictures, tmp_path, changes):
     )
     pipe = ColorizationPipeline.from_pretrained(run / "model", torch_dtype=torch.float32)
     assert pipe(Image.new("L", (16, 16), 99), num_inference_steps=2).images[0].size == (16, 16)
+
+
+LAB = {**TINY["model"], "hint_channels": 0, "chroma_stride": 1}
+ENCODER = {"encoder_block_out_channels": [8, 8], "encoder_layers_per_block": 1}
+
+
+def test_a_grey_autoencoder_pretrains_the_encoder(pictures, tmp_path):
+    ours = {**ENCODER, "norm_num_groups": 4}
+    grey = train(
+        pictures, tmp_path / "grey", model_class="GreyAutoencoder", model=ours, scheduler={},
+        scheduler_class="none", grid_epochs=1, degrade_probability=1.0,
+    )  # fmt: skip
+    assert losses(grey)[6] < losses(grey)[1] and not (grey / "grids").exists()
+    stored = load_file(grey / "model" / "diffusion_pytorch_model.safetensors")
+    colorizer = train(
+        pictures, tmp_path / "colours", model={**LAB, **ENCODER}, max_train_steps=1,
+        learning_rate=0.0, weight_decay=0.0, init_encoder_from=str(grey / "model"),
+    )  # fmt: skip
+    encoder = {name: x for name, x in released(colorizer).items() if name.startswith("encoder.")}
+    assert_same(encoder, {name: x for name, x in stored.items() if name in encoder})
+
+
+def test_a_frozen_backbone_in_the_encoder_s_place_trains_and_resumes(pictures, tmp_path):
+    settings = transformers.ResNetConfig(
+        embedding_size=4, hidden_sizes=[4, 6], depths=[1, 1], layer_type="basic"
+    )
+    transformers.ResNetModel(settings).save_pretrained(tmp_path / "resnet")
+    frozen = load_file(tmp_path / "resnet" / "model.safetensors")
+    model = {
+        **LAB,
+        "encoder_block_out_channels": [8, 8],
+        "encoder_backbone": str(tmp_path / "resnet"),
+        "cross_attention": True,
+    }
+    options = {"model": model, "max_train_steps": 4, "checkpointing_steps": 2}
+    whole = train(pictures, tmp_path / "a", **options)
+    again = train(
+        pictures, tmp_path / "b", **options, resume_from_checkpoint=str(whole / "checkpoint-2")
+    )
+    assert_same(released(whole), released(again))
+    prefix = "encoder.backbone."
+    names = {name for name in released(whole) if name.startswith(prefix)}
+    assert names and all(
+        torch.equal(released(whole)[name], frozen[name.removeprefix(prefix)]) for name in names
+    )
+    shutil.rmtree(tmp_path / "resnet")
+    pipe = ColorizationPipeline.from_pretrained(whole / "model", torch_dtype=torch.float32)
+    assert pipe(Image.new("L", (16, 16), 99), num_inference_steps=2).images[0].size == (16, 16)
+
+
+@pytest.mark.parametrize("name", ["RegressionUNet", "GreyAutoencoder"])
+def test_a_network_of_one_pass_is_not_trained_on_noise(pictures, tmp_path, name):
+    with pytest.raises(ValueError, match=f"{name} denoises nothing"):
+        train(pictures, tmp_path, model_class=name, model={})
+
+
+def test_regression_states_its_error_in_lab_units(pictures, tmp_path):
+    run = train(
+        pictures, tmp_path, model_class="RegressionUNet", scheduler_class="none", scheduler={},
+        model={"block_out_channels": [4, 8], "ab_scale": 50.0}, validation_epochs=1,
+        learning_rate=0.0, weight_decay=0.0, ema_decay=0.0, crop_probability=0.0, max_train_steps=4,
+    )  # fmt: skip
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    last = lines[-1]
+    assert last["epoch_ab_mse"] == pytest.approx(np.mean([x["loss"] for x in lines]) * 50**2)
+    # The released model on the one validation picture, in the pipeline's own units.
+    pipe = ColorizationPipeline.from_pretrained(run / "model", torch_dtype=torch.float32)
+    splits = train_colorize.data.open_splits(str(pictures), train_colorize.DataConfig())
+    _, held = train_colorize.data.split_validation(
+        splits, str(pictures), train_colorize.DataConfig()
+    )
+    errors = []
+    for record in held:
+        picture = train_colorize.data.decode(record["image"], 16)
+        square = train_colorize.data.cut_square(picture, 16)
+        truth = train_colorize.data.bytes_to_lab(square[None])[0, 1:]
+        given = Image.fromarray(square.permute(1, 2, 0).numpy())
+        errors.append((pipe(given, output_type="latent").images[0] - truth).square().mean().item())
+    assert last["validation_ab_mse"] == pytest.approx(np.mean(errors), rel=1e-3)
 
 
 # When things go wrong
