@@ -30,6 +30,7 @@ from pipeline_colorize.config import (
     OptimizerConfig,
     RunConfig,
     construct,
+    learning_rate,
     parse,
     refuse_unknown,
     to_yaml,
@@ -62,15 +63,6 @@ def build_model(config: ModelConfig, optim: OptimizerConfig) -> nn.Module:
     if optim.sync_batchnorm:
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
     return model.to(memory_format=torch.channels_last) if optim.channels_last else model
-
-
-def learning_rate(config: OptimizerConfig, step: int, total: int) -> float:
-    """At step 0 to `total` - 1: linear warm-up, then constant, then the decay towards the floor."""
-    warmup = min(1.0, (step + 1) / max(config.lr_warmup_steps, 1))
-    decay_steps = config.lr_decay_steps or max(total - config.lr_warmup_steps, 1)
-    left = 1.0 if config.lr_schedule == "constant" else min(1.0, (total - step) / decay_steps)
-    shape = (1 - math.cos(math.pi * left)) / 2 if config.lr_schedule == "cosine" else left
-    return config.learning_rate * warmup * (config.lr_floor + (1 - config.lr_floor) * shape)
 
 
 def make_accelerator(config: RunConfig, optim: OptimizerConfig) -> Accelerator:

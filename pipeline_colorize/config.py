@@ -7,6 +7,7 @@ fields of a training run are here; those that say what it is trained on, in `dat
 import dataclasses
 import difflib
 import inspect
+import math
 from pathlib import Path
 from typing import Literal, get_args, get_type_hints
 
@@ -69,6 +70,15 @@ class OptimizerConfig:
     channels_last: bool = option(True, "memory format of the weights")
     sync_batchnorm: bool = option(False, "BatchNorm statistics over all GPUs")
     compile: bool = option(False, "torch.compile the network")
+
+
+def learning_rate(config: OptimizerConfig, step: int, total: int) -> float:
+    """At step 0 to `total` - 1: linear warm-up, then constant, then the decay towards the floor."""
+    warmup = min(1.0, (step + 1) / max(config.lr_warmup_steps, 1))
+    decay_steps = config.lr_decay_steps or max(total - config.lr_warmup_steps, 1)
+    left = 1.0 if config.lr_schedule == "constant" else min(1.0, (total - step) / decay_steps)
+    shape = (1 - math.cos(math.pi * left)) / 2 if config.lr_schedule == "cosine" else left
+    return config.learning_rate * warmup * (config.lr_floor + (1 - config.lr_floor) * shape)
 
 
 @dataclasses.dataclass
