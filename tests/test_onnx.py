@@ -1,0 +1,528 @@
+"""A model as one ONNX file: what torch gives, from the same seed, without torch."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from click.testing import CliRunner
+from conftest import tiny_unet
+from PIL import Image
+
+from pipeline_colorize import (
+    ColorizationPipeline,
+    Hint,
+    OffsetCosineScheduler,
+    basics,
+    cli,
+    onnx_choice,
+    onnx_runtime,
+)
+from pipeline_colorize.onnx_export import PRECISIONS, export_model, read_properties, write_model
+from pipeline_colorize.onnx_runtime import Generator, OnnxPipeline
+
+ROOT = Path(__file__).parent.parent
+EXAMPLES = ROOT / "space" / "examples"
+# A layout of the network each, and a way of sampling each.
+MODELS = {
+    "lab": {
+        "prediction_type": "epsilon",
+        "min_signal_rate": 0.2,  # at less, dividing by it makes the last digits of floats matter
+        "clip_sample": True,
+        "clip_sample_range": 2.0,
+    },
+    "grid": {"prediction_type": "v_prediction", "shift": 2.0, "timestep_spacing": "linspace"},
+    "hints": {"prediction_type": "sample"},
+}
+
+
+def save_model(folder, kind):
+    pipe = ColorizationPipeline(
+        tiny_unet(kind),
+        OffsetCosineScheduler(**MODELS[kind]),
+        default_num_inference_steps=3,
+        default_processing_resolution=32,
+        default_eta=1.0,
+        default_temperature=0.9,
+        default_saturation=1.3,
+    )
+    pipe.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    return {kind: save_model(folder / kind, kind) for kind in MODELS}
+
+
+@pytest.fixture(scope="module")
+def all_engines(folders):
+    """Each model for torch and for onnxruntime, in full precision."""
+    return {kind: both(folder, folder / "full.onnx") for kind, folder in folders.items()}
+
+
+@pytest.fixture(params=list(MODELS))
+def engines(request, all_engines):
+    return all_engines[request.param]
+
+
+@pytest.fixture
+def hinted(all_engines):
+    return all_engines["hints"]
+
+
+def both(folder, file):
+    write_model(folder, file, "fp32")
+    pipe = ColorizationPipeline.from_pretrained(folder, dtype=torch.float32)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe, OnnxPipeline(file)
+
+
+def noise_picture(*shape, seed=0, dtype=np.uint8):
+    """Random pixels with large even patches, so that there are edges."""
+    random = np.random.default_rng(seed)
+    coarse = random.integers(0, 256, (shape[0] // 7 + 1, shape[1] // 5 + 1, *shape[2:]))
+    fine = random.integers(-9, 10, shape)
+    picture = np.repeat(np.repeat(coarse, 7, 0), 5, 1)[: shape[0], : shape[1]] + fine
+    picture = picture.clip(0, 255)
+    if dtype == np.float32:
+        return (picture / 255).astype(np.float32)
+    return (picture * (257 if dtype == np.uint16 else 1)).astype(dtype)
+
+
+def call(engines, images, seed=0, **options):
+    """What both engines make of the same arguments."""
+    pipe, runtime = engines
+    seeds = range(seed, seed + len(images))
+    torchs = [torch.Generator().manual_seed(one) for one in seeds]
+    owns = [Generator().manual_seed(one) for one in seeds]
+    return pipe(images, generator=torchs, **options), runtime(images, generator=owns, **options)
+
+
+def assert_same_pictures(results, references):
+    assert len(results) == len(references)
+    for result, reference in zip(results, references, strict=True):
+        difference = np.abs(np.asarray(result, int) - np.asarray(reference, int))
+        assert difference.max() <= 1 and (difference > 0).mean() < 0.01
+
+
+# --- the parts -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", [0, 1, 20260, -1, 2**32 + 5])
+def test_noise_is_that_of_torch(seed):
+    ours, reference = Generator().manual_seed(seed), torch.Generator().manual_seed(seed)
+    for count in (3072, 17, 16, 5, 2, 31, 1, 1, 1000, 15, 144):
+        expected = torch.randn(count, generator=reference).numpy()
+        np.testing.assert_allclose(ours.randn(count), expected, atol=3e-6)
+
+
+def test_noise_has_the_shape_and_starts_anew():
+    generator = Generator().manual_seed(3)
+    generator.randn(3)  # leaves half of a pair
+    again = generator.manual_seed(3).randn(2, 4, 6)
+    expected = torch.randn(2, 4, 6, generator=torch.Generator().manual_seed(3))
+    np.testing.assert_allclose(again, expected.numpy(), atol=3e-6)
+
+
+@pytest.mark.parametrize("spacing", ["trailing", "linspace"])
+@pytest.mark.parametrize(("steps", "eta"), [(1, 1.0), (2, 0.0), (12, 1.0), (12, 0.4), (1000, 1.0)])
+def test_schedule_is_that_of_the_scheduler(steps, eta, spacing):
+    scheduler = OffsetCosineScheduler(
+        shift=1.5, timestep_spacing=spacing, prediction_type="v_prediction"
+    )
+    scheduler.set_timesteps(steps)
+    rows = onnx_runtime.OffsetCosineScheduler(scheduler.config).rows(steps, eta)
+    assert rows[:, 0].tolist() == scheduler.timesteps.tolist()
+    sample, output, fresh = torch.randn(3, 500, generator=torch.Generator().manual_seed(0))
+    for timestep, signal, rate, later, direction, sigma in rows[:: max(steps // 20, 1)].tolist():
+        expected, clean = scheduler.step(
+            output, int(timestep), sample, eta=eta, variance_noise=fresh, return_dict=False
+        )
+        np.testing.assert_allclose(signal * sample - rate * output, clean, atol=1e-5)
+        noise = (sample - signal * clean) / rate
+        step = later * clean + direction * noise + sigma * fresh
+        np.testing.assert_allclose(step, expected, atol=1e-5)
+
+
+def test_steps_out_of_range():
+    schedule = onnx_runtime.OffsetCosineScheduler(OffsetCosineScheduler().config)
+    with pytest.raises(ValueError, match="between 1 and 1000, not 1001"):
+        schedule.rows(1001, 0.0)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("channels", [(), (3,)])
+def test_luminance_is_that_of_the_processor(engines, dtype, channels):
+    picture = noise_picture(40, 30, *channels, dtype=dtype)
+    expected = engines[0].image_processor.to_luminance(picture)[0]
+    np.testing.assert_allclose(onnx_runtime.to_luminance(picture), expected, atol=1e-3)
+
+
+def test_pillow_pictures_of_any_mode():
+    grey = Image.fromarray(noise_picture(9, 8))
+    expected = onnx_runtime.to_luminance(grey)
+    for mode in ("RGB", "RGBA", "LA"):
+        np.testing.assert_allclose(
+            onnx_runtime.to_luminance(grey.convert(mode)), expected, atol=1e-4
+        )
+
+
+# --- the whole -----------------------------------------------------------------------------------
+
+
+# Narrow and wide, smaller and larger than the working size, sides that no stride divides.
+SIZES = [(45, 61), (130, 47), (20, 33), (32, 300)]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_same_chroma_and_pictures(engines, size):
+    images = [noise_picture(*size), noise_picture(*size, 3, seed=1)]
+    expected, result = call(engines, images, output_type="latent", num_samples=2)
+    expected = np.stack(expected.images)
+    # Networks that have learned nothing give wild colours; the one that ships is held to 1e-3.
+    atol = 1e-4 * np.abs(expected).max()
+    np.testing.assert_allclose(np.stack(result.images), expected, rtol=0, atol=atol)
+    expected, result = call(engines, images, num_samples=2)
+    assert_same_pictures(result.images, expected.images)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"num_inference_steps": 1},
+        {"num_inference_steps": 7, "eta": 0.5},
+        {"eta": 0.0, "temperature": 0.0},
+        {"saturation": 3.0},  # out of gamut nearly everywhere
+        {"saturation": 0.0},
+        {"processing_resolution": 0},
+        {"processing_resolution": 64, "temperature": 1.4},
+        {"hints": [[Hint(3, 4, "#a03020", radius=9), Hint(30, 20, (0, 60, 200))], []]},
+    ],
+    ids=lambda options: "-".join(options),
+)
+def test_options_do_the_same(hinted, options):
+    images = [noise_picture(40, 48), noise_picture(33, 64, seed=1)]
+    expected, result = call(hinted, images, seed=5, **options)
+    assert_same_pictures(result.images, expected.images)
+
+
+def test_deep_pictures(hinted):
+    images = [noise_picture(40, 48, dtype=np.uint16)]
+    expected, result = call(hinted, images, output_type="np")
+    np.testing.assert_allclose(result.images[0], expected.images[0], atol=1e-4)
+    assert result.images[0].dtype == np.float32
+
+
+def test_uncertainty_and_intermediates(hinted):
+    options = {"num_samples": 3, "output_uncertainty": True, "output_intermediates": True}
+    images = [noise_picture(45, 61), noise_picture(40, 40)]
+    expected, result = call(hinted, images, **options)
+    for ours, reference in zip(result.uncertainty, expected.uncertainty, strict=True):
+        np.testing.assert_allclose(ours, reference, atol=1e-3)
+    assert [len(film) for film in result.intermediates] == [3] * 6
+    for film, reference in zip(result.intermediates, expected.intermediates, strict=True):
+        assert_same_pictures(film, reference)
+
+
+def test_without_a_generator_pictures_differ(hinted):
+    first, second = (hinted[1]([noise_picture(40, 48)]).images[0] for _ in range(2))
+    assert first != second
+
+
+def test_rows_in_chunks_are_the_whole(hinted, monkeypatch):
+    whole = call(hinted, [noise_picture(45, 61)])[1].images
+    monkeypatch.setattr(basics, "CHUNK_PIXELS", 300)
+    assert call(hinted, [noise_picture(45, 61)])[1].images == whole
+
+
+def test_step_by_step_is_all_at_once(hinted):
+    runtime = hinted[1]
+    picture = runtime._prepare(noise_picture(45, 61), [], 32)
+    noise = runtime._noise(picture, Generator(), 2, 3, 1.0, 1.0)
+    rows, factor = runtime.scheduler.rows(3, 1.0), np.ones(1, np.float32)
+    names = ["next_sample", "estimates", "next_features"]
+    at_once = runtime._run(
+        names, picture, sample=noise[0], noise=noise[1:], schedule=rows, saturation=factor
+    )
+    sample, features, estimates = noise[0], np.empty(0, np.float32), []
+    for step in range(3):
+        one = {"noise": noise[1 + step : 2 + step], "schedule": rows[step : step + 1]}
+        sample, estimate, features = runtime._run(
+            names, picture, sample=sample, features=features, saturation=factor, **one
+        )
+        estimates.append(estimate)
+        # Known features stand for the picture: the encoder does not run again.
+        picture.working = np.empty((1, 1, 0, 0), np.float32)
+    np.testing.assert_array_equal(sample, at_once[0])
+    np.testing.assert_array_equal(np.concatenate(estimates), at_once[1])
+    np.testing.assert_array_equal(features, at_once[2])
+
+
+def test_hints_for_a_model_that_takes_none(folders, tmp_path):
+    write_model(folders["lab"], tmp_path / "model.onnx")
+    with pytest.raises(ValueError, match="takes no colour hints"):
+        OnnxPipeline(tmp_path / "model.onnx")(
+            [noise_picture(20, 20)], hints=[[Hint(1, 1, "#aa0000")]]
+        )
+
+
+def test_the_model_that_ships(tmp_path):
+    image = Image.open(EXAMPLES / "mark-twain-1907.jpg").convert("L")
+    image = np.asarray(image.resize((300, 357)))
+    pipe = ColorizationPipeline.from_pretrained("default", dtype=torch.float32)
+    pipe.set_progress_bar_config(disable=True)
+    write_model(onnx_runtime.model_folder("default"), tmp_path / "model.onnx", "fp32")
+    engines = pipe, OnnxPipeline(tmp_path / "model.onnx")
+    expected, result = call(engines, [image], output_type="latent")
+    np.testing.assert_allclose(np.stack(result.images), np.stack(expected.images), atol=1e-3)
+    expected, result = call(engines, [image])
+    assert_same_pictures(result.images, expected.images)
+
+
+# --- the file ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("kind", list(MODELS))
+def test_the_file_is_valid(folders, kind, precision):
+    model = export_model(folders[kind], precision)
+    onnx.checker.check_model(model, full_check=True)
+    assert ("hints" in [one.name for one in model.graph.input]) == (kind == "hints")
+
+
+def test_the_file_says_what_a_runtime_needs(folders):
+    told = read_properties(export_model(folders["hints"], "int8", steps=5))
+    assert told["default_num_inference_steps"] == 5 and np.shape(told["schedule"]) == (5, 6)
+    assert told["default_eta"] == 1.0 and told["default_saturation"] == 1.3
+    assert told["default_temperature"] == 0.9 and told["default_processing_resolution"] == 32
+    assert told["stride"] == 8 and told["chroma_stride"] == 4 and told["hint_channels"] == 3
+    assert told["model"] == "hints" and told["precision"] == "int8" and len(told["weights"]) == 64
+
+
+def test_steps_of_the_file_are_those_of_the_runtime(folders, tmp_path):
+    write_model(folders["grid"], tmp_path / "model.onnx", steps=5)
+    assert OnnxPipeline(tmp_path / "model.onnx").config.default_num_inference_steps == 5
+
+
+def test_smaller_weights_change_little(folders, tmp_path):
+    images, options = [noise_picture(45, 61)], {"output_type": "latent", "temperature": 0.0}
+    sizes, chroma = {}, {}
+    for precision in PRECISIONS:
+        file = tmp_path / f"{precision}.onnx"
+        write_model(folders["hints"], file, precision)
+        sizes[precision] = file.stat().st_size
+        generator = [Generator().manual_seed(0)]
+        chroma[precision] = OnnxPipeline(file)(images, generator=generator, **options).images[0]
+    assert sizes["fp32"] > sizes["fp16"] > sizes["int8"]
+    error = {kind: np.abs(chroma[kind] - chroma["fp32"]).mean() for kind in ("fp16", "int8")}
+    scale = np.abs(chroma["fp32"]).mean()
+    assert 0 < error["fp16"] < 1e-3 * scale
+    assert error["fp16"] < error["int8"] < 0.05 * scale
+
+
+def test_models_that_cannot_be_written(tmp_path):
+    ColorizationPipeline(tiny_unet("seed"), OffsetCosineScheduler()).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="only models of chroma"):
+        export_model(tmp_path)
+    with pytest.raises(ValueError, match="fp32, fp16, int8, not 'fp8'"):
+        export_model(tmp_path, "fp8")
+
+
+def test_a_model_without_a_scheduler(tmp_path):
+    ColorizationPipeline(tiny_unet("grid"), None).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="only an OffsetCosineScheduler"):
+        export_model(tmp_path)
+
+
+def test_a_file_of_another_kind(tmp_path):
+    model = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["": 17]> graph (float[N] x) => (float[N] y) {y = Abs(x)}'
+    )
+    onnx.save(model, tmp_path / "other.onnx")
+    with pytest.raises(ValueError, match="is not a file that this version"):
+        OnnxPipeline(tmp_path / "other.onnx")
+
+
+def test_writing_fails_without_a_trace(folders, tmp_path, monkeypatch):
+    def full(self, data):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="no space"):
+        write_model(folders["grid"], tmp_path / "new" / "model.onnx")
+    assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_the_script(folders, tmp_path):
+    out, told = tmp_path / "model.onnx", tmp_path / "model.json"
+    command = [sys.executable, ROOT / "scripts" / "export_onnx.py", "--model", folders["hints"]]
+    options = ["--output", out, "--metadata", told, "--precision", "int8", "--steps", "2"]
+    done = subprocess.run([*command, *options], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith(str(out)) and done.stderr == ""
+    assert json.loads(told.read_text()) == OnnxPipeline(out).properties
+    done = subprocess.run([*command[:-1], tmp_path], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "neither a model that ships nor a model's folder" in done.stderr
+
+
+# --- the command ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(onnx_choice.shutil, "which", lambda name: None)
+    return tmp_path / "cache" / "pipeline-colorize"
+
+
+@pytest.fixture
+def photograph(tmp_path):
+    Image.fromarray(noise_picture(45, 61)).save(tmp_path / "photograph.png")
+    return tmp_path / "photograph.png"
+
+
+def run(*arguments):
+    return CliRunner().invoke(cli.main, [str(argument) for argument in arguments])
+
+
+def test_the_command_needs_no_torch(folders, cache, photograph, tmp_path):
+    out = tmp_path / "onnx.png"
+    code = (
+        "import sys; from pipeline_colorize.cli import main\n"
+        f"try: main({[str(photograph), '--model', str(folders['hints']), '-o', str(out)]})\n"
+        "except SystemExit as end: assert end.code == 0\n"
+        "heavy = {'torch', 'diffusers', 'transformers', 'huggingface_hub', 'accelerate'}\n"
+        "print(heavy & set(sys.modules), 'onnx' in sys.modules, 'safetensors' in sys.modules)"
+    )
+    told = []
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        )
+        told.append((done.stdout.splitlines()[-1], done.stderr))
+        out.rename(out.with_stem(f"onnx{len(told)}"))
+    [file] = cache.iterdir()
+    assert told[0] == ("set() True True", f"colorize: wrote {file}, once for this model\n")
+    assert told[1] == ("set() False False", "")  # what is written is only read the next time
+    first, second = (Image.open(tmp_path / f"onnx{n}.png") for n in (1, 2))
+    assert first == second
+
+
+def test_both_runtimes_give_the_same_file(folders, cache, photograph, tmp_path):
+    for runtime, more in (("onnx", []), ("torch", ["--dtype", "float32"])):
+        out = tmp_path / f"{runtime}.png"
+        command = (photograph, "--model", folders["hints"], "-o", out, "--runtime", runtime)
+        options = ("--samples", 2, "--seed", 9, "--hint", "9,8,#a03020", "--uncertainty")
+        result = run(*command, *options, "--intermediates", "--compare", *more)
+        assert result.exit_code == 0, result.output
+    names = sorted(path.name for path in tmp_path.glob("torch-*"))
+    assert len(names) == 8
+    for name in names:
+        ours, reference = (
+            Image.open(tmp_path / name.replace("torch", r)) for r in ("onnx", "torch")
+        )
+        assert ours.size == reference.size and ours.mode == reference.mode
+        difference = np.abs(
+            np.asarray(ours.convert("RGB"), int) - np.asarray(reference.convert("RGB"), int)
+        )
+        assert difference.mean() < 1  # JPEG and GIF make more of less than a level
+    marks = [
+        Image.open(tmp_path / f"{r}-1.png").info["XML:com.adobe.xmp"] for r in ("onnx", "torch")
+    ]
+    settings = [mark.split("AIPromptInformation")[1] for mark in marks]
+    assert settings[0] == settings[1] and "scheduler=OffsetCosineScheduler" in settings[0]
+
+
+def test_sixteen_bits(folders, cache, tmp_path):
+    Image.fromarray(noise_picture(30, 40, dtype=np.uint16)).save(tmp_path / "deep.png")
+    result = run(tmp_path / "deep.png", "--model", folders["grid"], "--runtime", "onnx")
+    assert result.exit_code == 0, result.output
+    data = (tmp_path / "deep-colorized.png").read_bytes()
+    assert data[24] == 16
+
+
+def settings(**options):
+    arguments = [part for name, value in options.items() for part in (f"--{name}", str(value))]
+    return cli.Settings(**cli.main.make_context("colorize", ["x.jpg", *arguments]).params)
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        ({"scheduler": "ddim"}, "--scheduler ddim needs --runtime torch"),
+        ({"dtype": "bfloat16"}, "--dtype bfloat16"),
+        ({"device": "cuda:1"}, "--device cuda:1"),
+        ({"model": "someone/model"}, "neither a model that ships"),
+    ],
+)
+def test_what_goes_to_torch(options, word, cache):
+    def silent(text):
+        raise AssertionError(text)
+
+    assert onnx_choice.choose_file(settings(**options), silent) is None
+    with pytest.raises(cli.click.ClickException, match=word):
+        onnx_choice.choose_file(settings(**options, runtime="onnx"), silent)
+
+
+def test_models_that_only_torch_runs(tmp_path, cache):
+    ColorizationPipeline(tiny_unet("seed"), OffsetCosineScheduler()).save_pretrained(tmp_path / "m")
+    assert onnx_choice.choose_file(settings(model=tmp_path / "m"), print) is None
+
+
+def test_a_graphics_card_is_for_torch(folders, cache, monkeypatch):
+    monkeypatch.setattr(onnx_choice.shutil, "which", lambda name: f"/usr/bin/{name}")
+    chosen = {"model": folders["grid"]}
+    assert onnx_choice.choose_file(settings(**chosen), print) is None
+    assert onnx_choice.choose_file(settings(**chosen, device="cpu"), print).is_file()
+
+
+@pytest.mark.parametrize("package", ["onnx", "onnxruntime"])
+def test_without_the_extra(folders, cache, monkeypatch, package):
+    find = onnx_choice.importlib.util.find_spec
+    monkeypatch.setattr(
+        onnx_choice.importlib.util,
+        "find_spec",
+        lambda name: None if name == package else find(name),
+    )
+    chosen = {"model": folders["grid"]}
+    assert onnx_choice.choose_file(settings(**chosen), print) is None
+    with pytest.raises(cli.click.ClickException, match='extra "onnx" is not installed'):
+        onnx_choice.choose_file(settings(**chosen, runtime="onnx"), print)
+
+
+def test_a_cache_that_cannot_be_written(folders, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    monkeypatch.setattr(onnx_choice.shutil, "which", lambda name: None)
+    assert onnx_choice.choose_file(settings(model=folders["grid"]), print) is None
+
+
+def test_a_file_beside_the_model_or_by_name(folders, cache, tmp_path, photograph):
+    folder = save_model(tmp_path / "model", "hints")
+    beside = folder / onnx_runtime.FILE_NAME
+    write_model(folder, beside)
+    assert onnx_choice.choose_file(settings(model=folder), print) == beside
+    assert not cache.exists()
+    result = run(photograph, "--model", beside)
+    assert result.exit_code == 0, result.output
+    result = run(photograph, "--model", beside, "--runtime", "torch", "--overwrite")
+    assert result.exit_code == 1 and "is an ONNX file" in result.stderr
+    beside.write_bytes(b"not this")
+    result = run(photograph, "--model", beside, "--overwrite")
+    assert result.exit_code == 1 and f"colorize: cannot load {beside}" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_other_weights_get_another_file(folders, tmp_path, cache):
+    folder = save_model(tmp_path / "grid", "grid")
+    before = onnx_runtime.cached_file(folder)
+    assert before.name.startswith("grid-") and before.parent == cache
+    index = folder / "model_index.json"
+    index.write_text(index.read_text().replace("0.9", "0.8"))
+    assert onnx_runtime.cached_file(folder) != before
