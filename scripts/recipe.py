@@ -4,7 +4,8 @@
 
 Six stages, each with a folder of its own in the recipe's `output_dir`:
 
-    ingest    pictures of the data sets, scaled down; broken, grey and toned ones are left out
+    ingest    pictures of the data sets, scaled down; broken ones are left out, and out of those to
+              learn from also grey and toned ones
     split     train, validation and test, which share no picture
     train     train_colorize.py, which goes on where it was stopped
     evaluate  scripts/evaluate.py on the test pictures, and the time that a picture takes
@@ -196,13 +197,32 @@ def keep_small(record: dict, size: int) -> bytes:
     return stream.getvalue()
 
 
+def has_splits(split_of: list[str]) -> bool:
+    """Whether a source is split already, so that it keeps its validation and test pictures."""
+    return {"train", "test"} <= set(split_of)
+
+
+def keep_judged(found: prepare_dataset.Survey, dataset, split_of: list[str], size: int) -> None:
+    """Take grey and toned pictures outside of `train` back: a test set stays what it is."""
+    for left_out in (found.grey, found.toned):
+        for index in [index for index in left_out if split_of[index] != "train"]:
+            left_out.remove(index)
+            picture = data.cut_square(data.decode(dataset[index]["image"], size), size)
+            found.good.append(index)
+            found.digests.append(hashlib.sha256(picture.numpy().tobytes()).digest())
+            found.hashes.append(prepare_dataset.dhash(picture))
+
+
 def ingest_one(source: str, column: str, size: int, target: Path) -> dict:
     """Write the usable pictures of a data set to parquet files; returns what was left out."""
     dataset, split_of = prepare_dataset.open_source(source, column)
     found = prepare_dataset.survey(dataset, size)
+    if has_splits(split_of):
+        keep_judged(found, dataset, split_of, size)
 
     def rows():
-        for index, digest, dhash in zip(found.good, found.digests, found.hashes, strict=True):
+        good = sorted(zip(found.good, found.digests, found.hashes, strict=True))
+        for index, digest, dhash in good:
             record = dataset[index]["image"]
             yield {
                 "image": {"bytes": keep_small(record, size), "path": None},
@@ -248,7 +268,7 @@ def choose_splits(pictures: Dataset, shares: str) -> tuple[dict[str, list[int]],
     everything = list(range(len(split_of)))
     found = prepare_dataset.Survey(good=everything, digests=digests, hashes=hashes)
     pairs = prepare_dataset.duplicate_pairs(found, distance=2)
-    if not {"train", "test"} <= set(split_of):
+    if not has_splits(split_of):
         return prepare_dataset.new_splits(found, pairs, prepare_dataset.parse_splits(shares), 0)
     doubles = {first for first, _ in prepare_dataset.leaks(found, pairs, split_of)}
     names = dict.fromkeys(split_of)

@@ -28,17 +28,9 @@ import recipe_baselines  # noqa: E402
 import recipe_docs  # noqa: E402
 from accelerate.state import AcceleratorState, GradientState  # noqa: E402
 
+import pipeline_colorize  # noqa: E402
 import train_colorize  # noqa: E402
-from pipeline_colorize import (  # noqa: E402
-    ColorizationPipeline,
-    cli,
-    config,
-    data,
-    metrics,
-    regression_unet,
-    unet,
-)
-from pipeline_colorize import scheduler as own_scheduler  # noqa: E402
+from pipeline_colorize import ColorizationPipeline, cli, config, data, metrics  # noqa: E402
 
 NAMES = ("faces-rgb", "faces-lab", "flowers-ddpm", "driving-regression")
 FULL = {name: ROOT / "configs" / f"{name}.yaml" for name in NAMES}
@@ -64,8 +56,7 @@ def parse(file):
 
 def network(model):
     with torch.device("meta"):
-        modules = [unet, regression_unet, diffusers]
-        return config.construct(model.model_class, model.model, modules)
+        return config.construct(model.model_class, model.model, [pipeline_colorize, diffusers])
 
 
 # The configurations
@@ -80,7 +71,7 @@ def test_a_recipe_has_all_its_parts(file):
     assert pictures.resolution % stride == 0
     assert run.output_dir.startswith("runs/") and pictures.datasets[0].startswith("data/")
     if model.scheduler_class != "none":
-        modules = [own_scheduler, diffusers]
+        modules = [pipeline_colorize, diffusers]
         schedule = config.construct(model.scheduler_class, model.scheduler, modules)
         assert schedule.alphas_cumprod[-1] < 0.02**2 + 1e-6  # it is trained on what it starts from
         steps = run.pipeline["default_num_inference_steps"]
@@ -109,7 +100,7 @@ def test_the_published_settings_are_kept():
     assert (model.model_class, model.scheduler_class) == ("UNet2DModel", "DDPMScheduler")
     assert (optim.learning_rate, run.early_stopping_patience) == (1e-4, 10)
     _, _, optim, _ = parse(FULL["driving-regression"])
-    rates = [train_colorize.learning_rate(optim, step, 30 * 110) for step in (0, 30 * 110 - 1)]
+    rates = [config.learning_rate(optim, step, 30 * 110) for step in (0, 30 * 110 - 1)]
     assert rates[0] == pytest.approx(1e-3) and rates[1] == pytest.approx(1e-3 / 20, rel=0.02)
 
 
@@ -123,6 +114,32 @@ def test_a_small_sibling_is_committed_in_4_megabytes(name):
     assert model.model_class == parse(FULL[name])[1].model_class
     if name == "faces-rgb":
         assert model.model == parse(FULL[name])[1].model
+
+
+def test_the_pretrained_encoder_is_that_of_the_recipe():
+    pretrained = network(parse(SMALL["faces-lab"].with_name("faces-lab-encoder.yaml"))[1])
+    wanted = network(parse(SMALL["faces-lab"])[1]).encoder.state_dict()
+    shapes = [
+        {name: tensor.shape for name, tensor in state.items()}
+        for state in (pretrained.encoder.state_dict(), wanted)
+    ]
+    assert shapes[0] == shapes[1]
+
+
+@pytest.mark.parametrize(
+    "name, left_out",
+    [
+        ("faces-lab", set()),
+        ("driving-regression", {"steps"}),
+        ("faces-lab-encoder", {"evaluate", "steps", "colorize"}),
+    ],
+)
+def test_a_recipe_has_the_stages_that_it_has_a_use_for(name, left_out):
+    every = ["ingest", "split", "train", "evaluate", "steps", "colorize"]
+    made = recipe.Recipe(ROOT / "configs" / "small" / f"{name}.yaml", [], ROOT)
+    assert [stage.name for stage in made.stages()] == [
+        name for name in every if name not in left_out
+    ]
 
 
 # Stages
@@ -350,6 +367,23 @@ def test_a_whole_recipe_and_what_is_done_again(tiny, tmp_path, capsys, monkeypat
     (tmp_path / "pictures" / "flowers" / "00.png").unlink()
     fewer = [*tiny, "--seed", "1", "--until", "split", "--splits", "train=8,validation=2,test=2"]
     assert run(fewer, capsys) == ["ingest", "split"]
+
+
+def test_the_test_pictures_of_a_source_stay_what_they_are(tmp_path):
+    """Grey ones and doubles go from `train` alone; a double across splits counts as `train`'s."""
+    for part, numbers in {"train": range(4), "test": range(3, 6)}.items():
+        folder = tmp_path / "source" / part
+        folder.mkdir(parents=True)
+        for number in numbers:
+            pixels = (smooth_picture(40, 48, seed=number).movedim(0, -1) * 255).byte().numpy()
+            Image.fromarray(pixels).save(folder / f"{number}.png")
+        Image.new("RGB", (40, 40), (90, 90, 90)).save(folder / "grey.png")
+    report = recipe.ingest_one(str(tmp_path / "source"), "image", 32, tmp_path / "kept")
+    assert [len(names) for names in report["left_out"].values()] == [0, 1, 0]
+    pictures = datasets.Dataset.from_parquet(str(tmp_path / "kept" / "00000.parquet"))
+    splits, doubles = recipe.choose_splits(pictures, "")
+    assert {name: len(indices) for name, indices in splits.items()} == {"train": 3, "test": 4}
+    assert pictures["split"][doubles[0]] == "train"
 
 
 # Baselines
