@@ -1,10 +1,12 @@
 """The training script: exact resume, kills, processes, release. Everything at 16 pixels."""
 
 import dataclasses
+import inspect
 import json
 import math
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 import socket
@@ -716,6 +718,18 @@ def test_too_little_memory_says_what_to_lower():
     with pytest.raises(RuntimeError, match="other"):
         with monitor.memory_advice("batch_size"):
             raise RuntimeError("other")
+
+
+def test_the_manual_shows_the_whole_loop_as_it_is():
+    source = inspect.getsource(train_colorize.train)
+    loop = source[source.index("    for batch in") : source.index("    bar.close()")]
+    manual = (ROOT / "docs" / "training.md").read_text()
+    rows = re.findall(r"^\| (`.*?`) \| ", manual[manual.index("## Beside diffusers") :], re.M)
+    shown = [line.replace(r"\|", "|") for row in rows[1:] for line in re.findall("`(.+?)`", row)]
+    assert shown == [line.strip() for line in loop.splitlines()]
+    lines = len((ROOT / "train_colorize.py").read_text().splitlines())
+    (claimed,) = re.findall(r"in (\d+) lines, the loop", manual)
+    assert lines == pytest.approx(int(claimed), abs=10)
 
 
 def test_benchmark_measures_script_bare_loop_and_stock_network(capsys, monkeypatch):
