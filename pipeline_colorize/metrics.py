@@ -37,7 +37,7 @@ _HISTOGRAM_RANGE = 100.0
 _EVEN_LUMINANCE = 2.0  # standard deviation of L* under which a neighbourhood counts as even
 _EDGES = 0.9  # pixels whose luminance gradient is above this quantile count as edges,
 _LEAST_EDGE = 1.0  # if it is at least this, in L* a pixel
-_WITH_HINTS = ("psnr", "ciede2000")
+_MET = 5.0  # CIEDE2000 under which a hint counts as met
 
 
 def to_lab(picture: np.ndarray) -> np.ndarray:
@@ -421,17 +421,21 @@ def summarize_hints(records: list[dict]) -> dict:
         records: one a picture: by number of hints, `measure_hints`; and the `reach` of one hint.
 
     Returns:
-        By number of hints, PSNR and CIEDE2000; where there are hints, mean and share under 5 of
-        `hint_errors`, each on the grid and in the picture; and the mean reach over the pictures.
+        `counts` of hints, from 0; for each of them PSNR, CIEDE2000 and of `hint_errors` on the grid
+        and in the picture `mean` and share under 5, `met` (`nan` without hints); and the mean
+        `reach` over the pictures.
     """
-    result: dict = {"reach": np.nanmean([one["reach"] for one in records], axis=0).tolist()}
-    for count in (key for key in records[0] if key != "reach"):
-        own = [one[count] for one in records]
-        figures = {name: float(np.mean([one[name] for one in own])) for name in _WITH_HINTS}
-        for place in ("grid", "picture") if count else ():
-            errors = np.concatenate([one[place] for one in own])
-            figures[place] = {"mean": float(errors.mean()), "met": float((errors < 5).mean())}
-        result[count] = figures
+    counts = [key for key in records[0] if key != "reach"]
+    result: dict = {"counts": counts}
+    for name in ("psnr", "ciede2000"):
+        result[name] = [float(np.mean([one[count][name] for one in records])) for count in counts]
+    for place in ("grid", "picture"):
+        errors = [np.concatenate([one[count][place] for one in records]) for count in counts[1:]]
+        result[place] = {
+            "mean": [math.nan, *(float(error.mean()) for error in errors)],
+            "met": [math.nan, *(float((error < _MET).mean()) for error in errors)],
+        }
+    result["reach"] = np.nanmean([one["reach"] for one in records], axis=0).tolist()
     return result
 
 

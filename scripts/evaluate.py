@@ -13,7 +13,7 @@ import importlib.metadata
 import json
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import click
@@ -283,7 +283,7 @@ def grid_of(pipe, truth: np.ndarray, resolution: int | None) -> tuple[int, int]:
 
 def with_hints(pipe, truths: list[np.ndarray], seeds: list[int], settings: dict) -> list[dict]:
     """A record of `metrics.summarize_hints` for each picture."""
-    counts = sorted({0, 1, *settings["hints"]})
+    counts = sorted({0, 1, *settings["hints"]})  # one is always among them, for its reach
     resolution = settings["processing_resolution"]
     known = [
         metrics.draw_known_colors(truth, grid_of(pipe, truth, resolution), counts[-1], seed)
@@ -387,25 +387,25 @@ def tables(report: dict) -> dict[str, dict[str, str]]:
     if "constant" in summaries[0]:
         result["One colour everywhere (CIEDE2000, and its ratio to grey)"] = WITH_CONSTANT
     if "hints" in summaries[0]:
-        result |= hint_tables([count for count in summaries[0]["hints"] if count != "reach"])
+        result |= hint_tables(summaries[0]["hints"]["counts"])
     return result
 
 
 def hint_tables(counts: list[int]) -> dict[str, dict[str, str]]:
     """Columns for numbers of colour hints, the first of which is 0."""
 
-    def cells(cell: str, counts: list[int]) -> str:
-        return " / ".join(cell.replace("N", f"hints[{count}]") for count in counts)
+    def cells(cell: str, first: int) -> str:
+        return " / ".join(cell.replace("N", str(n)) for n in range(first, len(counts)))
 
     told = " / ".join(map(str, counts))
     nearness = {
-        f"PSNR with {told}": cells("{N[psnr]:.2f}", counts),
-        f"CIEDE2000 with {told}": cells("{N[ciede2000]:.2f}", counts),
+        f"PSNR with {told}": cells("{hints[psnr][N]:.2f}", 0),
+        f"CIEDE2000 with {told}": cells("{hints[ciede2000][N]:.2f}", 0),
     }
     given = " / ".join(map(str, counts[1:]))
     for place, where in (("grid", "on the grid"), ("picture", "in the picture")):
-        cell = "{N[PLACE][mean]:.1f} ({N[PLACE][met]:.0%})".replace("PLACE", place)
-        nearness[f"{given} missed by, {where}"] = cells(cell, counts[1:])
+        cell = "{hints[PLACE][mean][N]:.1f} ({hints[PLACE][met][N]:.0%})".replace("PLACE", place)
+        nearness[f"{given} missed by, {where}"] = cells(cell, 1)
     ends = [f"to {end:g}" for end in metrics.HINT_DISTANCES] + ["beyond"]
     reach = {end: f"{{hints[reach][{ring}]:.1f}}" for ring, end in enumerate(ends)}
     return {"Colour hints": nearness, "Change by one hint, by distance from it": reach}
@@ -418,7 +418,7 @@ def to_markdown(report: dict) -> str:
     for title, columns in tables(report).items():
         heads = [head.format(k=samples) for head in columns]
         rows = [
-            [name, *(cell.format(**summary) for cell in columns.values())]
+            [name, *(cell.format(**number_ready(summary)) for cell in columns.values())]
             for name, summary in report["sets"].items()
         ]
         lines += [f"**{title}**", "", "| " + " | ".join(["set", *heads]) + " |"]
@@ -428,13 +428,15 @@ def to_markdown(report: dict) -> str:
     crop = f"centre squares resized to {size} (Lanczos)" if size else "used as they are"
     order = f"at most {limit} a set, evenly spaced" if limit else "all of the split"
     lines += [PROTOCOL.format(samples=samples, crop=crop, order=order)]
-    if settings["mean_color"]:
+    if settings.get("mean_color"):
         told = {"pictures": f"at most {CONSTANT_PICTURES:,}", "split": settings["mean_color"]}
         lines.append(CONSTANT_PROTOCOL.format(**told))
-    if settings["hints"]:
+    if settings.get("hints"):
         lines.append(HINT_PROTOCOL)
-    lines += ["", *report["notes"], "", model_line(report), ""]
-    chosen = {key: value for key, value in settings.items() if value not in (None, ())}
+    lines += ["", *report["notes"], ""]
+    if "model" in report:  # not in older reports, which cards are held against
+        lines += [model_line(report), ""]
+    chosen = {key: value for key, value in settings.items() if value not in (None, [])}
     lines += ["Settings: " + ", ".join(f"{key} {value}" for key, value in chosen.items()) + "."]
     return "\n".join(lines) + "\n"
 
@@ -466,13 +468,23 @@ def contact_sheet(rows: list[list[np.ndarray]], side: int = 160, gap: int = 4) -
     return sheet
 
 
+def replaced(value, is_old: Callable, new):
+    """The value with `new` for whatever in it is old."""
+    if isinstance(value, dict):
+        return {key: replaced(one, is_old, new) for key, one in value.items()}
+    if isinstance(value, list):
+        return [replaced(one, is_old, new) for one in value]
+    return new if is_old(value) else value
+
+
 def json_ready(value):
     """NaN, which JSON lacks, becomes null."""
-    if isinstance(value, dict):
-        return {key: json_ready(one) for key, one in value.items()}
-    if isinstance(value, list):
-        return [json_ready(one) for one in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
+    return replaced(value, lambda one: isinstance(one, float) and math.isnan(one), None)
+
+
+def number_ready(value):
+    """And back, where a report was read."""
+    return replaced(value, lambda one: one is None, math.nan)
 
 
 def write_report(report: dict, results: dict, output: Path) -> None:
@@ -555,6 +567,7 @@ def main(
 ):  # fmt: skip
     params = click.get_current_context().params
     settings = {key: value for key, value in params.items() if key in SETTINGS}
+    settings["hints"] = sorted(set(hints))
     state = PartialState(cpu=not torch.cuda.is_available())
     pipe = load_pipeline(model, scheduler, state)
     call = {
