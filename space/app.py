@@ -165,12 +165,20 @@ class Page:
                 value=min(4, self.limits.max_samples),
                 step=1,
                 label="Colourings",
+                elem_id="samples",
                 buttons=[],
                 scale=3,
                 min_width=160,
             )
             self.seed = gr.Number(
-                7, label="Seed", precision=0, minimum=0, maximum=2**31, scale=2, min_width=90
+                7,
+                label="Seed",
+                elem_id="seed",
+                precision=0,
+                minimum=0,
+                maximum=2**31,
+                scale=2,
+                min_width=90,
             )
             self.dice = gr.Button("⚄ Roll", size="sm", scale=1, min_width=70, elem_id="dice")
         with gr.Row():
@@ -210,6 +218,7 @@ class Page:
                 value=config.default_num_inference_steps,
                 step=1,
                 label="Steps",
+                elem_id="steps",
                 info="More take longer and change little.",
             )
             self.sampler = gr.Dropdown(samplers, value="", label="Sampler")
@@ -219,6 +228,7 @@ class Page:
                 value=config.default_processing_resolution,
                 step=32,
                 label="Working resolution",
+                elem_id="resolution",
                 info="Short side at which colours are invented. The download is always full size.",
             )
 
