@@ -33,7 +33,7 @@ MODELS = {
         "prediction_type": "epsilon",
         "min_signal_rate": 0.2,  # at less, dividing by it makes the last digits of floats matter
         "clip_sample": True,
-        "clip_sample_range": 2.0,
+        "clip_sample_range": 0.4,
     },
     "grid": {"prediction_type": "v_prediction", "shift": 2.0, "timestep_spacing": "linspace"},
     "hints": {"prediction_type": "sample"},
