@@ -298,6 +298,17 @@ def test_the_check_refuses(problem, copy, monkeypatch):
     assert problem in "\n".join(release.check_release(copy))
 
 
+SHIPPED = sorted(
+    path.parent.name for path in ROOT.glob("pipeline_colorize/models/*/model_index.json")
+)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_what_ships_is_fit_to_be_published(name, tmp_path):
+    release.build_release(name, tmp_path / name, None, "10GB")
+    assert release.check_release(tmp_path / name) == []
+
+
 def test_figures_need_an_evaluation(copy):
     (copy / "evaluation.json").unlink()
     card = ModelCard.load(copy / "README.md")
