@@ -33,7 +33,8 @@ class EncodedAtEveryStep(nn.Module):
 
     def __init__(self, unet: nn.Module):
         super().__init__()
-        self.unet, self.config, self.dtype = unet, unet.config, unet.dtype
+        self.unet, self.config = unet, unet.config
+        self.device, self.dtype = unet.device, unet.dtype
 
     def forward(self, sample, timestep, condition, return_dict=True):
         """As the network itself, from the condition and not from its features."""

@@ -13,7 +13,7 @@ import datasets
 import numpy as np
 import pytest
 import torch
-from conftest import smooth_picture
+from conftest import smooth_picture, tiny_unet
 from PIL import Image
 from skimage.color import rgb2lab
 
@@ -26,11 +26,20 @@ import evaluate  # noqa: E402
 import recipe  # noqa: E402
 import recipe_baselines  # noqa: E402
 import recipe_docs  # noqa: E402
+import recipe_speed  # noqa: E402
+import release  # noqa: E402
 from accelerate.state import AcceleratorState, GradientState  # noqa: E402
 
 import pipeline_colorize  # noqa: E402
 import train_colorize  # noqa: E402
-from pipeline_colorize import ColorizationPipeline, cli, config, data, metrics  # noqa: E402
+from pipeline_colorize import (  # noqa: E402  # noqa: E402
+    ColorizationPipeline,
+    OffsetCosineScheduler,
+    cli,
+    config,
+    data,
+    metrics,
+)
 
 NAMES = ("faces-rgb", "faces-lab", "flowers-ddpm", "driving-regression")
 FULL = {name: ROOT / "configs" / f"{name}.yaml" for name in NAMES}
@@ -386,6 +395,27 @@ def test_the_test_pictures_of_a_source_stay_what_they_are(tmp_path):
     assert pictures["split"][doubles[0]] == "train"
 
 
+# Speed
+
+
+@pytest.mark.parametrize("every_step, runs", [(False, 1), (True, 3)])
+def test_the_encoder_runs_once_a_picture_or_at_every_step(every_step, runs, tmp_path):
+    scheduler = OffsetCosineScheduler(prediction_type="v_prediction")
+    ColorizationPipeline(tiny_unet("lab"), scheduler).save_pretrained(tmp_path / "model")
+    picture = (smooth_picture(16, 16)[0] * 255).byte().numpy()
+    pipes = [recipe_speed.load(str(tmp_path / "model"), each) for each in (False, every_step)]
+    plain, ours = (
+        pipe(picture, 3, processing_resolution=16, generator=torch.Generator().manual_seed(0))
+        for pipe in pipes
+    )
+    assert ours.images[0].tobytes() == plain.images[0].tobytes()
+    encoder = next(one for name, one in pipes[1].unet.named_modules() if name.endswith("encoder"))
+    count = []
+    encoder.register_forward_hook(lambda *_: count.append(1))
+    recipe_speed.whole(3)(pipes[1], 16)()
+    assert len(count) == runs
+
+
 # Baselines
 
 
@@ -436,3 +466,52 @@ def test_moments_of_what_colour_adds_to_grey():
 
 
 COLORS = ([200, 40, 60], [30, 80, 190])
+
+
+# What ships
+
+MODELS = ROOT / "pipeline_colorize" / "models"
+SHIPPED = [name for name in NAMES if (MODELS / name).is_dir()]
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_model_that_ships_is_small_told_of_and_keeps_the_light(name):
+    weights = list((MODELS / name).rglob("*.safetensors"))
+    assert sum(file.stat().st_size for file in weights) <= 4_000_000
+    assert not list((MODELS / name).rglob("*.py"))
+    assert not release.check_card(MODELS / name)
+    pipe = ColorizationPipeline.from_pretrained(name)
+    parameters = sum(parameter.numel() for parameter in pipe.unet.parameters())
+    wanted = network(parse(SMALL[name])[1])
+    assert parameters == sum(parameter.numel() for parameter in wanted.parameters())
+    assert (pipe.scheduler is None) == (name == "driving-regression")
+    assert pipe.config.default_processing_resolution == 64
+    taken = Image.open(ROOT / "space" / "examples" / "mark-twain-1907.jpg").convert("L")
+    taken.thumbnail((96, 96))
+    steps = None if pipe.scheduler is None else 4
+    (colored,) = pipe(taken, steps, generator=torch.Generator().manual_seed(0)).images
+    lab, light = rgb2lab(np.asarray(colored)), rgb2lab(np.asarray(taken.convert("RGB")))[..., 0]
+    assert np.abs(lab[..., 0] - light).max() <= 100 / 255
+    assert np.abs(lab[..., 1:]).mean() > 0.5
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_page_and_the_table_have_the_figures_of_the_card(name):
+    facts = json.loads((ROOT / "docs" / "recipes" / f"{name}.json").read_text())
+    told = json.loads((MODELS / name / "evaluation.json").read_text())
+    assert told["sets"][facts["set"]] == facts["test"]
+    page = (ROOT / "docs" / "recipes" / f"{name}.md").read_text()
+    assert recipe_docs.figures_table(facts) in page
+    readme = (ROOT / "README.md").read_text()
+    assert recipe_docs.readme_table([facts]).splitlines()[-1] in readme
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_recipe_beats_what_it_should(name):
+    facts = json.loads((ROOT / "docs" / "recipes" / f"{name}.json").read_text())
+    losses, test = facts["validation"], facts["test"]
+    assert losses["this model"] < min(losses["grey"], losses["mean colour"])
+    if facts["diffusion"]:
+        assert test["colorfulness"]["share"] >= 0.6
+    else:
+        assert test["sample"]["ab_mse"] <= 0.85 * test["constant"]["ab_mse"]
