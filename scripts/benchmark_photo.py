@@ -44,8 +44,10 @@ def main() -> None:
     parser.add_argument("source", type=Path, help="folder of photographs (JPEG)")
     parser.add_argument("--runs", type=int, default=5, help="the median of this many is told")
     parser.add_argument("--further", type=int, default=10, help="further photographs of a run")
+    parser.add_argument("--runtime", default="auto", help="auto, onnx or torch (default: auto)")
     parser.add_argument("options", nargs="*", help="options of colorize, after --")
     options = parser.parse_args()
+    more = ["--runtime", options.runtime, *options.options]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         cases = {
@@ -55,13 +57,10 @@ def main() -> None:
         }
         for case, (size, count) in cases.items():
             make_photographs(options.source, folder / case, size, count)
-        timed(folder / "one", folder / "out", options.options)  # warms the disk cache
+        timed(folder / "one", folder / "out", more)  # warms the disk cache
         seconds, memory = {}, {}
         for case in cases:
-            runs = [
-                timed(folder / case, folder / f"out-{case}", options.options)
-                for _ in range(options.runs)
-            ]
+            runs = [timed(folder / case, folder / f"out-{case}", more) for _ in range(options.runs)]
             seconds[case] = statistics.median(run[0] for run in runs)
             memory[case] = max(run[1] for run in runs)
     each = (seconds["several"] - seconds["one"]) / options.further

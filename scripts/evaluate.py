@@ -29,6 +29,7 @@ from PIL import Image, ImageDraw, ImageOps
 from tqdm import tqdm
 
 from pipeline_colorize import ColorizationPipeline, Hint, OffsetCosineScheduler, metrics
+from pipeline_colorize.onnx_runtime import Generator, OnnxPipeline
 
 PROTOCOL = """\
 - Grey is CIE L* (D65) of the sRGB picture; results keep it, and are judged as 8-bit sRGB.
@@ -206,6 +207,25 @@ class Networks:
         return summary
 
 
+# --- onnxruntime -------------------------------------------------------------------------------
+
+
+class OnnxColors:
+    """A pipeline in which an ONNX file of its model invents the colours."""
+
+    def __init__(self, pipe: ColorizationPipeline, file: Path):
+        self.runtime = OnnxPipeline(file)
+        self.config, self.unet, self.device = pipe.config, pipe.unet, torch.device("cpu")
+        self.image_processor = pipe.image_processor
+
+    def __call__(self, images, generator: list[torch.Generator], output_type: str, **options):
+        """As the pipeline, for the options that `invent` gives it."""
+        own = [Generator().manual_seed(one.initial_seed()) for one in generator]
+        output = self.runtime(images, generator=own, output_type=output_type, **options)
+        output.images = [torch.from_numpy(one) for one in output.images]
+        return output
+
+
 # --- evaluation ---------------------------------------------------------------------------------
 
 
@@ -354,10 +374,13 @@ def describe(pipe, seconds: float, colorings: int) -> dict:
     folder = Path(pipe.unet.config._name_or_path)
     files = sorted(folder.glob("*.safetensors"))
     digests = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+    dtype = str(pipe.unet.dtype).removeprefix("torch.")
+    if isinstance(pipe, OnnxColors):
+        dtype = f"ONNX with {pipe.runtime.properties['precision']} weights"
     return {
         "parameters": sum(parameter.numel() for parameter in pipe.unet.parameters()),
         "sha256": digests,
-        "dtype": str(pipe.unet.dtype).removeprefix("torch."),
+        "dtype": dtype,
         "device": str(pipe.device),
         "threads": torch.get_num_threads(),
         "seconds_per_coloring": seconds / colorings,
@@ -548,6 +571,12 @@ def versions() -> dict[str, str]:
 @click.option("--eta", type=click.FloatRange(0, 1), help="Default: the model's.")
 @click.option("--processing-resolution", type=click.IntRange(0), help="Default: the model's.")
 @click.option("--scheduler", type=click.Choice(OffsetCosineScheduler._compatibles))
+@click.option(
+    "--onnx",
+    metavar="FILE",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Colours by this ONNX file of the model.",
+)
 @click.option("--batch-size", default=16, show_default=True, type=click.IntRange(1))
 @click.option("--seed", default=0, show_default=True)
 @click.option(
@@ -563,13 +592,17 @@ def versions() -> dict[str, str]:
 @click.option("--card", type=click.Path(path_type=Path, exists=True), help="Model card to fill.")
 def main(
     model, data, split, limit, size, samples, steps, temperature, saturation, eta,
-    processing_resolution, scheduler, batch_size, seed, output, hints, mean_color, card,
+    processing_resolution, scheduler, onnx, batch_size, seed, output, hints, mean_color, card,
 ):  # fmt: skip
     params = click.get_current_context().params
     settings = {key: value for key, value in params.items() if key in SETTINGS}
     settings["hints"] = sorted(set(hints))
     state = PartialState(cpu=not torch.cuda.is_available())
+    if onnx and scheduler:
+        raise click.ClickException("--onnx: the file has its own sampler, so no --scheduler.")
     pipe = load_pipeline(model, scheduler, state)
+    if onnx:
+        pipe = OnnxColors(pipe, onnx)
     call = {
         "num_samples": samples,
         "num_inference_steps": steps,

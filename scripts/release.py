@@ -32,6 +32,7 @@ from safetensors import SafetensorError, safe_open
 
 from pipeline_colorize import ColorizationPipeline, __version__, photo
 from pipeline_colorize.hub import address_card, full_name, publish
+from pipeline_colorize.onnx_runtime import FILE_NAME as ONNX_NAME
 
 ROOT = Path(__file__).resolve().parents[1]
 PICTURES = (".jpg", ".png", ".webp")
@@ -44,6 +45,12 @@ FIGURE = re.compile(
 )
 LOCAL_PATH = re.compile(r"(?:^|\s)(?:/[\w.-]+/[\w.-]|~/\w|[A-Za-z]:\\)")
 TOLERANCE = 1e-5
+ONNX_TOLERANCE = 0.02  # of sRGB in [0, 1]: its weights are rounded to float16
+ONNX_LINE = f"""
+`{ONNX_NAME}` is all of it in one file, from luminance and noise to colours, for onnxruntime on the
+desktop and in browsers: `colorize --model {ONNX_NAME} photograph.jpg`, with neither torch nor
+diffusers. Weights in float16, arithmetic in float32.
+"""
 
 CARD = """\
 # {name}
@@ -166,7 +173,9 @@ def read_notes(path: Path) -> dict:
 # --- building -----------------------------------------------------------------------------------
 
 
-def build_release(model: str, folder: Path, repo_id: str | None, max_shard_size: str) -> None:
+def build_release(
+    model: str, folder: Path, repo_id: str | None, max_shard_size: str, onnx: bool = False
+) -> None:
     """Weights in float32 and as variant fp16, code, and what stands beside them in `model`."""
     pipe = ColorizationPipeline.from_pretrained(model, dtype=torch.float32)
     source = Path(pipe.config["_name_or_path"])
@@ -181,6 +190,24 @@ def build_release(model: str, folder: Path, repo_id: str | None, max_shard_size:
             shutil.copyfile(file, folder / file.name)
     if repo_id and (folder / "README.md").exists():
         address_card(folder / "README.md", repo_id)
+    if onnx:
+        add_onnx(folder)
+
+
+def add_onnx(folder: Path) -> None:
+    """Write the model of a release as one ONNX file too, and a line on its card."""
+    from pipeline_colorize.onnx_export import write_model
+
+    try:
+        write_model(folder, folder / ONNX_NAME)
+    except (ValueError, OSError) as error:
+        raise click.ClickException(f"--onnx: {error}") from error
+    card = folder / "README.md"
+    if card.exists():
+        before, mark, rest = card.read_text("utf-8").partition("\n## Use\n")
+        use, head, rest = rest.partition("\n## ")
+        use = use.rstrip("\n") + "\n" + ONNX_LINE
+        card.write_text(before + mark + use + head + rest, "utf-8")
 
 
 # --- checking -----------------------------------------------------------------------------------
@@ -226,6 +253,8 @@ def check_files(folder: Path) -> list[str]:
         wanted.update(fetched_files(folder, variant))
     card = folder / "README.md"
     text = card.read_text("utf-8") if card.is_file() else ""
+    if f"`{ONNX_NAME}`" in text:
+        wanted.add(ONNX_NAME)
     problems = []
     for path in sorted(path for path in folder.rglob("*") if not path.is_dir()):
         name = path.relative_to(folder).as_posix()
@@ -381,6 +410,23 @@ def check_loading(folder: Path) -> list[str]:
     return problems
 
 
+def check_onnx(folder: Path) -> list[str]:
+    """Colours by the ONNX file, where there is one."""
+    if not (folder / ONNX_NAME).is_file():
+        return []
+    from pipeline_colorize.onnx_runtime import Generator, OnnxPipeline
+
+    try:
+        pipe = OnnxPipeline(folder / ONNX_NAME)
+    except Exception as error:  # onnxruntime has its own
+        return [f"{ONNX_NAME} cannot be used: {' '.join(str(error).split())}"]
+    output = pipe([sample_picture()], generator=[Generator()], output_type="np")
+    difference = np.abs(output.images[0] - own_result(folder, None)[0]).max()
+    if difference <= ONNX_TOLERANCE:
+        return []
+    return [f"The result of {ONNX_NAME} is {difference:.1e} off ours."]
+
+
 def own_result(folder: Path, variant: str | None) -> np.ndarray:
     """What CLEAN computes, by our package."""
     pipe = ColorizationPipeline.from_pretrained(folder, variant=variant, dtype=torch.float32)
@@ -396,7 +442,7 @@ def check_release(folder: Path) -> list[str]:
         return [f"{folder} holds no model: it has no model_index.json."]
     problems = check_files(folder) + check_configuration(folder) + check_code(folder)
     problems += check_card(folder)
-    return problems or check_loading(folder)
+    return problems or check_loading(folder) + check_onnx(folder)
 
 
 def require(problems: list[str]) -> None:
@@ -434,6 +480,9 @@ def is_shipped(model: str) -> bool:
 
 # --- commands -----------------------------------------------------------------------------------
 
+ONNX = click.option(
+    "--onnx", is_flag=True, help=f"With {ONNX_NAME}, which runs without torch (extra onnx)."
+)
 SHARD = click.option(
     "--max-shard-size", default="5GB", show_default=True, help="Larger weights get several files."
 )
@@ -475,11 +524,12 @@ def card(model, notes, evaluation):
 @click.argument("model")
 @click.argument("folder", type=click.Path(path_type=Path))
 @SHARD
-def build(model, folder, max_shard_size):
+@ONNX
+def build(model, folder, max_shard_size, onnx):
     """Make FOLDER, a release of MODEL: a folder, or a model that ships."""
     if folder.exists():
         raise click.ClickException(f"{folder} exists already.")
-    build_release(model, folder, None, max_shard_size)
+    build_release(model, folder, None, max_shard_size, onnx)
     click.echo(f"{folder} is written; `release.py check {folder}` says whether it may go up.")
 
 
@@ -501,7 +551,8 @@ def check(folder):
     help="Also publish the demo, as a Space of that name, or else of the same.",
 )  # fmt: skip
 @SHARD
-def push(model, repo_id, tag, private, space, max_shard_size):
+@ONNX
+def push(model, repo_id, tag, private, space, max_shard_size, onnx):
     """Publish MODEL: a folder, or a model that ships.
 
     In one commit, after the check; doing it again changes nothing.
@@ -510,7 +561,7 @@ def push(model, repo_id, tag, private, space, max_shard_size):
         release, demo = Path(temporary, "release"), Path(temporary, "space")
         sdk = None if space is None else build_space(ROOT / "space", demo)
         repo_id = called(full_name, repo_id)  # a wrong token shows at once
-        build_release(model, release, repo_id, max_shard_size)
+        build_release(model, release, repo_id, max_shard_size, onnx)
         require(check_release(release))
         published = publish_release(release, "model", repo_id, None, private, tag)
         report_push(published)

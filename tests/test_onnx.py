@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import numpy as np
 import onnx
 import pytest
@@ -25,7 +26,14 @@ from pipeline_colorize import (
 from pipeline_colorize.onnx_export import PRECISIONS, export_model, read_properties, write_model
 from pipeline_colorize.onnx_runtime import Generator, OnnxPipeline
 
-ROOT = Path(__file__).parent.parent
+for name in ("accelerate", "datasets"):
+    pytest.importorskip(name)
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "scripts"))
+
+import evaluate as evaluate_script  # noqa: E402
+import release as release_script  # noqa: E402
+
 EXAMPLES = ROOT / "space" / "examples"
 # A layout of the network each, and a way of sampling each.
 MODELS = {
@@ -371,6 +379,55 @@ def test_the_script(folders, tmp_path):
     assert "neither a model that ships nor a model's folder" in done.stderr
 
 
+# --- releases and figures ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def release(tmp_path):
+    model = save_model(tmp_path / "mine", "hints")
+    text = "---\nlicense: mit\n---\n# It\n\n## Use\n\nSo.\n\n## Limits\n\nMany.\n"
+    (model / "README.md").write_text(text)
+    release_script.build_release(str(model), tmp_path / "release", None, "5GB", onnx=True)
+    return tmp_path / "release"
+
+
+def test_a_release_has_the_file_and_says_so(release):
+    text = (release / "README.md").read_text()
+    assert text.index("## Use") < text.index("`model.onnx` is all of it") < text.index("## Limits")
+    assert text.endswith("\n\n## Limits\n\nMany.\n") and "\nSo.\n\n`model.onnx`" in text
+    assert release_script.check_files(release) == []
+    assert release_script.check_onnx(release) == []
+    (release / "README.md").write_text("# It\n")
+    assert release_script.check_files(release) == ["model.onnx does not belong into a release."]
+
+
+def test_the_check_sees_another_model_s_file(release, folders):
+    write_model(folders["grid"], release / "model.onnx")
+    assert "off ours" in release_script.check_onnx(release)[0]
+    (release / "model.onnx").write_bytes(b"nothing")
+    assert "model.onnx cannot be used" in release_script.check_onnx(release)[0]
+
+
+def test_a_model_that_cannot_be_released_so(tmp_path):
+    ColorizationPipeline(tiny_unet("seed"), OffsetCosineScheduler()).save_pretrained(tmp_path / "m")
+    with pytest.raises(click.ClickException, match="--onnx: .* only models of chroma"):
+        release_script.build_release(str(tmp_path / "m"), tmp_path / "r", None, "5GB", onnx=True)
+
+
+def test_figures_of_the_file(hinted, folders, tmp_path):
+    write_model(folders["hints"], tmp_path / "model.onnx", "fp32")
+    ours = evaluate_script.OnnxColors(hinted[0], tmp_path / "model.onnx")
+    truths = [noise_picture(32, 32, 3, seed=seed) for seed in (1, 2)]
+    options = {"num_samples": 2, "num_inference_steps": 2, "saturation": 1.0}
+    first, second = (
+        evaluate_script.invent(pipe, truths, [5, 6], options) for pipe in (hinted[0], ours)
+    )
+    assert len(second) == 4
+    np.testing.assert_allclose(np.stack(second), np.stack(first), atol=1e-2)
+    told = evaluate_script.describe(ours, 1.0, 1)
+    assert told["dtype"] == "ONNX with fp32 weights" and told["device"] == "cpu"
+
+
 # --- the command ---------------------------------------------------------------------------------
 
 
@@ -466,7 +523,7 @@ def test_what_goes_to_torch(options, word, cache):
         raise AssertionError(text)
 
     assert onnx_choice.choose_file(settings(**options), silent) is None
-    with pytest.raises(cli.click.ClickException, match=word):
+    with pytest.raises(click.ClickException, match=word):
         onnx_choice.choose_file(settings(**options, runtime="onnx"), silent)
 
 
@@ -492,7 +549,7 @@ def test_without_the_extra(folders, cache, monkeypatch, package):
     )
     chosen = {"model": folders["grid"]}
     assert onnx_choice.choose_file(settings(**chosen), print) is None
-    with pytest.raises(cli.click.ClickException, match='extra "onnx" is not installed'):
+    with pytest.raises(click.ClickException, match='extra "onnx" is not installed'):
         onnx_choice.choose_file(settings(**chosen, runtime="onnx"), print)
 
 
