@@ -14,6 +14,7 @@ import statistics
 from pathlib import Path
 
 import click
+import recipe_speed
 import release
 import torch
 import yaml
@@ -54,7 +55,7 @@ PAGE = """\
 
 {validation}
 
-{beside}{steps}## Pictures
+{beside}{steps}{speed}## Pictures
 
 ![{alt}]({name}.jpg)
 
@@ -266,6 +267,23 @@ def steps_text(facts: dict) -> str:
     return f"## Steps\n\n{markdown(rows)}\n\n{told}\n\n{picture}\n\n{shown}\n\n"
 
 
+def speed_text(name: str) -> str:
+    """The recipe beside its system's published settings, from scripts/recipe_speed.py."""
+    file = DOCS / "speed.json"
+    if name not in recipe_speed.PUBLISHED or not file.is_file():
+        return ""
+    report, (published, _) = read_json(file), recipe_speed.PUBLISHED[name]
+    own = {
+        what: one
+        for what, one in report["systems"].items()
+        if what.startswith((f"{name},", published))
+    }
+    told = (
+        f"In one run (`scripts/recipe_speed.py`), {report['threads']} threads, {report['dtype']}:"
+    )
+    return f"## Speed\n\n{told}\n\n{recipe_speed.to_markdown(own)}\n\n"
+
+
 def page(facts: dict, notes: dict) -> str:
     """The text of a recipe's page."""
     count = facts["test"]["pictures"]
@@ -280,6 +298,7 @@ def page(facts: dict, notes: dict) -> str:
         validation=validation_text(facts),
         beside=beside_text(facts),
         steps=steps_text(facts),
+        speed=speed_text(facts["name"]),
         alt="As taken, and in colour",
         credits="; ".join(notes["previews"].values()) + ".",
     )
