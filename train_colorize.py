@@ -312,7 +312,8 @@ def release(run: Run) -> None:
     if run.best and config.early_stopping_patience is not None:
         run.ema.model.load_state_dict(run.best)
     if run.layout.color_channels == 1:  # it colorizes nothing; `init_encoder_from` takes it
-        return run.ema.model.save_pretrained(folder)
+        run.ema.model.save_pretrained(folder)
+        return run.accelerator.print(f"The encoder is in {folder}.")
     loss = validate(run).get("validation_loss", math.nan)
     where, figures = config.hub_model_id or str(folder), (run.pictures_per_step, run.parameters)
     card = monitor.model_card(where, run.configs, run.progress, *figures, loss)

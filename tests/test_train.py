@@ -243,6 +243,17 @@ def test_resumed_run_equals_the_uninterrupted_one_to_the_last_bit(pictures, tmp_
     assert_same(optimizers[0][0], optimizers[1][0])
 
 
+def test_checkpoints_from_before_early_stopping_are_resumed(pictures, tmp_path):
+    whole = train(pictures, tmp_path / "a", checkpointing_steps=3, checkpoints_total_limit=9)
+    file = whole / "checkpoint-3" / "state.json"
+    content = json.loads(file.read_text())
+    first = ("step", "seconds", "smooth_loss", "best_loss", "epoch_loss")
+    content["progress"] = {name: content["progress"][name] for name in first}
+    file.write_text(json.dumps(content))
+    resumed = train(pictures, tmp_path / "b", resume_from_checkpoint=str(file.parent))
+    assert_same(released(whole), released(resumed))
+
+
 def test_a_run_with_another_batch_is_not_resumed_and_none_is_overwritten(pictures, tmp_path):
     train(pictures, tmp_path, max_train_steps=1)
     with pytest.raises(ValueError, match="already holds a run"):
