@@ -1,10 +1,13 @@
 """`colorize` on many photographs: several processes, and data sets."""
 
+import dataclasses
+import importlib.util
 import json
 import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pyarrow
@@ -275,3 +278,33 @@ def test_few_rows_are_in_memory_however_many_there_are(tmp_path):
     for _ in parquet.read_rows(path, list(range(400))):
         most = max(most, pyarrow.total_allocated_bytes() - before)
     assert 0 < most < 3 * 50 * 20_000 < path.stat().st_size
+
+
+# --- the benchmark -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def benchmark():
+    script = Path(__file__).parents[1] / "scripts" / "benchmark_scale.py"
+    spec = importlib.util.spec_from_file_location("benchmark_scale", script)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_a_benchmark_s_run_is_counted(benchmark, folder, tmp_path):
+    for index in range(3):
+        save_picture(tmp_path / f"{index}.png", index)
+        Image.open(tmp_path / f"{index}.png").save(tmp_path / f"{index}.jpg")
+    benchmark.make_pictures(tmp_path, tmp_path / "made", 8, side=24)
+    sizes = [Image.open(path).size for path in sorted((tmp_path / "made").iterdir())]
+    assert sizes == [(24, 24), (30, 24), (24, 24)] * 2 + [(24, 24), (30, 24)]
+    options = ["--model", str(folder / "model"), "--steps", "1"]
+    done = benchmark.measure(tmp_path / "made", tmp_path / "out", 1, 600, options)
+    assert (done.pictures, done.done, done.processes) == (8, 8, 1)
+    assert done.rate > 8 / done.seconds > 0  # start-up does not count
+    assert 100 < done.peak_mib < 4000
+    stopped = dataclasses.replace(done, done=5, rate=2 * done.rate, peak_mib=1.5 * done.peak_mib)
+    rows = benchmark.by_pictures([done, stopped]).splitlines()[2:]
+    assert rows[0].split(" | ")[0] == "| 8" and rows[1].split(" | ")[:3:2] == ["| 5 of 8", "1.500"]
+    assert " | 2.00 | " in benchmark.by_processes([done, stopped]).splitlines()[3]
