@@ -1,7 +1,7 @@
 """Pages of the recipes, their models in the package, and the table in the README.
 
     python scripts/recipe_docs.py ship runs/faces-rgb     its model and card into the package
-    python scripts/recipe_docs.py page runs/faces-rgb     docs/recipes/faces-rgb.{md,json,svg,jpg}
+    python scripts/recipe_docs.py page runs/faces-rgb     docs/recipes/faces-rgb.{md,json,...}
     python scripts/recipe_docs.py table                   README.md, from docs/recipes/*.json
 
 A run is what scripts/recipe.py leaves behind. Every figure comes out of its files; what no file
@@ -51,7 +51,7 @@ PAGE = """\
 
 ## Curve
 
-![Loss by step]({name}.svg)
+![Loss by step]({name}-curve.png)
 
 {validation}
 
@@ -210,16 +210,14 @@ def conditions(facts: dict) -> str:
 def validation_text(facts: dict) -> str:
     """The loss that was minimised, beside those of guesses that do not look at the picture."""
     losses = facts["validation"]
-    guess = "denoiser that knows only" if facts["diffusion"] else "guess of"
     rows = [["validation loss", *losses], ["", *[f"{loss:.4f}" for loss in losses.values()]]]
-    grey = (
-        "*grey* knows only how far colours are from grey on average, *mean colour* their mean and "
-        "variance, both the same in every pixel and whatever the picture"
-        if facts["diffusion"]
-        else "*grey* is no colour, *mean colour* that of the training pictures"
-    )
-    kind = f"The best {guess} that: " if facts["diffusion"] else ""
-    return f"{markdown(rows)}\n\n{kind}{grey}."
+    told = "*grey* is no colour, *mean colour* that of the training pictures."
+    if facts["diffusion"]:
+        told = (
+            "*grey* and *mean colour* are the best denoisers that know only how far colours are "
+            "from grey, or only their mean and variance: the same in every pixel of every picture."
+        )
+    return f"{markdown(rows)}\n\n{told}"
 
 
 def beside_text(facts: dict) -> str:
@@ -344,8 +342,7 @@ def draw_curve(run: Path, facts: dict, file: Path) -> None:
     """Training and validation loss by step, and the losses of the guesses."""
     import matplotlib
 
-    matplotlib.use("svg")
-    matplotlib.rcParams["svg.hashsalt"] = facts["name"]
+    matplotlib.use("Agg")
     from matplotlib import pyplot
 
     lines = read_lines(run)
@@ -360,9 +357,11 @@ def draw_curve(run: Path, facts: dict, file: Path) -> None:
     for (name, loss), style in zip(list(facts["validation"].items())[1:], (":", "--"), strict=True):
         axis.axhline(loss, color="tab:red", linestyle=style, linewidth=1, label=name)
     axis.set(xlabel="step", ylabel="loss", yscale="log")
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.yaxis.set_minor_formatter("{x:g}")
     axis.grid(alpha=0.3, which="both")
     axis.legend()
-    figure.savefig(file, metadata={"Date": None})
+    figure.savefig(file, dpi=110)
     pyplot.close(figure)
 
 
@@ -462,7 +461,7 @@ def page_command(runs, beside):
         pipe = ColorizationPipeline.from_pretrained(run / "train" / "model")
         pipe.set_progress_bar_config(disable=True)
         paths = [ROOT / path for path in notes["previews"]]
-        draw_curve(run, facts, DOCS / f"{run.name}.svg")
+        draw_curve(run, facts, DOCS / f"{run.name}-curve.png")
         draw_photographs(pipe, facts, paths, DOCS / f"{run.name}.jpg")
         if facts["by_steps"]:
             draw_steps(pipe, facts, paths[0], DOCS / f"{run.name}-steps.jpg")

@@ -330,7 +330,7 @@ def check_documents(folder, tmp_path, monkeypatch):
     text = (tmp_path / "docs" / "flowers-ddpm.md").read_text()
     for kind in ("grey", "constant", "sample", "mean"):
         assert f"{summary[kind]['ciede2000']:.2f}" in text
-    for file in ("flowers-ddpm.jpg", "flowers-ddpm.svg", "flowers-ddpm-steps.jpg"):
+    for file in ("flowers-ddpm.jpg", "flowers-ddpm-curve.png", "flowers-ddpm-steps.jpg"):
         assert (tmp_path / "docs" / file).stat().st_size > 1000 and file in text
     table = (tmp_path / "README.md").read_text()
     assert table.startswith("before\n") and table.endswith("\nafter\n") and "old" not in table
