@@ -33,7 +33,7 @@ def choose_file(settings: Settings, say: Callable[[str], None]) -> Path | None:
         if obstacle := _obstacle(settings, needed):
             raise ValueError(obstacle)
         return model if is_file else _file_of(model_folder(settings.model), say)
-    except (ValueError, OSError) as error:
+    except Exception as error:  # safetensors and onnx each have their own
         if needed:
             raise click.ClickException(f"cannot use onnxruntime: {error}") from error
         return None

@@ -39,20 +39,24 @@ class Graph:
     """A graph that grows by one node a call; what `add` returns are names of tensors.
 
     Args:
-        numbers: makes names; a graph inside another shares its own with it.
         weights: the state of the network, by name.
         precision: how weights are stored.
+        outer: the graph that this one is inside of.
     """
 
-    def __init__(self, numbers, weights: dict[str, np.ndarray], precision: str):
-        self.numbers, self.weights, self.precision = numbers, weights, precision
+    def __init__(
+        self, weights: dict[str, np.ndarray], precision: str, outer: "Graph | None" = None
+    ):
+        self.weights, self.precision = weights, precision
+        self.numbers = outer.numbers if outer else itertools.count()  # no name comes twice
+        self.used: set[str] = outer.used if outer else set()  # weights that have their place
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
         self._known: dict[tuple, str] = {}
 
     def inner(self) -> "Graph":
         """An empty graph for a branch or a loop of this one, which may use this one's tensors."""
-        return Graph(self.numbers, self.weights, self.precision)
+        return Graph(self.weights, self.precision, self)
 
     def name(self, of: str) -> str:
         """A name that no other tensor has."""
@@ -77,12 +81,17 @@ class Graph:
         """A constant one-dimensional int64 tensor."""
         return self.constant(values, np.int64)
 
+    def values(self, name: str) -> np.ndarray:
+        """The values of a weight, which then counts as used."""
+        self.used.add(name)
+        return self.weights[name].astype(np.float32)
+
     def weight(self, name: str) -> str:
         """A tensor of the network, as stored; it is float32 once loaded.
 
         Vectors stay float32: they are small, and biases lose most by rounding.
         """
-        array = self.weights[name].astype(np.float32)
+        array = self.values(name)
         if array.ndim < 2 or self.precision == "fp32":
             return self.constant(array)
         if self.precision == "fp16":
@@ -153,7 +162,7 @@ def normalise(g: Graph, x: str, groups: int) -> str:
 
 def _column(g: Graph, name: str) -> str:
     """A vector of the network that is to multiply or shift channels."""
-    return g.constant(g.weights[name].astype(np.float32)[None, :, None, None])
+    return g.constant(g.values(name)[None, :, None, None])
 
 
 def group_norm(g: Graph, x: str, name: str, groups: int) -> str:
@@ -578,6 +587,8 @@ def read_model(folder: Path) -> tuple[dict[str, dict], dict[str, np.ndarray], st
     unet = parts["unet"]
     if unet["block"] != "scale_shift" or unet["sample_channels"] != 2:
         raise ValueError(f"{folder}: only models of chroma with `block='scale_shift'` can be ONNX.")
+    if unet.get("encoder_backbone"):
+        raise ValueError(f"{folder}: a pretrained `encoder_backbone` cannot be written as ONNX.")
     if unet["condition_channels"] != 1:
         raise ValueError(f"{folder}: `condition_channels` must be 1 to be written as ONNX.")
     file = folder / "unet" / "diffusion_pytorch_model.safetensors"
@@ -628,8 +639,10 @@ def export_model(
     parts, weights, digest = read_model(Path(folder))
     told = properties(parts, steps)
     told |= {"model": Path(folder).resolve().name, "precision": precision, "weights": digest}
-    g = Graph(itertools.count(), weights, precision)
+    g = Graph(weights, precision)
     sample, estimates, features = sampling(g, parts["unet"], parts["scheduler"])
+    if unknown := sorted(weights.keys() - g.used):
+        raise ValueError(f"{folder}: there is no ONNX for a network with {unknown[0]!r}.")
     chroma, levels, floats = finishing(g, parts["unet"], sample)
     results = [levels, floats, chroma, sample, estimates, features]
     infos = [tensor_info(name, *kind) for name, kind in _OUTPUTS.items()]

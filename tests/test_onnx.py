@@ -1,6 +1,7 @@
 """A model as one ONNX file: what torch gives, from the same seed, without torch."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from click.testing import CliRunner
 from conftest import tiny_unet
 from PIL import Image
+from safetensors.numpy import load_file, save_file
 
 from pipeline_colorize import (
     ColorizationPipeline,
@@ -342,6 +344,19 @@ def test_models_that_cannot_be_written(tmp_path):
         export_model(tmp_path, "fp8")
 
 
+def test_no_weight_is_left_out(folders, tmp_path):
+    folder = shutil.copytree(folders["lab"], tmp_path / "lab")
+    file = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    save_file(load_file(file) | {"mid_block.9.more.weight": np.ones(2)}, file)
+    with pytest.raises(ValueError, match="no ONNX for a network with 'mid_block.9.more.weight'"):
+        export_model(folder)
+    config = folder / "unet" / "config.json"
+    told = json.loads(config.read_text()) | {"encoder_backbone": "someone/network"}
+    config.write_text(json.dumps(told))
+    with pytest.raises(ValueError, match="a pretrained `encoder_backbone`"):
+        export_model(folder)
+
+
 def test_a_model_without_a_scheduler(tmp_path):
     ColorizationPipeline(tiny_unet("grid"), None).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="only an OffsetCosineScheduler"):
@@ -530,6 +545,14 @@ def test_what_goes_to_torch(options, word, cache):
 def test_models_that_only_torch_runs(tmp_path, cache):
     ColorizationPipeline(tiny_unet("seed"), OffsetCosineScheduler()).save_pretrained(tmp_path / "m")
     assert onnx_choice.choose_file(settings(model=tmp_path / "m"), print) is None
+
+
+def test_a_damaged_model(folders, tmp_path, cache):
+    folder = shutil.copytree(folders["lab"], tmp_path / "lab")
+    (folder / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"12345678nothing")
+    assert onnx_choice.choose_file(settings(model=folder), print) is None
+    with pytest.raises(click.ClickException, match="cannot use onnxruntime: "):
+        onnx_choice.choose_file(settings(model=folder, runtime="onnx"), print)
 
 
 def test_a_graphics_card_is_for_torch(folders, cache, monkeypatch):
