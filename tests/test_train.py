@@ -434,6 +434,18 @@ def test_a_signal_to_one_process_stops_all_in_the_same_step(processes, pictures,
     assert {"random_states_0.pkl", "random_states_1.pkl"} <= {p.name for p in saved.iterdir()}
 
 
+def test_two_processes_stop_early_together(processes, pictures, tmp_path):
+    # Weights that do not move validate alike ever after the first time.
+    still = {"learning_rate": 0.0, "weight_decay": 0.0, "max_train_steps": 100_000}
+    argv = arguments(pictures, tmp_path, **{**STOPPING, **still})
+    for process in start_two(processes, argv):
+        process.join(300)
+        assert process.exitcode == 0
+    run = tmp_path / "run"
+    assert checkpoint.newest(run).name == "checkpoint-6"  # 2 steps an epoch
+    assert len(released(run)) > 0
+
+
 # Watching and release
 
 
