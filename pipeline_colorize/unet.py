@@ -265,7 +265,6 @@ class ColorizationUNet(ModelMixin, ConfigMixin):
         self.conv_in = nn.Conv2d(in_channels, widths[0], 3, padding=1)
         if time_embedding == "variance":
             extra[0] += time_embedding_dim
-
         self.down_blocks, self.up_blocks = nn.ModuleList(), nn.ModuleList()
         previous = widths[0]
         for width, more in zip(widths[:-1], extra[:-1], strict=True):
