@@ -99,13 +99,21 @@ def load_model(settings: Settings):
     """The engine: onnxruntime's or torch's; ClickExceptions for people."""
     if not settings.model.endswith(".onnx"):
         _check_model(settings.model)
-    file = choose_file(settings, lambda text: click.echo(f"colorize: {text}", err=True))
+
+    def say(text: str) -> None:
+        click.echo(f"colorize: {text}", err=True)
+
+    file = choose_file(settings, say)
     if file is None:
         return _load_pipeline(settings)
     try:
         return OnnxPipeline(file)
     except Exception as error:  # onnxruntime has its own
-        raise click.ClickException(f"cannot load {file} ({one_line(error)}).") from error
+        trouble = f"cannot load {file} ({one_line(error)})"
+        if settings.runtime == "onnx" or settings.model == str(file):
+            raise click.ClickException(trouble) from error
+        say(f"{trouble}; torch goes on")
+        return _load_pipeline(settings)
 
 
 def _load_pipeline(settings: Settings):

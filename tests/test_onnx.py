@@ -597,6 +597,8 @@ def test_a_file_beside_the_model_or_by_name(folders, cache, tmp_path, photograph
     result = run(photograph, "--model", beside, "--overwrite")
     assert result.exit_code == 1 and f"colorize: cannot load {beside}" in result.stderr
     assert len(result.stderr.splitlines()) == 1
+    result = run(photograph, "--model", folder, "--overwrite")  # torch can do that
+    assert result.exit_code == 0 and "; torch goes on" in result.stderr
 
 
 def test_other_weights_get_another_file(folders, tmp_path, cache):
