@@ -29,6 +29,8 @@ BELOW = {
     "hub": set(),
     "pipeline": {"color", "hub", "image_processor", "unet", "scheduler"},
     "photo": {"basics"},
+    "onnx_runtime": {"basics"},
+    "onnx_export": {"basics", "onnx_runtime"},
 }
 
 
