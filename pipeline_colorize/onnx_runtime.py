@@ -253,7 +253,7 @@ class _Picture:
 
 
 def _threads() -> int:
-    """As OMP_NUM_THREADS says, which launchers set, else as many as there are processors to use."""
+    """Of onnxruntime: as OMP_NUM_THREADS says, which launchers set, else one a processor that this process may use."""
     if told := os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]:
         return int(told)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -264,18 +264,17 @@ class OnnxPipeline:
 
     Args:
         path: the file.
-        threads: of onnxruntime; `None` for one a processor that this process may use.
 
     Raises:
         ValueError: where the file is not one of this package or version.
     """
 
-    def __init__(self, path: str | Path, threads: int | None = None):
+    def __init__(self, path: str | Path):
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
-        options.intra_op_num_threads = threads or _threads()
+        options.intra_op_num_threads = _threads()
         self._session = onnxruntime.InferenceSession(
             str(path), options, providers=["CPUExecutionProvider"]
         )
