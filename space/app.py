@@ -42,10 +42,11 @@ HOW = """<ol class="how"><li><b>Drop in a photograph</b>, or take one of those b
 <li><b>Choose, compare</b> and <b>download</b> it in full size.</li></ol>"""
 ABOUT = """The colours are believable ones, not known ones: what was red or blue in the world cannot
 be read from a grey picture. Every file says in its metadata that its colours were generated.
-Photographs and results are deleted after {minutes:g} minutes. The weights are for non-commercial
-research."""
+Photographs and results are deleted after {minutes:g} minutes. The weights that come with this are
+for non-commercial research."""
 POINTS_HELP = """Choose a colour, and click on the photograph where it belongs, while this is open.
 The next result meets your points, and the rest follows them."""
+UNSURE_HELP = """It glows where two colourings or more differ: there the model guesses."""
 BATCH_HELP = """One colouring of each, with the settings of the other tab. You get a ZIP file."""
 SCROLL = """() => { if (window.innerWidth < 700)
     document.querySelector("#results").scrollIntoView({behavior: "smooth"}); }"""
@@ -132,7 +133,7 @@ class Page:
                     self.add_more()
                 with gr.Column(scale=6, min_width=320, elem_id="results"):
                     self.add_results()
-            with gr.Tab("Several photographs"):
+            with gr.Tab("Several", render_children=True):
                 self.add_several()
             gr.Markdown(ABOUT.format(minutes=limits.keep_minutes), elem_id="about")
             self.connect_photograph()
@@ -158,29 +159,17 @@ class Page:
         )
         # The file as it came, whatever it is: our own reader knows more kinds, and what to say.
         self.photograph.preprocess = lambda payload: payload.path if payload else None
+        self.samples = gr.Slider(
+            1, self.limits.max_samples, value=min(4, self.limits.max_samples), step=1,
+            label="Colourings", info="Several answers to choose from", buttons=[],
+            elem_id="samples",
+        )  # fmt: skip
         with gr.Row():
-            self.samples = gr.Slider(
-                1,
-                self.limits.max_samples,
-                value=min(4, self.limits.max_samples),
-                step=1,
-                label="Colourings",
-                elem_id="samples",
-                buttons=[],
-                scale=3,
-                min_width=160,
-            )
             self.seed = gr.Number(
-                7,
-                label="Seed",
-                elem_id="seed",
-                precision=0,
-                minimum=0,
-                maximum=2**31,
-                scale=2,
-                min_width=90,
-            )
-            self.dice = gr.Button("⚄ Roll", size="sm", scale=1, min_width=70, elem_id="dice")
+                7, label="Seed", info="Another seed, other colours", precision=0, minimum=0,
+                maximum=2**31, scale=3, min_width=120, elem_id="seed",
+            )  # fmt: skip
+            self.dice = gr.Button("⚄ Roll", scale=1, min_width=90, elem_id="dice")
         with gr.Row():
             self.colorize = gr.Button(
                 "Colorize", variant="primary", size="lg", interactive=False, elem_id="colorize"
@@ -244,19 +233,19 @@ class Page:
         self.status = gr.HTML(says(""), elem_id="status")
         with gr.Column(visible=False) as self.outcome:
             with gr.Tabs():
-                with gr.Tab("Before and after"):
+                with gr.Tab("Compare"):
                     self.slider = gr.ImageSlider(
                         label="Before and after", show_label=False, type="filepath",
                         format="jpeg", max_height=560, interactive=False,
                         buttons=["fullscreen"], elem_id="slider",
                     )  # fmt: skip
-                with gr.Tab("Where it is unsure") as self.doubt:
+                with gr.Tab("Unsure", render_children=True):
                     self.unsure = self.picture(
                         "Where the colourings differ",
                         "The photograph, with a glow where the colourings differ",
                     )
-                    gr.Markdown("It glows where the colourings differ: there the model guesses.")
-                with gr.Tab("How it came about"):
+                    gr.Markdown(UNSURE_HELP)
+                with gr.Tab("Film", render_children=True):
                     self.film = self.picture("Film", "The colours coming about, as an animation")
                     self.strip = self.picture("Strip", "The colours coming about, side by side")
             self.gallery = gr.Gallery(
@@ -399,7 +388,7 @@ class Page:
             self.model,
         ]  # fmt: skip
         pictures = [self.slider, self.film, self.strip, self.download, self.status]
-        made = [*pictures, self.gallery, self.unsure, self.doubt, self.result]
+        made = [*pictures, self.gallery, self.unsure, self.result]
         buttons = [self.colorize, self.cancel]
         self.colorize.click(self.begin, None, [*buttons, self.welcome], js=SCROLL, **QUICK)
         job = self.colorize.click(
@@ -522,7 +511,6 @@ class Page:
             self.result: result,
             self.gallery: gr.update(value=thumbs, visible=count > 1, selected_index=0),
             self.unsure: glow,
-            self.doubt: gr.update(visible=count > 1),
         }
 
     def details(self, result: Result, sample: int, folder: Path, read: photo.Photo | None = None):

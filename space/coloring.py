@@ -179,7 +179,7 @@ def with_points(source: Source, points: tuple[Point, ...]) -> Image.Image:
     picture = source.shown.copy()
     draw = ImageDraw.Draw(picture)
     scale = picture.width / source.width
-    radius = max(5, max(picture.size) // 90)
+    radius = max(5, max(picture.size) // 60)
     for x, y, color in points:
         place = ((x + 0.5) * scale, (y + 0.5) * scale)
         draw.circle(place, radius + 3, fill="black")
@@ -351,7 +351,7 @@ def save_film(result: Result, sample: int, folder: Path) -> tuple[Path, Path]:
     frames = [colored(pipe, small, film[place]) for place in places]
     animation, strip = (folder / result.name("film", ending) for ending in (".gif", ".png"))
     photo.write_animation(animation, [in_256_colors(frame) for frame in frames], _MILLISECONDS)
-    row = cli.side_by_side(frames[:: max(1, len(frames) // 6)], FILM)
+    row = cli.side_by_side(frames[:: -max(1, len(frames) // 6)][::-1], FILM)  # with the last one
     return animation, save_shown(result, sample, row, strip)
 
 
