@@ -1,7 +1,7 @@
 """`colorize`: black-and-white photographs in, coloured photographs out.
 
 Files are decoded and encoded in threads while the model runs. Few are on their way at any time, so
-ten thousand photographs take no more memory than ten.
+ten thousand photographs take hardly more memory than ten.
 """
 
 import errno

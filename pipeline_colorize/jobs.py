@@ -54,7 +54,7 @@ class Settings:
     max_pixels: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # there may be very many
 class Job:
     """A photograph and the file that its colours go to."""
 
@@ -216,7 +216,7 @@ def find_photos(settings: Settings, report: Report) -> list[tuple[Path, Path]]:
     Where there are several, those named like results are left out: `colorize *.jpg` is to do the
     same when it is called again.
     """
-    found: dict[Path, tuple[Path, Path]] = {}
+    found: dict[str, tuple[Path, Path]] = {}
     for text in settings.inputs:
         paths = [Path(text)] if os.path.exists(text) else sorted(map(Path, _glob(text)))
         if not paths:
@@ -224,7 +224,7 @@ def find_photos(settings: Settings, report: Report) -> list[tuple[Path, Path]]:
         for path in paths:
             root = path if path.is_dir() else path.parent
             for one in _in_folder(path, settings, report) if path.is_dir() else [path]:
-                found.setdefault(one.resolve(), (one, root))
+                found.setdefault(os.path.realpath(one), (one, root))
     photos = list(found.values())
     originals = [pair for pair in photos if not _RESULT_NAME.search(pair[0].stem)]
     if len(photos) == len(originals) or len(photos) == 1:
@@ -328,11 +328,11 @@ def _target(source: Path, root: Path, row: int | None, output: Path | None) -> P
 
 
 def _check_clashes(jobs: list[Job], settings: Settings) -> None:
-    sources = {source.resolve() for source in {job.source for job in jobs}}
+    sources = {os.path.realpath(source) for source in {job.source for job in jobs}}
     writer: dict[str, Job] = {}
     for job in jobs:
         for path in [*job.results(settings), *job.extras(settings)]:
-            if path.resolve() in sources:
+            if os.path.realpath(path) in sources:
                 raise click.UsageError(
                     f"{job.name} would be written over the photograph {path}; "
                     "choose another --output."
