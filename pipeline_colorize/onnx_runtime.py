@@ -253,7 +253,7 @@ class _Picture:
 
 
 def _threads() -> int:
-    """Of onnxruntime: as OMP_NUM_THREADS says, which launchers set, else one a processor that this process may use."""
+    """As OMP_NUM_THREADS says, which launchers set, else one a processor that may be used."""
     if told := os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]:
         return int(told)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
