@@ -460,7 +460,9 @@ def excess(g: Graph, linear_rgb: str) -> str:
     """By how much colours (3, P) miss the gamut, (P,); 0 and below is inside."""
     under = g.add("Sub", g.constant(-GAMUT_TOLERANCE / 12.92), linear_rgb)
     over = g.add("Sub", linear_rgb, g.constant(1 + GAMUT_TOLERANCE))
-    return g.add("ReduceMax", g.add("Max", under, over), g.ints(0), keepdims=0)
+    # Not by ReduceMax, which in WebGPU takes no empty tensor: there may be no pixel to bring in.
+    rows = g.add("Split", g.add("Max", under, over), outputs=3, axis=0, num_outputs=3)
+    return g.add("Squeeze", g.add("Max", *rows), g.ints(0))
 
 
 def fit_gamut(g: Graph, light: str, delta: str) -> str:
