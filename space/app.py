@@ -50,6 +50,8 @@ UNSURE_HELP = """It glows where two colourings or more differ: there the model g
 BATCH_HELP = """One colouring of each, with the settings of the other tab. You get a ZIP file."""
 SCROLL = """() => { if (window.innerWidth < 700)
     document.querySelector("#results").scrollIntoView({behavior: "smooth"}); }"""
+IS_OPEN = """(source, points, color) =>
+    [source, points, color, !!document.querySelector("#hints .label-wrap.open")]"""
 DICE = "() => Math.floor(Math.random() * 2 ** 31)"
 FIRST_POINT = "#8a3b2f"
 HIDDEN = {"api_visibility": "private"}  # events of the page, which nobody calls by name
@@ -105,11 +107,6 @@ def says(text: str) -> str:
     return f'<p role="status" aria-live="polite">{html.escape(text)}</p>'
 
 
-def visible(*flags: bool) -> tuple[dict, ...]:
-    """Show some parts of the page, and not others."""
-    return tuple(gr.update(visible=flag) for flag in flags)
-
-
 class Page:
     """The components of the page, and what happens between them."""
 
@@ -124,7 +121,6 @@ class Page:
         ) as self.blocks:
             self.source = gr.State(None, time_to_live=keep)
             self.result = gr.State(None, time_to_live=keep)
-            self.placing = gr.State(False)
             gr.Markdown(INTRODUCTION, elem_id="introduction")
             with gr.Tab("One photograph"), gr.Row(equal_height=False):
                 with gr.Column(scale=4, min_width=320):
@@ -133,7 +129,7 @@ class Page:
                     self.add_more()
                 with gr.Column(scale=6, min_width=320, elem_id="results"):
                     self.add_results()
-            with gr.Tab("Several", render_children=True):
+            with gr.Tab("Several"):
                 self.add_several()
             gr.Markdown(ABOUT.format(minutes=limits.keep_minutes), elem_id="about")
             self.connect_photograph()
@@ -179,7 +175,11 @@ class Page:
     def add_points(self) -> None:
         """Colours that are known."""
         hints = coloring.takes_hints(self.first)
-        with gr.Accordion("Colours that you know", open=False, visible=hints) as self.hints:
+        self.hints = gr.Accordion(
+            "Colours that you know", open=False, visible=hints, elem_id="hints"
+        )
+        with self.hints:
+            self.placing = gr.Checkbox(visible=False)  # whether this is open: clicks count then
             gr.Markdown(POINTS_HELP)
             with gr.Row():
                 self.color = gr.ColorPicker(FIRST_POINT, label="Colour", min_width=90)
@@ -239,13 +239,13 @@ class Page:
                         format="jpeg", max_height=560, interactive=False,
                         buttons=["fullscreen"], elem_id="slider",
                     )  # fmt: skip
-                with gr.Tab("Unsure", render_children=True):
+                with gr.Tab("Unsure"):
                     self.unsure = self.picture(
                         "Where the colourings differ",
                         "The photograph, with a glow where the colourings differ",
                     )
                     gr.Markdown(UNSURE_HELP)
-                with gr.Tab("Film", render_children=True):
+                with gr.Tab("Film"):
                     self.film = self.picture("Film", "The colours coming about, as an animation")
                     self.strip = self.picture("Strip", "The colours coming about, side by side")
             self.gallery = gr.Gallery(
@@ -319,7 +319,7 @@ class Page:
         self.tray.select(self.take_example, None, fresh, **options)
         self.photograph.clear(self.take, None, fresh, **HIDDEN)
         rooms = [self.welcome, self.outcome]
-        self.photograph.clear(lambda: visible(True, False), None, rooms, **QUICK)
+        self.photograph.clear(self.empty, None, rooms, **QUICK)
 
     def take(self, path: str | None = None) -> tuple:
         """A new photograph, or none."""
@@ -336,6 +336,11 @@ class Page:
             gr.Info(html.escape(f"{Path(path).name} {note}"))
         return source, source.shown, "", says(f"{source.width} x {source.height} pixels"), on
 
+    @staticmethod
+    def empty():
+        """The page as it was in the beginning."""
+        return gr.update(visible=True), gr.update(visible=False)
+
     def take_example(self, event: gr.SelectData) -> tuple:
         """A photograph of the tray."""
         return self.take(examples()[event.index][0])
@@ -348,10 +353,8 @@ class Page:
 
     def connect_points(self) -> None:
         """The text holds the points; clicks and buttons edit it, and the picture shows it."""
-        self.hints.expand(lambda: True, None, self.placing, queue=False, **HIDDEN)
-        self.hints.collapse(lambda: False, None, self.placing, queue=False, **HIDDEN)
         given = [self.source, self.points, self.color, self.placing]
-        self.photograph.select(self.add_point, given, self.points, **QUICK)
+        self.photograph.select(self.add_point, given, self.points, js=IS_OPEN, **QUICK)
         self.undo.click(
             lambda text: "\n".join(text.splitlines()[:-1]), self.points, self.points, **QUICK
         )
@@ -387,8 +390,10 @@ class Page:
             self.seed, self.steps, self.sampler, self.saturation, self.resolution, self.points,
             self.model,
         ]  # fmt: skip
-        pictures = [self.slider, self.film, self.strip, self.download, self.status]
-        made = [*pictures, self.gallery, self.unsure, self.result]
+        pictures = [
+            self.slider, self.film, self.strip, self.unsure, self.download, self.status,
+        ]  # fmt: skip
+        made = [*pictures, self.gallery, self.result]
         buttons = [self.colorize, self.cancel]
         self.colorize.click(self.begin, None, [*buttons, self.welcome], js=SCROLL, **QUICK)
         job = self.colorize.click(
@@ -496,22 +501,24 @@ class Page:
             yield from self.details(result, 0, folder, read)
 
     def overview(self, result: Result, folder: Path) -> dict:
-        """All colourings, and where they differ."""
+        """All colourings, to choose from."""
         count = result.settings.samples
         thumbs = []
         for sample in range(count):
             thumb = coloring.shrunk(result.shown(sample), coloring.THUMB)
             path = folder / result.name(f"choice-{sample + 1}", ".jpg")
             thumbs.append((str(coloring.save_shown(result, sample, thumb, path)), str(sample + 1)))
-        glow = None
-        if count > 1:
-            path = folder / result.name("unsure", ".jpg")
-            glow = str(coloring.save_shown(result, 0, coloring.unsure(result), path))
         return {
             self.result: result,
             self.gallery: gr.update(value=thumbs, visible=count > 1, selected_index=0),
-            self.unsure: glow,
         }
+
+    def doubt(self, result: Result, folder: Path) -> dict:
+        """Where the colourings differ, if there are two or more."""
+        if result.settings.samples == 1:
+            return {self.unsure: None}
+        path = folder / result.name("unsure", ".jpg")
+        return {self.unsure: str(coloring.save_shown(result, 0, coloring.unsure(result), path))}
 
     def details(self, result: Result, sample: int, folder: Path, read: photo.Photo | None = None):
         """One colouring: to be compared, downloaded, and how it came about; the quickest first."""
@@ -535,7 +542,8 @@ class Page:
             self.download: gr.update(value=str(full), interactive=True, visible=True, label=label)
         }
         film, strip = coloring.save_film(result, sample, folder)
-        yield {self.film: str(film), self.strip: str(strip)}
+        # In the last message alone: what is sent earlier to a tab that nobody has opened gets lost.
+        yield {self.film: str(film), self.strip: str(strip), **self.doubt(result, folder)}
 
     def choose(self, result: Result | None, request: gr.Request, event: gr.SelectData):
         """Show another colouring."""
