@@ -23,27 +23,19 @@ from pipeline_colorize import __version__
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "space" / "browser"
-SHIPPED = ROOT / "pipeline_colorize" / "models"
 HEADERS = json.loads((SOURCE / "headers.json").read_text("utf-8"))
 
 
-def read_or_export(model: str, precision: str) -> tuple[bytes, dict]:
-    """A model as the bytes of its ONNX file and the file's properties.
-
-    Args:
-        model: the name of one that ships, its folder, or an ONNX file.
-        precision: of the weights, where the file is made here.
-    """
-    import onnx
-
-    from pipeline_colorize.onnx_export import export_model
-
+def export(model: str, precision: str, file: Path) -> None:
+    """Write a model as the ONNX file `file`; one that is an ONNX file already is copied."""
     if Path(model).suffix == ".onnx":
-        proto = onnx.load(model)
-    else:
-        proto = export_model(SHIPPED / model if (SHIPPED / model).is_dir() else model, precision)
-    told = {one.key: json.loads(one.value) for one in proto.metadata_props}
-    return proto.SerializeToString(), told
+        shutil.copyfile(model, file)
+        return
+    script = ROOT / "scripts" / "export_onnx.py"
+    options = ["--model", model, "--precision", precision, "--output", str(file)]
+    done = subprocess.run([sys.executable, str(script), *options], capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(done.stderr.strip())
 
 
 def write_model(folder: Path, model: str, precision: str) -> None:
@@ -51,10 +43,14 @@ def write_model(folder: Path, model: str, precision: str) -> None:
 
     The file has its checksum in its name, so that no browser takes an old one for a new one.
     """
-    data, told = read_or_export(model, precision)
-    name = f"{told['model']}-{hashlib.sha256(data).hexdigest()[:12]}.onnx"
-    told |= {"version": __version__, "file": name, "bytes": len(data)}
-    (folder / name).write_bytes(data)
+    import onnx
+
+    file = folder / "model.onnx"
+    export(model, precision, file)
+    told = {one.key: json.loads(one.value) for one in onnx.load(file).metadata_props}
+    checksum = hashlib.sha256(file.read_bytes()).hexdigest()[:12]
+    file = file.rename(folder / f"{told['model']}-{checksum}.onnx")
+    told |= {"version": __version__, "file": file.name, "bytes": file.stat().st_size}
     (folder / "model.json").write_text(json.dumps(told), "utf-8")
 
 

@@ -23,7 +23,7 @@ export type Report = (progress: Progress, transfer?: Transferable[]) => void;
 /** What was asked for is no longer wanted. */
 export class Stopped extends Error {}
 
-const STEP_PREVIEW = 320; // pixels along the long side
+const STEP_PREVIEW = 256; // pixels along the long side
 const JPEG_QUALITY = 0.95;
 
 /** Lets messages come in. */
@@ -51,19 +51,23 @@ interface Opened {
 
 export class Engine {
   private network?: Network;
+  private loading?: Promise<Network>;
   private opened?: Opened;
   private turn = 0;
 
   async load({ page, backend }: Asks["load"], report: Report): Promise<Answers["load"]> {
     const onBytes = (bytes: number) => report({ phase: "load", bytes });
-    this.network = await Network.load(new URL(page), backend, onBytes);
+    this.loading = Network.load(new URL(page), backend, onBytes);
+    this.network = await this.loading;
     const { model, threads } = this.network;
     return { model, backend: this.network.backend, threads };
   }
 
   async open({ file, name }: Asks["open"], report: Report): Promise<Answers["open"]> {
-    const turn = ++this.turn;
     const photo = await openPhoto(file, name);
+    const turn = ++this.turn;
+    report({ phase: "decoded" });
+    await this.loading;
     const small = await this.read(photo, turn, report);
     this.opened?.photo.close();
     this.opened = { photo, ...small, screens: new Map(), answers: [] };

@@ -4,7 +4,6 @@ import { setUpCamera } from "./camera";
 import { Client, WorkerError } from "./client";
 import { element, make } from "./dom";
 import { Hints } from "./hints";
-import type { Size } from "./layout";
 import type { Answers, Backend, Format, Progress } from "./protocol";
 import { Viewer, draw } from "./viewer";
 
@@ -82,7 +81,7 @@ async function fetchModel(): Promise<Answers["load"]> {
     tell(`Loading what imagines the colours: ${megabytes(bytes)} MB`);
   });
   const { model, backend, threads } = result;
-  const where = backend === "webgpu" ? "the graphics card" : `the processor, ${threads} thread(s)`;
+  const where = backend === "webgpu" ? "the graphics card" : `the processor (threads: ${threads})`;
   element("facts").textContent =
     `Model “${model.model}” ${model.version}: ${megabytes(model.bytes)} MB; runtime: ` +
     `${megabytes(__SIZES__[backend])} MB. Works on ${where}, and offline from now on.`;
@@ -100,23 +99,40 @@ function wantedBackend(): Backend | undefined {
 // --- a photograph --------------------------------------------------------------------------------
 
 async function open(file: Blob, name: string): Promise<void> {
-  const mine = ++turn;
+  let mine = turn;
   complain("");
-  let size: Size;
+  const model = load();
   try {
-    await load();
-    size = await client.ask("open", { file, name }, onProgress);
+    const size = await client.ask("open", { file, name }, (state) => {
+      if (state.phase === "decoded") {
+        mine = ++turn;
+        showWork(file);
+      } else if (mine === turn) onProgress(state);
+    });
+    await model;
+    if (mine !== turn) return;
+    element("controls").inert = false;
+    hints.reset(size);
+    await colorize();
   } catch (error) {
-    return explain(error, loaded ? `“${name}” cannot be used` : "The model could not be loaded");
+    explain(error, loaded ? `“${name}” cannot be used` : "The model could not be loaded");
   }
-  if (mine !== turn) return;
+}
+
+function showWork(file: Blob): void {
   element("start").hidden = true;
   element("work").hidden = false;
+  element("answers").replaceChildren();
+  element("controls").inert = true; // until the photograph is taken up
   viewer.open(file);
-  hints.reset(size);
+  setBusy(true);
   saturation.value = "100";
   showSaturation();
-  await colorize();
+}
+
+/** What needs a finished answer to work on. */
+function setBusy(value: boolean): void {
+  save.disabled = saturation.disabled = value;
 }
 
 function showStart(): void {
@@ -127,11 +143,12 @@ function showStart(): void {
 }
 
 async function colorize(): Promise<void> {
+  if (element("work").hidden || element("controls").inert) return;
   const mine = ++turn;
   complain("");
   shown = 0;
   element("answers").replaceChildren();
-  save.disabled = true;
+  setBusy(true);
   const ask = { seed: readSeed(), samples: Number(samples.value), hints: hints.list };
   try {
     const { seconds } = await client.ask("colorize", ask, (state) => mine === turn && onProgress(state));
@@ -139,7 +156,7 @@ async function colorize(): Promise<void> {
     await repaint();
     if (ask.samples > 1) await showAnswers(ask.samples, mine);
     if (mine !== turn) return;
-    save.disabled = false;
+    setBusy(false);
     tell(`Done in ${seconds.toFixed(1)} seconds. Drag across the photograph to compare.`);
   } catch (error) {
     if (mine === turn) explain(error, "The colours could not be made");

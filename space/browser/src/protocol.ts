@@ -5,7 +5,7 @@ import type { Hint, ModelFacts, Size } from "./layout";
 export interface Asks {
   /** Load the runtime and the model. */
   load: { page: string; backend?: Backend };
-  /** Decode a photograph. */
+  /** Decode a photograph, and take it up when the model is there. */
   open: { file: Blob; name: string };
   /** Invent colours, which can be painted from the first step on. */
   colorize: { seed: number; samples: number; hints: Hint[] };
@@ -29,6 +29,7 @@ export type Backend = "webgpu" | "wasm";
 
 export type Progress =
   | { phase: "load"; bytes: number }
+  | { phase: "decoded" }
   | { phase: "read"; share: number }
   | { phase: "step"; sample: number; step: number; steps: number; picture: ImageBitmap }
   | { phase: "finish"; share: number };

@@ -55,7 +55,9 @@ export class Viewer {
   /** Whether a touch of the photograph places a colour. */
   set placing(value: boolean) {
     this.target.hidden = !value;
-    if (value) this.target.focus({ preventScroll: true });
+    if (!value) return;
+    this.target.focus({ preventScroll: true });
+    this.frame.scrollIntoView({ block: "nearest" });
   }
 
   showPoints(hints: Hint[], { width, height }: Size): void {

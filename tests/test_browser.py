@@ -1,0 +1,580 @@
+"""The page that colorizes inside the browser: its parts in Node, the whole of it in Chromium."""
+
+import http.server
+import io
+import json
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from skimage.color import deltaE_ciede2000, rgb2lab
+from torch.nn import functional as F
+
+from pipeline_colorize import ColorizationPipeline, Hint, photo
+from pipeline_colorize.color import rgb_to_luminance
+from pipeline_colorize.image_processor import ColorizationImageProcessor
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCE = ROOT / "space" / "browser"
+PHOTOGRAPH = ROOT / "space" / "examples" / "young-mother-oklahoma-1937.jpg"
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
+)
+PATIENCE = 300_000  # milliseconds; a busy machine is slow
+FACTS = {
+    "default_processing_resolution": 128,
+    "chroma_stride": 4,
+    "stride": 32,
+    "longest": 8,
+    "schedule": [],
+}
+
+sys.path.insert(0, str(ROOT / "scripts"))
+build_browser = pytest.importorskip("build_browser")
+
+pytestmark = pytest.mark.skipif(
+    not (shutil.which("node") and shutil.which("npm")), reason="no node or npm on this machine"
+)
+
+
+# --- parts, in Node ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory):
+    """A function that runs an expression with the page's modules as `page`; returns its value."""
+    build_browser.install()
+    folder = tmp_path_factory.mktemp("units")
+    options = {
+        "configFile": False,
+        "logLevel": "error",
+        "root": str(SOURCE),
+        "publicDir": False,
+        "build": {"ssr": "tests/units.ts", "outDir": str(folder)},
+    }
+    script = f"import {{ build }} from 'vite'; await build({json.dumps(options)})"
+    command = ["node", "--input-type=module"]
+    subprocess.run([*command, "-e", script], cwd=SOURCE, check=True, timeout=300)
+
+    def run(expression: str):
+        script = f"import * as page from {json.dumps((folder / 'units.js').as_uri())};"
+        script += f"console.log(JSON.stringify({expression}))"
+        done = subprocess.run(
+            [*command, "-e", script], check=True, timeout=120, capture_output=True, text=True
+        )
+        return json.loads(done.stdout)
+
+    return run
+
+
+@pytest.mark.parametrize("seed", [0, 7, 2**32 - 1, 2**33 + 5])
+def test_noise_is_that_of_torch(node, seed):
+    counts = [2 * 32 * 40, 16, 100, 2 * 64 * 8]
+    script = f"""(() => {{
+        const generator = new page.TorchGenerator({seed});
+        return {counts}.map((count) => [...generator.normal(count)]);
+    }})()"""
+    generator = torch.Generator().manual_seed(seed)
+    for count, drawn in zip(counts, node(script), strict=True):
+        wanted = torch.randn(count, generator=generator)
+        torch.testing.assert_close(torch.tensor(drawn), wanted, atol=1e-5, rtol=0)
+
+
+def test_lightness_is_that_of_the_pipeline(node):
+    values = np.random.default_rng(0).integers(0, 256, (300, 3))
+    values[:256] = np.where(np.arange(256)[:, None] % 2, np.arange(256)[:, None], values[:256])
+    pixels = np.concatenate([values, np.full((300, 1), 255)], axis=1).flatten().tolist()
+    script = f"""(() => {{
+        const out = new Float32Array(300);
+        page.lightnessOf(new Uint8ClampedArray({pixels}), out);
+        return [...out];
+    }})()"""
+    wanted = rgb_to_luminance(torch.tensor(values.T).float().view(3, 300, 1) / 255).flatten()
+    torch.testing.assert_close(torch.tensor(node(script)), wanted, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("color", ["#8a3b3b", "#000000", "#FFFFFF", "#2f3f66"])
+def test_colour_of_a_hint_is_that_of_the_pipeline(node, color):
+    wanted = Hint(0, 0, color).chroma()
+    found = np.array(node(f"page.chromaOf('{color}')"))
+    np.testing.assert_allclose(found, wanted, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("size", "target"),
+    [((61, 83), (16, 20)), ((40, 30), (128, 96)), ((100, 20), (100, 8)), ((7, 7), (7, 7))],
+)
+def test_pictures_are_made_smaller_as_torch_does(node, size, target):
+    picture = 100 * torch.rand(1, 1, *size, generator=torch.Generator().manual_seed(1))
+    script = f"""(() => {{
+        const resizer = new page.RowResizer({size[1]}, {size[0]}, {target[1]}, {target[0]});
+        const rows = {picture[0, 0].tolist()};
+        for (const row of rows) resizer.push(Float32Array.from(row));
+        return [...resizer.plane.data];
+    }})()"""
+    wanted = F.interpolate(picture, target, mode="bilinear", antialias=True).flatten()
+    torch.testing.assert_close(torch.tensor(node(script)), wanted, atol=1e-3, rtol=0)
+
+
+def test_working_size_is_that_of_the_pipeline(node):
+    sizes = [(768, 1024), (1000, 807), (3000, 4000), (64, 64), (1, 500), (90, 2000), (127, 129)]
+    processor = ColorizationImageProcessor(4, 32)
+    pairs = [{"width": width, "height": height} for height, width in sizes]
+    found = node(f"{pairs}.map((size) => page.workingSize(size, {json.dumps(FACTS)}))")
+    wanted = [processor.working_size(*size, 128) for size in sizes]
+    assert [(one["height"], one["width"]) for one in found] == wanted
+
+
+def test_hints_lie_in_the_cells_that_the_pipeline_gives_them(node):
+    luminance = torch.zeros(1, 300, 401)
+    processor = ColorizationImageProcessor(4, 32)
+    working = processor.preprocess(luminance, 128)
+    hints = [Hint(x, y, "#8a3b3b") for x, y in ((0, 0), (400, 299), (200, 150), (13, 280))]
+    wanted = processor.rasterize_hints(hints, (300, 401), working)
+    cells = {"width": working.width // 4, "height": working.height // 4}
+    grid = {"width": wanted.shape[3], "height": wanted.shape[2]}
+    points = [{"x": one.x, "y": one.y, "color": one.color} for one in hints]
+    size = {"width": 401, "height": 300}
+    arguments = ", ".join(json.dumps(one) for one in (points, size, cells, grid))
+    found = np.array(node(f"[...page.rasterizeHints({arguments})]"))
+    np.testing.assert_allclose(found.reshape(wanted.shape), wanted, atol=1e-3)
+
+
+def test_mark_says_what_the_command_line_says(node):
+    settings = {"model": "a<b>&c", "seed": 7, "sample": None}
+    script = json.dumps(settings).replace("null", "undefined")
+    xmp = node(f"page.xmpPacket('1.2', {script})")
+    mark = photo.Mark("1.2", {"model": "a<b>&c", "seed": 7})
+    assert photo.read_mark(xmp.encode()) == mark.lines()
+
+
+# --- the page, in Chromium -----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The folder of the built page with the default model."""
+    pytest.importorskip("onnx", reason="the page's model is written with onnx")
+    folder = tmp_path_factory.mktemp("page") / "site"
+    build_browser.build(folder, "default", "fp16")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def serve(site):
+    """A function that starts a server for the page; it returns the address and what ends it."""
+    servers = []
+
+    def start():
+        server = build_browser.make_server(site)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        servers.append(server)
+        return f"http://127.0.0.1:{server.server_port}/", server
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture(scope="module")
+def strangers():
+    """A proxy on the way to everything else; the list of what was asked of it.
+
+    What Chromium asks for itself, such as names for its autofill, is left out.
+    """
+    asked = []
+    own = (".google.com", ".googleapis.com", ".gstatic.com", ".gvt1.com")
+
+    class Proxy(http.server.BaseHTTPRequestHandler):
+        def note(self):
+            host = urlsplit(self.path).hostname or self.path.partition(":")[0]
+            if not host.endswith(own):
+                asked.append(self.path)
+            self.send_error(502)
+
+        do_GET = do_POST = do_CONNECT = do_HEAD = do_PUT = note
+
+        def log_message(self, *arguments):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}", asked
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def browser(strangers):
+    if not CHROMIUM:
+        pytest.skip("no Chromium on this machine")
+    api = pytest.importorskip("playwright.sync_api", reason="playwright drives the browser")
+    with api.sync_playwright() as playwright:
+        launched = playwright.chromium.launch(
+            executable_path=CHROMIUM,
+            args=["--no-sandbox", "--disable-dev-shm-usage"],
+            proxy={"server": strangers[0], "bypass": "127.0.0.1"},  # where the page is
+        )
+        yield launched
+        launched.close()
+
+
+@pytest.fixture(scope="module")
+def visit(browser, serve):
+    """A function that opens the page and waits for the model; context options as playwright's."""
+    contexts = []
+
+    def go(address=None, **options):
+        context = browser.new_context(**options)
+        context.set_default_timeout(PATIENCE)
+        contexts.append(context)
+        page = context.new_page()
+        page.errors = []
+        page.on("pageerror", lambda error: page.errors.append(str(error)))
+        page.goto(address or serve()[0])
+        page.wait_for_selector("body[data-backend]")
+        return page
+
+    yield go
+    for context in contexts:
+        context.close()
+
+
+@pytest.fixture(scope="module")
+def page(visit):
+    """The page on a desktop, with the model loaded."""
+    return visit(viewport={"width": 1200, "height": 900})
+
+
+def give(page, name: str, data: bytes | Path) -> None:
+    """Choose a file; "Download" wakes up when its colours are there."""
+    page.eval_on_selector("#save", "(button) => (button.disabled = true)")
+    data = data.read_bytes() if isinstance(data, Path) else data
+    kind = "image/png" if name.endswith("png") else "image/jpeg"
+    page.set_input_files("#file", {"name": name, "mimeType": kind, "buffer": data})
+
+
+def wait_for_colors(page) -> None:
+    page.wait_for_selector("#save:enabled")
+
+
+def downloaded(page, kind: str, folder: Path) -> Path:
+    page.select_option("#format", kind)
+    with page.expect_download() as download:
+        page.click("#save")
+    file = folder / download.value.suggested_filename
+    download.value.save_as(file)
+    page.wait_for_selector("#save:enabled")
+    return file
+
+
+def encoded(image: Image.Image, kind: str, **options) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def difference(first, second) -> float:
+    """Mean CIEDE2000 of two pictures."""
+    first, second = (rgb2lab(np.asarray(one.convert("RGB"))) for one in (first, second))
+    return float(deltaE_ciede2000(first, second).mean())
+
+
+@pytest.fixture(scope="module")
+def pipe():
+    pipe = ColorizationPipeline.from_pretrained("default", dtype=torch.float32)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def set_range(page, selector: str, value: int) -> None:
+    page.eval_on_selector(
+        selector,
+        "(input, value) => { input.value = value; input.dispatchEvent(new Event('input')); }",
+        str(value),
+    )
+
+
+def set_seed(page, seed: int) -> None:
+    """For the next photograph."""
+    page.eval_on_selector("#seed", "(input, value) => (input.value = value)", str(seed))
+
+
+def test_colours_are_those_of_the_pipeline(page, pipe, tmp_path):
+    set_seed(page, 7)
+    give(page, "photo.jpg", PHOTOGRAPH)
+    wait_for_colors(page)
+    file = downloaded(page, "png", tmp_path)
+    assert file.name == "photo-colorized.png"
+    wanted = pipe(Image.open(PHOTOGRAPH), generator=torch.Generator().manual_seed(7)).images[0]
+    grey = Image.open(PHOTOGRAPH)
+    assert difference(wanted, grey) > 3  # there are colours to compare
+    assert difference(wanted, Image.open(file)) < 0.1
+    assert not page.errors
+
+
+def test_samples_saturation_and_hints_are_those_of_the_pipeline(page, pipe, tmp_path):
+    set_seed(page, 3)
+    page.eval_on_selector("#samples", "(select) => (select.value = '2')")
+    give(page, "photo.jpg", PHOTOGRAPH)
+    wait_for_colors(page)
+    page.fill("#color", "#2f66c0")
+    page.click("#point")
+    box = page.locator("#place").bounding_box()
+    page.mouse.click(box["x"] + 0.3 * box["width"], box["y"] + 0.6 * box["height"])
+    wait_for_colors(page)
+    said = page.inner_text("#hint-list li").split("\n")[0]
+    color, _, x, y = said.replace(",", "").split()
+    set_range(page, "#saturation", 60)
+    page.click("#answers button:nth-child(2)")
+    result = photo.read(downloaded(page, "png", tmp_path))
+    page.select_option("#samples", "1")
+    wait_for_colors(page)
+
+    image = Image.open(PHOTOGRAPH)
+    assert abs(int(x) - 0.3 * image.width) < 3
+    assert abs(int(y) - 0.6 * image.height) < 3
+    options = {"num_samples": 2, "saturation": 0.6}
+    options["hints"] = [Hint(int(x), int(y), color)]
+    wanted = pipe(image, generator=torch.Generator().manual_seed(3), **options).images
+    assert difference(wanted[0], wanted[1]) > 0.5  # the samples and the hint do something
+    assert difference(wanted[1], Image.fromarray(result.image)) < 0.1
+    told = photo.read_mark(result.xmp)["AIPromptInformation"]
+    for setting in ("seed=3", "sample=2 of 2", "saturation=0.6", f"hints={x},{y},{color}"):
+        assert setting in told
+
+
+@pytest.mark.parametrize("kind", ["png", "jpeg"])
+def test_twelve_megapixels_keep_their_light_and_are_marked(page, tmp_path, kind):
+    rows, columns = np.mgrid[:3000, :4000]
+    grain = np.random.default_rng(0).normal(0, 4, rows.shape)
+    grey = np.clip(rows / 20 + columns / 40 + grain, 0, 255).astype(np.uint8)
+    give(page, "large.png", encoded(Image.fromarray(grey), "PNG", compress_level=1))
+    wait_for_colors(page)
+    result = photo.read(downloaded(page, kind, tmp_path))
+    assert result.image.shape == (3000, 4000, 3)
+    part = result.image[1000:1400, 1000:1400]
+    light = rgb_to_luminance(torch.tensor(part).movedim(-1, 0) / 255)[0]
+    wanted = rgb_to_luminance(torch.tensor(grey[None, 1000:1400, 1000:1400]) / 255)[0]
+    assert (light - wanted).abs().mean() < (0.2 if kind == "png" else 1)
+    assert part.std(axis=2).mean() > 1  # it has colours
+    mark = photo.read_mark(result.xmp)
+    assert mark["DigitalSourceType"] == photo.DIGITAL_SOURCE_TYPE
+    assert not page.errors
+
+
+def test_pictures_stand_upright_and_keep_their_transparency(page, tmp_path):
+    picture = Image.open(PHOTOGRAPH).resize((200, 120))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by a quarter
+    give(page, "turned.jpg", encoded(picture, "JPEG", exif=exif))
+    wait_for_colors(page)
+    assert Image.open(downloaded(page, "png", tmp_path)).size == (120, 200)
+
+    picture.putalpha(Image.linear_gradient("L").resize(picture.size))
+    give(page, "clear.png", encoded(picture, "PNG"))
+    wait_for_colors(page)
+    clear = Image.open(downloaded(page, "png", tmp_path))
+    assert np.array_equal(clear.getchannel("A"), picture.getchannel("A"))
+    flat = np.asarray(Image.open(downloaded(page, "jpeg", tmp_path)))
+    assert flat[0].mean() > 250  # where nothing is seen, white
+    assert flat[-1].mean() < 250
+
+
+def large_png() -> bytes:
+    """The first bytes of a PNG that says it is very large."""
+    data = bytearray(encoded(Image.new("L", (8, 8)), "PNG"))
+    data[16:24] = (40_000).to_bytes(4, "big") * 2
+    return bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "message"),
+    [
+        ("notes.png", b"These are notes.\n" * 40, "not a picture"),
+        ("empty.jpg", b"", "empty (0 bytes)"),
+        ("cut.jpg", PHOTOGRAPH.read_bytes()[:300], "damaged or cut off"),
+        ("scan.tif", b"II*\0" + bytes(400), "TIFF"),
+        ("huge.png", large_png(), "40000 × 40000"),
+    ],
+    ids=["text", "empty", "cut", "tiff", "huge"],
+)
+def test_bad_files_get_a_message(page, name, data, message):
+    give(page, name, data)
+    page.wait_for_selector("#trouble:visible")
+    said = page.inner_text("#trouble")
+    assert name in said
+    assert message in said
+    give(page, "photo.jpg", PHOTOGRAPH)  # it goes on
+    page.wait_for_selector("#trouble", state="hidden")
+    wait_for_colors(page)
+
+
+def test_example_photographs_have_their_credits(visit):
+    page = visit()
+    sources = (ROOT / "space" / "examples" / "SOURCES.md").read_text("utf-8")
+    page.wait_for_selector("#examples button")
+    buttons = page.locator("#examples button").all_inner_texts()
+    assert len(buttons) == len(list((ROOT / "space" / "examples").glob("*.jpg")))
+    for text in buttons:
+        title, credit = text.split("\n")
+        author, _, date = credit.rpartition(", ")
+        assert f"| {title} | {author} | {date} |" in sources
+    page.click("#examples button")
+    wait_for_colors(page)
+
+
+def test_divider_and_hints_by_keyboard(page):
+    give(page, "photo.jpg", PHOTOGRAPH)
+    wait_for_colors(page)
+    page.focus("#divider")
+    page.keyboard.press("Home")
+    clip = "getComputedStyle(document.querySelector('#after')).clipPath"
+    assert page.evaluate(clip) == "inset(0px 0px 0px 0%)"
+    for _ in range(30):
+        page.keyboard.press("ArrowRight")
+    assert page.evaluate(clip) == "inset(0px 0px 0px 30%)"
+    page.focus("#point")
+    page.keyboard.press("Enter")
+    for key in ["ArrowRight", "Shift+ArrowUp", "Enter"]:
+        page.keyboard.press(key)
+    wait_for_colors(page)
+    image = Image.open(PHOTOGRAPH)
+    place = f"{int(0.52 * image.width)}, {int(0.4 * image.height)}"
+    assert place in page.inner_text("#hint-list")
+    page.click("#hint-list button")
+    wait_for_colors(page)
+    assert page.locator("#hint-list li").count() == 0
+
+
+def test_every_control_has_a_name(page):
+    tree = page.evaluate("""() =>
+        [...document.querySelectorAll("button, input:not([hidden]), select, img, canvas, progress")]
+            .filter((one) => !(one.labels?.length || one.ariaLabel || one.textContent.trim()))
+            .filter((one) => !one.hasAttribute("alt") && !one.closest("[aria-hidden], button"))
+            .map((one) => one.outerHTML)""")
+    assert tree == []
+
+
+def luminance(color: str) -> float:
+    """Relative luminance (WCAG 2) of "rgb(r, g, b)"."""
+    values = [int(part) / 255 for part in color.strip("rgb()").split(",")]
+    linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in values]
+    return float(np.dot(linear, [0.2126, 0.7152, 0.0722]))
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_phone_shows_it_all(visit, scheme):
+    page = visit(
+        viewport={"width": 360, "height": 740}, color_scheme=scheme, has_touch=True, is_mobile=True
+    )
+    overflow = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    assert page.evaluate(overflow) == 0
+    give(page, "photo.jpg", PHOTOGRAPH)
+    wait_for_colors(page)
+    assert page.evaluate(overflow) == 0
+
+    box = page.locator("#compare").bounding_box()
+    page.touchscreen.tap(box["x"] + 0.8 * box["width"], box["y"] + 0.5 * box["height"])
+    assert 70 <= int(page.input_value("#divider")) <= 90
+    colors = page.evaluate("""() => ["body", ".quiet", ".primary", "select"].map((name) => {
+        const style = getComputedStyle(document.querySelector(name));
+        return [style.color, style.backgroundColor];
+    })""")
+    paper = page.evaluate("getComputedStyle(document.documentElement).backgroundColor")
+    assert (luminance(paper) < 0.2) == (scheme == "dark")
+    for ink, back in colors:
+        back = paper if back == "rgba(0, 0, 0, 0)" else back
+        dark, bright = sorted([luminance(ink), luminance(back)])
+        assert (bright + 0.05) / (dark + 0.05) >= 4.5  # WCAG 2, level AA
+    small = page.evaluate("""() => [...document.querySelectorAll("button, select")]
+        .map((one) => one.getBoundingClientRect())
+        .filter(({ width, height }) => width && (width < 24 || height < 24)).length""")
+    assert small == 0
+
+
+def test_nothing_is_sent_anywhere(visit, serve, strangers, browser):
+    address, _ = serve()
+    asked = strangers[1]
+    asked.clear()
+    page = visit(address)
+    requests = []
+    page.context.on("request", requests.append)
+    give(page, "photo.jpg", PHOTOGRAPH)
+    wait_for_colors(page)
+    with page.expect_download():
+        page.click("#save")
+    assert not [one.url for one in requests if not one.url.startswith((address, "blob:"))]
+    assert not [one.method for one in requests if one.method != "GET"]
+    assert not asked
+
+    # The policy holds even where a script tried; without it the proxy would see the request.
+    escape = "fetch('http://stranger.example/').then(() => 'out', () => 'held')"
+    assert page.evaluate(escape) == "held"
+    inside = "{ const work = new Worker('data:text/javascript,1'); work.onerror = done; }"
+    assert page.evaluate(f"new Promise((done) => {inside}).then(() => 'held')") == "held"
+    assert not asked
+    elsewhere = browser.new_page()
+    elsewhere.evaluate(escape)
+    elsewhere.close()
+    assert asked == ["http://stranger.example/"]
+
+
+def test_policy_is_strict(site):
+    html = (site / "index.html").read_text("utf-8")
+    policy = build_browser.HEADERS["Content-Security-Policy"]
+    assert policy in html.replace("&#39;", "'")
+    assert policy.startswith("default-src 'none'")
+    for loose in ("unsafe-inline", "'unsafe-eval'", "http:", "https:", "*"):
+        assert loose not in policy
+
+
+def test_it_works_offline_once_loaded(visit, serve, tmp_path):
+    address, server = serve()
+    page = visit(address)
+    page.evaluate("navigator.serviceWorker.ready")
+    page.wait_for_function("""async () => {
+        const kept = await (await caches.open("colorize-large")).keys();
+        return ["onnx", "wasm"].every((end) => kept.some(({ url }) => url.endsWith(end)));
+    }""")
+    server.shutdown()
+    server.server_close()
+    page.reload()
+    page.wait_for_selector("body[data-backend]")
+    assert page.evaluate("crossOriginIsolated")
+    give(page, "photo.jpg", PHOTOGRAPH)
+    wait_for_colors(page)
+    assert downloaded(page, "jpeg", tmp_path).stat().st_size > 10_000
+
+
+def test_it_can_be_installed(site):
+    manifest = json.loads((site / "manifest.webmanifest").read_text("utf-8"))
+    assert manifest["display"] == "standalone"
+    assert manifest["start_url"] == manifest["scope"] == "./"
+    for icon in manifest["icons"]:
+        if icon["type"] == "image/png":
+            assert "{}x{}".format(*Image.open(site / icon["src"]).size) == icon["sizes"]
+        else:
+            assert (site / icon["src"]).is_file()
+    assert {"192x192", "512x512"} <= {icon["sizes"] for icon in manifest["icons"]}
+
+
+def test_a_static_space_gets_the_headers_that_threads_need(site):
+    front = (site / "README.md").read_text("utf-8").split("---")[1].lower()
+    assert "sdk: static" in front
+    for name in ("Cross-Origin-Opener-Policy", "Cross-Origin-Embedder-Policy"):
+        assert f"{name}: {build_browser.HEADERS[name]}".lower() in front
+
+
+def test_sizes_are_as_the_docs_say(site):
+    docs = (ROOT / "docs" / "browser.md").read_text("utf-8")
+    for name, size in build_browser.sizes(site).items():
+        assert f"{name} {size / 1e6:.1f} MB" in docs
