@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from diffusers import UNet2DModel, UniPCMultistepScheduler
 from hub_server import Fault, HubServer, Repository, git_id
 from huggingface_hub import ModelCard
 from PIL import Image
+from space_server import running_space
 
 from pipeline_colorize import ColorizationPipeline, OffsetCosineScheduler
 from pipeline_colorize.photo import read, read_mark
@@ -828,3 +830,60 @@ def test_a_space_is_its_folder_with_the_package(hub, client, with_card, tmp_path
     )
     space = hub.repositories["space", "tester/model"]
     assert space.sdk == "gradio" and "pipeline_colorize/unet.py" in space.files
+
+
+# Runs an app where our checkout cannot be imported, and says which package it uses.
+ELSEWHERE = """
+import runpy, sys
+from pathlib import Path
+checkout, app = sys.argv[1:]
+sys.meta_path[:] = [one for one in sys.meta_path if "editable" not in f"{one}{one!r}".lower()]
+sys.path[:] = [str(Path(app).parent), *(one for one in sys.path[1:] if one != checkout)]
+sys.argv = [app]
+import pipeline_colorize
+print(pipeline_colorize.__file__)
+runpy.run_path(app, run_name="__main__")
+"""
+
+
+def test_the_space_that_goes_up_runs_by_itself(hub, client, with_card, home, tmp_path):
+    pytest.importorskip("gradio")
+    from gradio_client import Client as Visitor
+    from gradio_client import handle_file
+
+    arguments = ["release", "push", with_card, "--repo_id", "tester/model", "--space",
+                 "tester/demo"]  # fmt: skip
+    code, output = client.command(*arguments)
+    assert code == 0 and "space tester/demo@" in output, output
+    up = hub.repositories["space", "tester/demo"]
+    assert up.sdk == "gradio"
+    assert not [name for name in up.files if name.startswith(("browser/", "tests/"))]
+    model = up.files["model.txt"].decode().strip()
+    assert model == f"tester/model@{hub.model('tester/model').order[-1]}"
+    app = tmp_path / "up" / "app.py"
+    for name, content in up.files.items():
+        (app.parent / name).parent.mkdir(parents=True, exist_ok=True)
+        (app.parent / name).write_bytes(content)
+
+    cache, picture = tmp_path / "cache", tmp_path / "grandma.png"
+    Image.fromarray(release.sample_picture()).save(picture)
+    settings = hub.environment(tmp_path / "home", token=None) | {
+        "COLORIZE_KEEP_MINUTES": "0.3", "GRADIO_TEMP_DIR": str(cache), "OMP_NUM_THREADS": "1",
+    }  # fmt: skip
+    python = ("-c", ELSEWHERE, str(ROOT))
+    with running_space(app, tmp_path / "log.txt", settings, python) as space:
+        assert str(app.parent / "pipeline_colorize") in space.log.read_text()
+        visitor = Visitor(space.url, verbose=False, download_files=tmp_path / "got")
+        asked = {"photograph": handle_file(picture), "seed": 3, "api_name": "/colorize"}
+        (file,) = visitor.predict(**asked)
+        kept = time.monotonic() + 120
+        while [*cache.rglob("*grandma*.png")] and time.monotonic() < kept:
+            time.sleep(0.5)
+        assert not [*cache.rglob("*grandma*.png")]  # neither what was given nor what was made
+    theirs = read(file)
+    assert f"model={model}; seed=3" in read_mark(theirs.xmp)["AIPromptInformation"]
+    pipe = ColorizationPipeline.from_pretrained(with_card)
+    ours = pipe(read(picture).image, generator=torch.Generator().manual_seed(3)).images[0]
+    assert np.abs(np.asarray(ours, int) - theirs.image).max() <= 1  # threads may differ
+    code, output = client.command(*arguments)  # doing it again changes nothing
+    assert code == 0 and output.count("was there already") == 2, output
