@@ -507,7 +507,7 @@ def test_nothing_is_sent_anywhere(visit, serve, strangers, browser):
     asked.clear()
     page = visit(address)
     requests = []
-    page.context.on("request", requests.append)
+    page.context.on("request", lambda request: requests.append(request))
     give(page, "photo.jpg", PHOTOGRAPH)
     wait_for_colors(page)
     with page.expect_download():
