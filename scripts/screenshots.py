@@ -18,7 +18,7 @@ from space_server import Space, find_browser, running_space  # noqa: E402
 
 EXAMPLES = ROOT / "space" / "examples"
 DESKTOP = {"viewport": {"width": 1280, "height": 940}}
-PHONE = {"viewport": {"width": 390, "height": 844}, "device_scale_factor": 1.5, "is_mobile": True}
+PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True}
 WAIT = 300_000  # milliseconds
 
 
@@ -70,7 +70,7 @@ def take_all(browser, space: Space, folder: Path) -> None:
     page.wait_for_timeout(1000)
     save(page, folder / "space-dark.jpg")
     page = open_page(browser, space, **PHONE)
-    colorize(page, "migrant-mother-1936.jpg")
+    colorize(page, "young-mother-oklahoma-1937.jpg")
     save(page, folder / "space-phone.jpg")
 
 
