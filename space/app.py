@@ -107,6 +107,15 @@ def says(text: str) -> str:
     return f'<p role="status" aria-live="polite">{html.escape(text)}</p>'
 
 
+class Photograph(gr.Image):
+    """The file as it came, whatever it is: our own reader knows more kinds, and what to say."""
+
+    is_template = True  # to the page, it is an Image
+
+    def preprocess(self, payload):
+        return payload.path if payload else None
+
+
 class Page:
     """The components of the page, and what happens between them."""
 
@@ -141,7 +150,7 @@ class Page:
 
     def add_photograph(self) -> None:
         """The photograph, the button, and the two settings that everybody needs."""
-        self.photograph = gr.Image(
+        self.photograph = Photograph(
             label="Photograph",
             type="filepath",
             image_mode=None,
@@ -153,8 +162,6 @@ class Page:
             alt_text="The photograph as taken",
             elem_id="photograph",
         )
-        # The file as it came, whatever it is: our own reader knows more kinds, and what to say.
-        self.photograph.preprocess = lambda payload: payload.path if payload else None
         self.samples = gr.Slider(
             1, self.limits.max_samples, value=min(4, self.limits.max_samples), step=1,
             label="Colourings", info="Several answers to choose from", buttons=[],
