@@ -478,7 +478,7 @@ def test_a_click_gives_a_colour(page, pipe, tmp_path):
     (expected,) = by_python(pipe, path, 1, 5, hints=[Hint(x, y, "#8a3b2f")])
     assert np.array_equal(hinted, expected)
     (free,) = by_python(pipe, path, 1, 5)
-    wanted = Hint(0, 0, "#8a3b2f").chroma().numpy()
+    wanted = Hint(0, 0, "#8a3b2f").chroma()
     assert np.abs(chroma_at(hinted, x, y) - wanted).max() < 15
     assert np.abs(chroma_at(free, x, y) - wanted).max() > 15
     page.get_by_role("button", name="Clear", exact=True).last.click()
