@@ -379,7 +379,9 @@ def clean_environment(home: Path) -> dict[str, str]:
     """Variables without paths to our package, tokens or the way to the Hub."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
     kept = {key: value for key, value in kept.items() if not key.startswith(("HF_", "HUGGING"))}
-    return kept | {"HF_HOME": str(home), "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+    kept |= {"HF_HOME": str(home), "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+    # How work is split between threads decides the last bits.
+    return kept | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
 
 
 def check_loading(folder: Path) -> list[str]:
