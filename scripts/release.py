@@ -464,7 +464,8 @@ def build_space(source: Path, folder: Path) -> str:
     sdk = ModelCard.load(source / "README.md", ignore_metadata_errors=True).data.get("sdk")
     if not sdk:
         raise click.ClickException(f"{source / 'README.md'} has no sdk in front.")
-    ignore = shutil.ignore_patterns("__pycache__", "*.pyc", ".*", "browser", "node_modules")
+    left_out = ("__pycache__", "*.pyc", ".*", "browser", "node_modules")
+    ignore = shutil.ignore_patterns(*left_out, "*.pyi")  # gradio writes those beside the app
     shutil.copytree(source, folder, ignore=ignore, dirs_exist_ok=True)
     shutil.copytree(ROOT / "pipeline_colorize", folder / "pipeline_colorize", ignore=ignore)
     if not (folder / "requirements.txt").exists():

@@ -51,8 +51,10 @@ BOTH = [*FULL.values(), *SMALL.values()]
 def clean_process():
     """Accelerate keeps its state in the process, and training sets signal handlers."""
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
+    torch.set_num_threads(threads)
     for number, handler in handlers.items():
         signal.signal(number, handler)
     AcceleratorState._reset_state(True)
