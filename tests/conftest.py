@@ -1,7 +1,9 @@
 """Tiny networks and pictures that the tests share."""
 
+import importlib
 import os
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -40,6 +42,16 @@ def pytest_configure(config):
         text = (Path(source) / "tests" / "testing_utils.py").read_text()
         for mark in sorted(set(re.findall(r"pytest\.mark\.(\w+)", text))):
             config.addinivalue_line("markers", f"{mark}: of diffusers' tests")
+
+
+def load_script(name: str):
+    """`scripts/NAME.py` as a module; while it is loaded, it finds its siblings."""
+    folder = str(Path(__file__).parents[1] / "scripts")
+    sys.path.insert(0, folder)
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.path.remove(folder)
 
 
 def tiny_unet(kind: str) -> ColorizationUNet:

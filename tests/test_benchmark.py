@@ -1,24 +1,16 @@
 """scripts/benchmark.py: that what it counts is what there is."""
 
-import importlib.util
-from pathlib import Path
-
 import pytest
 import torch
-from conftest import tiny_unet
+from conftest import load_script, tiny_unet
 from torch import nn
 
 from pipeline_colorize import ColorizationPipeline, OffsetCosineScheduler
 
-SCRIPT = Path(__file__).parents[1] / "scripts" / "benchmark.py"
-
 
 @pytest.fixture(scope="module")
 def benchmark():
-    spec = importlib.util.spec_from_file_location("benchmark", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("benchmark")
 
 
 def test_work_is_counted_in_multiply_adds_and_multiplied_by_the_steps(benchmark):

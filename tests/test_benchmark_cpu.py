@@ -1,25 +1,16 @@
 """The CPU benchmark: that its parts are those of the pipeline, and its variants colour the same."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
-from conftest import tiny_unet
+from conftest import load_script, tiny_unet
 
 from pipeline_colorize import ColorizationPipeline, OffsetCosineScheduler
-
-SCRIPTS = Path(__file__).parents[1] / "scripts"
 
 
 @pytest.fixture(scope="module")
 def benchmark():
-    sys.path.insert(0, str(SCRIPTS))
-    import benchmark_cpu
-
-    sys.path.remove(str(SCRIPTS))
-    return benchmark_cpu
+    return load_script("benchmark_cpu")
 
 
 @pytest.fixture

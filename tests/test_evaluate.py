@@ -1,7 +1,6 @@
 """scripts/evaluate.py, from pictures in a folder to its report."""
 
 import hashlib
-import importlib.util
 import json
 import os
 import subprocess
@@ -11,7 +10,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from conftest import smooth_picture, tiny_unet
+from conftest import load_script, smooth_picture, tiny_unet
 from huggingface_hub import ModelCard
 from PIL import Image
 
@@ -161,10 +160,7 @@ class Obedient:
 
 @pytest.fixture(scope="module")
 def evaluate():
-    spec = importlib.util.spec_from_file_location("evaluate", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("evaluate")
 
 
 def test_hints_that_are_obeyed_are_met_and_help(evaluate):

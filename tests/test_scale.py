@@ -1,20 +1,18 @@
 """`colorize` on many photographs: several processes, and data sets."""
 
 import dataclasses
-import importlib.util
 import json
 import os
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pyarrow
 import pytest
 import torch
 from click.testing import CliRunner
-from conftest import smooth_picture, tiny_unet
+from conftest import load_script, smooth_picture, tiny_unet
 from PIL import Image
 from pyarrow import parquet as arrow_parquet
 
@@ -285,11 +283,7 @@ def test_few_rows_are_in_memory_however_many_there_are(tmp_path):
 
 @pytest.fixture(scope="module")
 def benchmark():
-    script = Path(__file__).parents[1] / "scripts" / "benchmark_scale.py"
-    spec = importlib.util.spec_from_file_location("benchmark_scale", script)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("benchmark_scale")
 
 
 def test_a_benchmark_s_run_is_counted(benchmark, folder, tmp_path):

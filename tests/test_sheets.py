@@ -1,26 +1,19 @@
 """scripts/sheets.py, on a tiny model and tiny pictures."""
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
-from conftest import smooth_picture, tiny_unet
+from conftest import load_script, smooth_picture, tiny_unet
 from PIL import Image
 
 from pipeline_colorize import ColorizationPipeline, OffsetCosineScheduler
 
 pytest.importorskip("skimage")
-SCRIPT = Path(__file__).parents[1] / "scripts" / "sheets.py"
 
 
 @pytest.fixture(scope="module")
 def sheets():
-    spec = importlib.util.spec_from_file_location("sheets", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("sheets")
 
 
 @pytest.fixture(scope="module")

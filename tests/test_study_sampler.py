@@ -1,27 +1,18 @@
 """The sampler study: its score against closed forms, and the rule that chooses the steps."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
-from conftest import tiny_unet
+from conftest import load_script, tiny_unet
 from PIL import Image
 from skimage.color import lab2rgb
 
 from pipeline_colorize import ColorizationPipeline, OffsetCosineScheduler
 
-SCRIPTS = Path(__file__).parents[1] / "scripts"
-
 
 @pytest.fixture(scope="module")
 def study():
-    sys.path.insert(0, str(SCRIPTS))
-    import study_sampler
-
-    sys.path.remove(str(SCRIPTS))
-    return study_sampler
+    return load_script("study_sampler")
 
 
 @pytest.fixture
