@@ -22,8 +22,9 @@ LAB_OFFSET = 16.0 / 116.0
 
 # Colours this close outside [0, 1] count as inside the gamut: less than a tenth of an 8-bit step.
 GAMUT_TOLERANCE = 1e-4
-# Halvings of the interval that the chroma of a colour outside the gamut is looked for in.
-GAMUT_HALVINGS = 12
+# Halvings of the interval that the chroma of a colour outside the gamut is looked for in: so many
+# that one of them, which rounding can turn, does not show in a result.
+GAMUT_HALVINGS = 18
 
 # The long side of the working picture is at most this many times the short side.
 LONGEST = 8

@@ -130,8 +130,8 @@ def fit_gamut(lab: torch.Tensor) -> torch.Tensor:
     """Bring out-of-gamut colours into sRGB along constant L* and hue, by less chroma.
 
     `lab` is (..., 3, H, W); colours inside the gamut are returned as they are, the others at most
-    1 part in 4096 of their chroma inside its border. Grey of any L* in [0, 100] is inside, so there
-    is always a solution. (Clipping each RGB channel instead would change lightness and hue.)
+    1 part in 262,144 of their chroma inside its border. Grey of any L* in [0, 100] is inside, so
+    there is always a solution. (Clipping each RGB channel instead would change lightness and hue.)
     """
     outside = ~_inside(xyz_to_linear(lab_to_xyz(lab)))
     if not outside.any():
