@@ -26,6 +26,7 @@ import coloring  # ZeroGPU's package, in there, has to come before others
 import gradio as gr
 from coloring import Invented, Refused, Result, Source
 from limits import Limits, switched_on
+from PIL import Image
 
 from pipeline_colorize import cli, photo
 from pipeline_colorize.jobs import Settings
@@ -114,6 +115,15 @@ class Photograph(gr.Image):
 
     def preprocess(self, payload):
         return payload.path if payload else None
+
+    def postprocess(self, value):
+        """By way of a file: Gradio writes equal pictures over each other, even as one is sent."""
+        if not isinstance(value, Image.Image):
+            return super().postprocess(value)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "photograph.webp"
+            value.save(path, quality=92)
+            return super().postprocess(self.move_resource_to_block_cache(path))
 
 
 class Page:
@@ -415,7 +425,7 @@ class Page:
         )  # fmt: skip
         self.dice.click(None, None, self.seed, js=DICE)
         about_model = [self.steps, self.resolution, self.hints]
-        self.model.change(self.adopt, self.model, about_model, **HIDDEN)
+        self.model.input(self.adopt, self.model, about_model, **HIDDEN)
 
         buttons = [self.colorize_all, self.cancel_all]
         self.colorize_all.click(self.begin_all, None, buttons, **QUICK)
@@ -492,7 +502,9 @@ class Page:
                 self.download: gr.update(interactive=False),
             }
             steps = settings.steps or coloring.load(model).config.default_num_inference_steps
-            before, shown = coloring.shrunk(source.shown, coloring.LIVE), 0.0
+            small, shown = coloring.shrunk(source.shown, coloring.LIVE), 0.0
+            before, after = folder / "before.webp", folder / "after.webp"
+            small.save(before)
             for step, invented in enumerate(coloring.invent(read.image, settings), 1):
                 if stop.is_set():
                     return
@@ -500,8 +512,8 @@ class Page:
                     break
                 progress((step, max(step, steps)), desc="Inventing colours")
                 if time.monotonic() - shown > LIVE_SECONDS:
-                    live = coloring.colored(coloring.load(model), before, invented[0])
-                    yield {self.slider: (before, live)}
+                    coloring.colored(coloring.load(model), small, invented[0]).save(after)
+                    yield {self.slider: (str(before), str(after))}
                     shown = time.monotonic()
             result = Result(source, settings, invented)
             yield self.overview(result, folder)

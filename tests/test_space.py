@@ -365,8 +365,13 @@ def give(page, path: Path) -> None:
 def put(page, name: str, value: object) -> None:
     """Type a number into a control."""
     control = page.locator(f"#{name} input[type=number]")
-    control.fill(str(value))
-    control.press("Tab")
+    for _ in range(5):  # a control that has just unfolded may set itself once more
+        control.fill(str(value))
+        control.press("Tab")
+        time.sleep(0.2)
+        if control.input_value() == str(value):
+            return
+    raise AssertionError(f"{name} does not keep {value}")
 
 
 def ask(page, samples: int, seed: int) -> None:
@@ -590,6 +595,20 @@ def test_limits_come_from_the_environment():
     for text in ("many", "0", "-1", "2.5"):
         with pytest.raises(ValueError, match=f"COLORIZE_QUEUE is a whole number .* '{text}'"):
             Limits.from_environment({"COLORIZE_QUEUE": text})
+
+
+def test_a_picture_that_is_shown_again_is_not_written_again(monkeypatch, tmp_path):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    source = importlib.util.spec_from_file_location("again", ROOT / "space" / "app.py")
+    app = importlib.util.module_from_spec(source)
+    monkeypatch.setitem(sys.modules, "again", app)  # where Gradio looks for its source
+    source.loader.exec_module(app)
+    photograph, picture = app.Photograph(), Image.new("RGB", (20, 30), "teal")
+    path = Path(photograph.postprocess(picture).path)
+    assert Image.open(path).size == (20, 30) and path.is_relative_to(tmp_path)
+    path.write_bytes(b"a browser may be reading this")
+    assert photograph.postprocess(picture).path == str(path)
+    assert path.read_bytes() == b"a browser may be reading this"
 
 
 def test_on_a_gpu_space_the_model_asks_for_the_gpu(monkeypatch):
