@@ -361,11 +361,13 @@ class OnnxPipeline:
         cell_size = tuple(
             full * cell / small for full, small in zip(luminance.shape, size, strict=True)
         )
+        known = draw_hints(hints, luminance.shape, cell_size, grid)
+        known[:, :2] /= self.config.default_saturation  # which multiplies what comes out
         return _Picture(
             luminance=luminance,
             working=padded[None, None].clip(0, 100),
             size=size,
-            hints=draw_hints(hints, luminance.shape, cell_size, grid),
+            hints=known,
             guide=_resize(luminance, height // cell * detail, width // cell * detail)[None, None],
         )
 

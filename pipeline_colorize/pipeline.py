@@ -176,7 +176,8 @@ class ColorizationPipeline(DiffusionPipeline):
         default_processing_resolution: short side of the working picture when a call does not say.
         default_eta: share of fresh noise in each step when a call does not say.
         default_temperature: scale of all noise when a call does not say.
-        default_saturation: factor on chroma that a call's `saturation` multiplies.
+        default_saturation: positive factor on chroma that a call's `saturation` multiplies; hints
+            are divided by it first, so that they come out as given.
 
     Example:
 
@@ -423,7 +424,8 @@ class ColorizationPipeline(DiffusionPipeline):
         if batch[0].hints is None:
             return luminance
         hints = torch.cat([picture.hints for picture in batch])
-        hints[:, :2] /= self._ab_scale
+        # What comes out is multiplied by the default saturation; a known colour shall not be.
+        hints[:, :2] /= self._ab_scale * self.config.default_saturation
         return torch.cat([luminance, F.interpolate(hints, luminance.shape[2:])], dim=1)
 
     @property

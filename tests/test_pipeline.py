@@ -225,6 +225,21 @@ def test_hints_change_the_colours(pipe, photo):
     assert torch.allclose(both.images[1], plain, atol=1e-3)
 
 
+def test_the_default_saturation_leaves_hints_as_given(make_unet, photo, monkeypatch):
+    def seen(saturation: float) -> torch.Tensor:
+        """(1, 3, H, W): the hints that the encoder gets."""
+        pipe, told = make_pipe(make_unet("hints"), default_saturation=saturation), []
+        encode = pipe.unet.encode
+        monkeypatch.setattr(pipe.unet, "encode", lambda x: told.append(x) or encode(x))
+        pipe(photo, 1, hints=[Hint(20, 20, "#c02020", radius=8)])
+        return told[0][:, 1:]
+
+    plain, strong = seen(1.0), seen(1.5)
+    assert plain[:, :2].abs().max() > 0
+    assert torch.allclose(strong[:, :2] * 1.5, plain[:, :2])
+    assert torch.equal(strong[:, 2], plain[:, 2])
+
+
 def test_hints_need_a_model_with_hint_channels(make_unet, photo):
     with pytest.raises(ValueError, match="takes no colour hints"):
         make_pipe(make_unet("grid"))(photo, hints=[Hint(1, 1, "#ffffff")])

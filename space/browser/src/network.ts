@@ -135,11 +135,16 @@ export class Network {
   /** Takes up a photograph: L* padded to the network's stride, the guide, and hints on the grid. */
   look(luminance: Plane, guide: Plane, hints: Float32Array): Seen {
     const grid = gridOf(paddedSize(luminance, this.model.stride), this.model);
+    const chroma = 2 * grid.width * grid.height;
+    // What comes out is multiplied by the default saturation; a known colour shall not be.
+    const known = hints.map((value, i) =>
+      i < chroma ? value / this.model.default_saturation : value,
+    );
     return {
       grid,
       luminance: this.picture(luminance),
       guide: this.picture(guide),
-      hints: this.floats(hints, [1, 3, grid.height, grid.width]),
+      hints: this.floats(known, [1, 3, grid.height, grid.width]),
       features: this.floats(new Float32Array(0), [0]),
     };
   }
