@@ -1,14 +1,22 @@
-"""Take the pictures of the Space's page that docs/space.md shows.
+"""Take the pictures of the Space and of the page without a server that the docs show.
 
-    python scripts/screenshots.py [FOLDER]
+    python scripts/screenshots.py
+    python scripts/screenshots.py browser --output FOLDER
 
-It starts the Space and opens it in a headless Chromium (extra `test`, and a browser).
+It starts what it shows and opens it in a headless Chromium (extras `test` and `onnx`, and a
+browser).
 """
 
+import argparse
+import contextlib
+import io
 import sys
 import tempfile
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
+from build_browser import build, make_server
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -20,10 +28,11 @@ EXAMPLES = ROOT / "space" / "examples"
 DESKTOP = {"viewport": {"width": 1280, "height": 940}}
 PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True}
 WAIT = 300_000  # milliseconds
+GAP = 20  # pixels between pictures of a phone
 
 
 def open_page(browser, space: Space, **options):
-    """The page, ready to be used."""
+    """The Space's page, ready to be used."""
     page = browser.new_page(**options)
     page.set_default_timeout(WAIT)
     page.goto(space.url)
@@ -33,7 +42,7 @@ def open_page(browser, space: Space, **options):
 
 
 def colorize(page, photograph: str) -> None:
-    """Give an example and wait for its colours."""
+    """Give the Space an example and wait for its colours."""
     page.set_input_files("#photograph input[type=file]", EXAMPLES / photograph)
     page.wait_for_selector("#colorize:not([disabled])")
     page.click("#colorize")
@@ -42,47 +51,123 @@ def colorize(page, photograph: str) -> None:
     page.wait_for_timeout(1500)
 
 
-def save(page, path: Path) -> None:
-    """What the page shows, as a small JPEG."""
-    with tempfile.TemporaryDirectory() as folder:
-        page.screenshot(path=f"{folder}/page.png", full_page=True)
-        Image.open(f"{folder}/page.png").convert("RGB").save(path, quality=82)
+def shoot(page, full_page: bool = False) -> Image.Image:
+    """What the page shows, in the window or in all."""
+    return Image.open(io.BytesIO(page.screenshot(full_page=full_page))).convert("RGB")
+
+
+def write(image: Image.Image, path: Path) -> None:
+    """A small JPEG."""
+    image.save(path, quality=82)
     print(f"{path}: {path.stat().st_size // 1000} kB")
+
+
+def save(page, path: Path) -> None:
+    """The whole page, which is closed."""
+    write(shoot(page, full_page=True), path)
     page.close()
 
 
-def take_all(browser, space: Space, folder: Path) -> None:
-    """Desktop before and after, dark with points of colour, phone."""
-    save(open_page(browser, space, **DESKTOP), folder / "space-start.jpg")
-    page = open_page(browser, space, **DESKTOP)
-    colorize(page, "young-mother-oklahoma-1937.jpg")
-    save(page, folder / "space-desktop.jpg")
-    page = open_page(browser, space, color_scheme="dark", **DESKTOP)
-    colorize(page, "mark-twain-1907.jpg")
-    page.get_by_role("button", name="Colours that you know").click()
-    page.wait_for_timeout(1000)
-    box = page.locator("#photograph img").bounding_box()
-    for x, y in ((0.2, 0.3), (0.45, 0.8)):
-        place = {"x": box["width"] * x, "y": box["height"] * y}
-        page.locator("#photograph img").click(position=place)
-        page.wait_for_timeout(2000)
-    page.get_by_role("tab", name="Unsure").click()
-    page.wait_for_timeout(1000)
-    save(page, folder / "space-dark.jpg")
-    page = open_page(browser, space, **PHONE)
-    colorize(page, "young-mother-oklahoma-1937.jpg")
-    save(page, folder / "space-phone.jpg")
+def take_space(browser, folder: Path) -> None:
+    """Start the Space; desktop before and after, dark with points of colour, phone."""
+    with (
+        tempfile.TemporaryDirectory() as logs,
+        running_space(ROOT / "space" / "app.py", Path(logs, "log.txt"), {}) as space,
+    ):
+        save(open_page(browser, space, **DESKTOP), folder / "space-start.jpg")
+        page = open_page(browser, space, **DESKTOP)
+        colorize(page, "young-mother-oklahoma-1937.jpg")
+        save(page, folder / "space-desktop.jpg")
+        page = open_page(browser, space, color_scheme="dark", **DESKTOP)
+        colorize(page, "mark-twain-1907.jpg")
+        page.get_by_role("button", name="Colours that you know").click()
+        page.wait_for_timeout(1000)
+        box = page.locator("#photograph img").bounding_box()
+        for x, y in ((0.2, 0.3), (0.45, 0.8)):
+            place = {"x": box["width"] * x, "y": box["height"] * y}
+            page.locator("#photograph img").click(position=place)
+            page.wait_for_timeout(2000)
+        page.get_by_role("tab", name="Unsure").click()
+        page.wait_for_timeout(1000)
+        save(page, folder / "space-dark.jpg")
+        page = open_page(browser, space, **PHONE)
+        colorize(page, "young-mother-oklahoma-1937.jpg")
+        save(page, folder / "space-phone.jpg")
+
+
+@contextlib.contextmanager
+def running_page() -> Iterator[str]:
+    """The address of the page without a server, which needs one to be fetched from."""
+    with tempfile.TemporaryDirectory() as name:
+        build(Path(name), "default", "fp16")
+        with make_server(Path(name)) as server:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            yield f"http://127.0.0.1:{server.server_port}/"
+            server.shutdown()
+
+
+def open_static(browser, address: str, **options):
+    """The page without a server, with its model and the pictures of its examples loaded."""
+    page = browser.new_page(**options)
+    page.set_default_timeout(WAIT)
+    page.goto(address, wait_until="networkidle")
+    page.wait_for_selector("body[data-backend]")
+    return page
+
+
+def imagine(page, photograph: str) -> None:
+    """Give it an example and wait for its colours."""
+    page.set_input_files("#file", EXAMPLES / photograph)
+    page.wait_for_selector("#save:enabled")
+
+
+def place(page, color: str, x: float, y: float) -> None:
+    """Give it a colour at shares of width and height."""
+    page.click(f"#swatches [aria-label='{color}']")
+    box = page.locator("#place").bounding_box()
+    page.locator("#place").click(position={"x": box["width"] * x, "y": box["height"] * y})
+    page.wait_for_selector("#save:enabled")
+
+
+def take_browser(browser, folder: Path) -> None:
+    """Build the page; three answers on a desktop; beginning, result, a known colour on a phone."""
+    with running_page() as address:
+        page = open_static(browser, address, **DESKTOP)
+        page.eval_on_selector("#samples", "(select) => (select.value = '3')")
+        imagine(page, "migrant-mother-1936.jpg")
+        save(page, folder / "browser-desktop.jpg")
+        options = {"device_scale_factor": 1.5, "has_touch": True, "color_scheme": "dark"}
+        page = open_static(browser, address, **PHONE, **options)
+        shots = [shoot(page)]
+        imagine(page, "taos-pueblo-church-1942.jpg")
+        shots.append(shoot(page))
+        place(page, "sky", 0.25, 0.15)
+        page.locator("#hint-list").scroll_into_view_if_needed()
+        shots.append(shoot(page))
+        page.close()
+    width, height = shots[0].size
+    strip = Image.new("RGB", ((width + GAP) * len(shots) - GAP, height), "#888")
+    for index, one in enumerate(shots):
+        strip.paste(one, (index * (width + GAP), 0))
+    write(strip, folder / "browser-phone.jpg")
 
 
 def main() -> None:
-    """Start server and browser, take the pictures, stop both."""
-    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "docs" / "images"
+    """Start a browser, take the pictures, stop it."""
+    takes = {"space": take_space, "browser": take_browser}
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", nargs="*", default=[*takes], help="space, browser (default: both)")
+    parser.add_argument("--output", type=Path, default=ROOT / "docs" / "images", help="a folder")
+    options = parser.parse_args()
+    if unknown := set(options.what) - set(takes):
+        parser.error(f"{', '.join(sorted(unknown))}: not one of {', '.join(takes)}")
     from playwright.sync_api import sync_playwright
 
-    with tempfile.TemporaryDirectory() as logs, sync_playwright() as playwright:
-        with running_space(ROOT / "space" / "app.py", Path(logs, "log.txt"), {}) as space:
-            options = {"executable_path": find_browser(), "args": ["--no-sandbox"]}
-            take_all(playwright.chromium.launch(**options), space, folder)
+    with sync_playwright() as playwright:
+        launch = {"executable_path": find_browser(), "args": ["--no-sandbox"]}
+        browser = playwright.chromium.launch(**launch)
+        for what in options.what:
+            takes[what](browser, options.output)
 
 
 if __name__ == "__main__":

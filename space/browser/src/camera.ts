@@ -2,12 +2,21 @@
 
 import { element } from "./dom";
 
-export function setUpCamera(onPicture: (file: Blob, name: string) => void): void {
+export type OnPicture = (file: Blob, name: string) => void;
+
+export function setUpCamera(onPicture: OnPicture, complain: (text: string) => void): void {
   const button = element<HTMLButtonElement>("camera");
   const capture = element<HTMLInputElement>("capture");
   const isPhone = matchMedia("(pointer: coarse)").matches;
   button.hidden = !isPhone && !navigator.mediaDevices;
-  button.addEventListener("click", () => (isPhone ? capture.click() : openCamera(onPicture)));
+  button.addEventListener("click", async () => {
+    if (isPhone) return capture.click();
+    button.disabled = true; // while the browser asks whether it may
+    const stream = await openCamera();
+    button.disabled = false;
+    if (stream) showCamera(stream, onPicture);
+    else complain("The camera cannot be used: there is none, or the page was not allowed to.");
+  });
   capture.addEventListener("change", () => {
     const file = capture.files?.[0];
     if (file) onPicture(file, file.name);
@@ -15,26 +24,32 @@ export function setUpCamera(onPicture: (file: Blob, name: string) => void): void
   });
 }
 
-async function openCamera(onPicture: (file: Blob, name: string) => void): Promise<void> {
+async function openCamera(): Promise<MediaStream | undefined> {
+  const video = { width: { ideal: 4096 }, height: { ideal: 4096 } };
+  return navigator.mediaDevices.getUserMedia({ video }).catch(() => undefined);
+}
+
+/** The live picture; the camera is switched off when it is closed, however that is done. */
+function showCamera(stream: MediaStream, onPicture: OnPicture): void {
   const dialog = element<HTMLDialogElement>("camera-dialog");
   const video = element<HTMLVideoElement>("video");
-  const stream = await navigator.mediaDevices
-    .getUserMedia({ video: { width: { ideal: 4096 }, height: { ideal: 4096 } } })
-    .catch(() => undefined);
-  if (!stream) {
-    element("status").textContent = "No camera can be used here.";
-    return;
-  }
-  video.srcObject = stream;
-  dialog.addEventListener("close", () => stream.getTracks().forEach((track) => track.stop()), {
-    once: true,
-  });
+  const shoot = element<HTMLButtonElement>("shoot");
+  shoot.disabled = true; // until there is something to take
+  video.onloadeddata = () => {
+    shoot.disabled = false;
+    shoot.focus();
+  };
+  dialog.onclose = () => {
+    stream.getTracks().forEach((track) => track.stop());
+    video.srcObject = null;
+  };
   element("cancel").onclick = () => dialog.close();
-  element("shoot").onclick = async () => {
+  shoot.onclick = async () => {
     const picture = await still(video);
     dialog.close();
     if (picture) onPicture(picture, "camera.png");
   };
+  video.srcObject = stream;
   dialog.showModal();
 }
 

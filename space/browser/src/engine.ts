@@ -53,6 +53,7 @@ export class Engine {
   private network?: Network;
   private loading?: Promise<Network>;
   private opened?: Opened;
+  private asked = 0; // photographs
   private turn = 0;
 
   async load({ page, backend }: Asks["load"], report: Report): Promise<Answers["load"]> {
@@ -64,7 +65,9 @@ export class Engine {
   }
 
   async open({ file, name }: Asks["open"], report: Report): Promise<Answers["open"]> {
+    const asked = ++this.asked;
     const photo = await openPhoto(file, name);
+    if (asked !== this.asked) throw new Stopped("Another photograph was given.");
     const turn = ++this.turn;
     report({ phase: "decoded" });
     await this.loading;

@@ -14,7 +14,7 @@ const THUMBNAIL = 200;
 
 const client = new Client();
 const viewer = new Viewer((place) => hints.add(place));
-const hints = new Hints(viewer, () => void colorize());
+const hints = new Hints(viewer, recolor);
 const samples = element<HTMLSelectElement>("samples");
 const seed = element<HTMLInputElement>("seed");
 const saturation = element<HTMLInputElement>("saturation");
@@ -137,15 +137,21 @@ function setBusy(value: boolean): void {
 
 function showStart(): void {
   turn++;
+  complain("");
   element("start").hidden = false;
   element("work").hidden = true;
   tell("");
 }
 
+/** Colours again, as the controls stand now. */
+function recolor(): void {
+  complain("");
+  void colorize();
+}
+
 async function colorize(): Promise<void> {
   if (element("work").hidden || element("controls").inert) return;
   const mine = ++turn;
-  complain("");
   shown = 0;
   element("answers").replaceChildren();
   setBusy(true);
@@ -238,28 +244,40 @@ async function download(): Promise<void> {
 
 // --- wiring --------------------------------------------------------------------------------------
 
-function openFirst(files: Iterable<File> | null | undefined): void {
-  const file = [...(files ?? [])][0];
-  if (file) void open(file, file.name);
+/** Takes one photograph out of what was dropped, pasted or chosen, and says what it leaves. */
+function take(files: Iterable<File> = []): void {
+  const all = [...files];
+  const file = all.find(({ type }) => type.startsWith("image/")) ?? all[0];
+  if (!file) return complain("That was not a picture file. Choose, drop or paste a photograph.");
+  void open(file, file.name);
+  if (all.length > 1) complain(`“${file.name}” was taken: this page colours one photograph at a time.`);
+}
+
+function setDragging(value: boolean): void {
+  document.body.classList.toggle("dragging", value);
 }
 
 function setUpFiles(): void {
   const input = element<HTMLInputElement>("file");
   input.addEventListener("change", () => {
-    openFirst(input.files);
+    if (input.files?.length) take(input.files);
     input.value = "";
   });
-  document.addEventListener("paste", (event) => openFirst(event.clipboardData?.files));
+  document.addEventListener("paste", ({ clipboardData, target }) => {
+    const files = clipboardData?.files;
+    if (files?.length || target !== seed) take(files); // a number can be pasted there
+  });
   document.addEventListener("dragover", (event) => {
     event.preventDefault();
-    document.body.classList.add("dragging");
+    setDragging(event.dataTransfer?.types.includes("Files") ?? false);
   });
-  for (const end of ["dragleave", "drop", "dragend"]) {
-    document.addEventListener(end, () => document.body.classList.remove("dragging"));
-  }
+  document.addEventListener("dragleave", (event) => {
+    if (!event.relatedTarget) setDragging(false); // it left the page, not only one of its parts
+  });
   document.addEventListener("drop", (event) => {
     event.preventDefault();
-    openFirst(event.dataTransfer?.files);
+    setDragging(false);
+    take(event.dataTransfer?.files);
   });
 }
 
@@ -270,6 +288,16 @@ interface Example {
   date: string;
 }
 
+async function openExample(url: string, name: string): Promise<void> {
+  try {
+    const response = await fetch(url);
+    if (!response.ok) throw new Error(`status ${response.status}`);
+    await open(await response.blob(), name);
+  } catch (error) {
+    explain(error, `“${name}” could not be loaded`);
+  }
+}
+
 async function setUpExamples(): Promise<void> {
   const list: Example[] = await (await fetch("examples/examples.json")).json();
   element("examples").append(
@@ -278,7 +306,7 @@ async function setUpExamples(): Promise<void> {
       const image = make("img", { loading: "lazy", src: url, alt: "" });
       const credit = make("small", {}, `${author}, ${date}`);
       const button = make("button", { type: "button" }, image, make("span", {}, title), credit);
-      button.addEventListener("click", async () => open(await (await fetch(url)).blob(), file));
+      button.addEventListener("click", () => void openExample(url, file));
       return make("li", {}, button);
     }),
   );
@@ -286,10 +314,10 @@ async function setUpExamples(): Promise<void> {
 
 element("again").addEventListener("click", () => {
   seed.value = String((readSeed() + 1) % 2 ** 32);
-  void colorize();
+  recolor();
 });
-seed.addEventListener("change", () => void colorize());
-samples.addEventListener("change", () => void colorize());
+seed.addEventListener("change", recolor);
+samples.addEventListener("change", recolor);
 saturation.addEventListener("input", () => {
   showSaturation();
   void repaint();
@@ -297,7 +325,7 @@ saturation.addEventListener("input", () => {
 save.addEventListener("click", () => void download());
 element("close").addEventListener("click", showStart);
 setUpFiles();
-setUpCamera((file, name) => void open(file, name));
+setUpCamera((file, name) => void open(file, name), complain);
 void setUpExamples();
 void navigator.serviceWorker?.register("sw.js").catch(() => undefined); // no https: no offline use
 load().catch((error: unknown) => explain(error, "The model could not be loaded"));

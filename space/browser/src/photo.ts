@@ -59,7 +59,7 @@ export class Photo {
 /** Decodes a file; PhotoErrors say in one line what is wrong with it. */
 export async function openPhoto(file: Blob, name: string): Promise<Photo> {
   if (file.size === 0) throw new PhotoError("The file is empty (0 bytes).");
-  const head = new Uint8Array(await file.slice(0, 1 << 18).arrayBuffer());
+  const head = new Uint8Array(await firstBytes(file));
   checkSize(sizeFromHeader(head));
   let bitmap: ImageBitmap;
   try {
@@ -69,6 +69,15 @@ export async function openPhoto(file: Blob, name: string): Promise<Photo> {
   }
   checkSize(bitmap);
   return new Photo(bitmap, name, mayHaveAlpha(head));
+}
+
+function firstBytes(file: Blob): Promise<ArrayBuffer> {
+  return file
+    .slice(0, 1 << 18)
+    .arrayBuffer()
+    .catch(() => {
+      throw new PhotoError("It cannot be read. Is it a folder?");
+    });
 }
 
 function checkSize(size: Size | undefined): void {
