@@ -135,14 +135,20 @@ def take_browser(browser, folder: Path) -> None:
         page = open_static(browser, address, **DESKTOP)
         page.eval_on_selector("#samples", "(select) => (select.value = '3')")
         imagine(page, "migrant-mother-1936.jpg")
+        page.click("#answers button:nth-child(2)")
+        page.focus("#divider")
+        for _ in range(12):
+            page.keyboard.press("ArrowLeft")
+        page.evaluate("document.activeElement.blur()")  # without the ring that shows the focus
+        page.wait_for_timeout(3000)
         save(page, folder / "browser-desktop.jpg")
-        options = {"device_scale_factor": 1.5, "has_touch": True, "color_scheme": "dark"}
+        options = {"device_scale_factor": 1.25, "has_touch": True, "color_scheme": "dark"}
         page = open_static(browser, address, **PHONE, **options)
         shots = [shoot(page)]
         imagine(page, "taos-pueblo-church-1942.jpg")
         shots.append(shoot(page))
-        place(page, "sky", 0.25, 0.15)
-        page.locator("#hint-list").scroll_into_view_if_needed()
+        place(page, "fair hair", 0.9, 0.55)
+        page.eval_on_selector("#compare", "(frame) => frame.scrollIntoView()")
         shots.append(shoot(page))
         page.close()
     width, height = shots[0].size

@@ -11,6 +11,7 @@ export function setUpCamera(onPicture: OnPicture, complain: (text: string) => vo
   button.hidden = !isPhone && !navigator.mediaDevices;
   button.addEventListener("click", async () => {
     if (isPhone) return capture.click();
+    complain("");
     button.disabled = true; // while the browser asks whether it may
     const stream = await openCamera();
     button.disabled = false;

@@ -71,7 +71,7 @@ export class Hints {
 
   private place(value: boolean): void {
     this.button.ariaPressed = String(value);
-    this.button.textContent = value ? "Touch the photograph …" : "Place it";
+    this.button.textContent = value ? "Touch the place …" : "Place it";
     this.viewer.placing = value;
   }
 
