@@ -48,6 +48,20 @@ def rgb_pixels_to_lab(rgb: np.ndarray) -> np.ndarray:
     return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=-1)
 
 
+def most_typical(chroma: np.ndarray, candidates: int) -> np.ndarray:
+    """Of each `candidates` colourings (N, 2, h, w) in a row, the index of the most typical one.
+
+    It is their medoid: the one with the least mean distance in a*b* to the others, as a mean over
+    the picture. So an odd tint, which few of them share, is left out, and nothing is averaged.
+    """
+    groups = chroma.reshape(-1, candidates, *chroma.shape[1:])
+    distances = [
+        np.linalg.norm(groups - groups[:, [index]], axis=2).mean((1, 2, 3))
+        for index in range(candidates)
+    ]
+    return np.arange(len(groups)) * candidates + np.argmin(distances, axis=0)
+
+
 @dataclass
 class Hint:
     """A colour that is known at one place of a picture.

@@ -7,6 +7,7 @@ ten thousand photographs take hardly more memory than ten.
 import errno
 import inspect
 import logging
+import math
 import os
 import re
 import sys
@@ -74,7 +75,7 @@ already is skipped. Each result says in its metadata that its colours were
 generated, by which model, settings and seed.
 """
 
-# Samples behind an uncertainty picture when fewer are asked for.
+# Colourings behind an uncertainty picture when fewer are asked for.
 _UNCERTAINTY_SAMPLES = 4
 _COMPARE_HEIGHT = 1200
 _STRIP_FRAMES = 8
@@ -213,12 +214,15 @@ def _takes_eta(scheduler) -> bool:
 
 def call_model(pipe, photos: list[photo.Photo], settings: Settings) -> list[Coloring]:
     """Colorize photographs of one depth; each has its own generator, so company changes nothing."""
-    samples = settings.samples
-    drawn = max(samples, _UNCERTAINTY_SAMPLES) if settings.uncertainty else samples
+    samples = drawn = settings.samples
+    if settings.uncertainty:
+        candidates = settings.candidates or pipe.config.default_num_candidates
+        drawn = max(samples, math.ceil(_UNCERTAINTY_SAMPLES / candidates))
     output = pipe(
         [one.image for one in photos],
         num_inference_steps=settings.steps,
         num_samples=drawn,
+        num_candidates=settings.candidates,
         eta=settings.eta,
         generator=[_generator(pipe, settings.seed) for _ in photos],
         processing_resolution=settings.processing_resolution,
@@ -256,6 +260,7 @@ def provenance(pipe, settings: Settings, sample: int) -> photo.Mark:
         "model": path.resolve().name if path.exists() else settings.model,
         "seed": settings.seed,
         "sample": f"{sample + 1} of {settings.samples}" if settings.samples > 1 else None,
+        "candidates": settings.candidates,
         "steps": settings.steps or pipe.config.default_num_inference_steps,
         "scheduler": type(pipe.scheduler).__name__ if pipe.scheduler else None,
         "eta": settings.eta,
@@ -569,6 +574,13 @@ class HintType(click.ParamType):
     default=1,
     show_default=True,
     help="Colourings of each photograph: NAME-1, NAME-2, ...",
+)
+@click.option(
+    "--candidates",
+    metavar="N",
+    type=click.IntRange(1),
+    help="Colourings drawn for each sample, of which the most typical is kept; 1 is quickest and "
+    "liveliest, more leave out odd tints. [default: the model's]",
 )
 @click.option(
     "--hint",

@@ -35,6 +35,7 @@ class Settings:
     model: str
     steps: int | None
     samples: int
+    candidates: int | None
     seed: int
     scheduler: str | None
     eta: float | None

@@ -602,6 +602,7 @@ def properties(parts: dict[str, dict], steps: int | None = None) -> dict:
     pipeline, unet, scheduler = parts["pipeline"], parts["unet"], parts["scheduler"]
     names = ("num_inference_steps", "processing_resolution", "eta", "temperature", "saturation")
     told = {f"default_{name}": pipeline[f"default_{name}"] for name in names}
+    told["default_num_candidates"] = pipeline.get("default_num_candidates", 1)
     if steps is not None:
         told["default_num_inference_steps"] = steps
     names = ("num_train_timesteps", "max_signal_rate", "min_signal_rate", "shift")

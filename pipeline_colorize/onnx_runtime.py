@@ -23,10 +23,11 @@ from .basics import (
     Hint,
     draw_hints,
     fit_size,
+    most_typical,
     row_chunks,
 )
 
-FORMAT = 1
+FORMAT = 2
 """Of the file: rises when one of an earlier release no longer fits this module."""
 
 FILE_NAME = "model.onnx"
@@ -248,6 +249,7 @@ class _Picture:
     hints: np.ndarray  # (1, 3, rows, columns)
     guide: np.ndarray  # (1, 1, 8 * rows, 8 * columns) without padding
     chroma: np.ndarray | None = None  # (samples, 2, rows, columns)
+    spread: np.ndarray | None = None  # (rows, columns), of all candidates
     sample: np.ndarray | None = None  # (samples, 2, rows, columns) with padding
     estimates: np.ndarray | None = None  # (steps, samples, 2, rows, columns)
 
@@ -295,6 +297,7 @@ class OnnxPipeline:
         image: list[PIL.Image.Image | np.ndarray],
         num_inference_steps: int | None = None,
         num_samples: int = 1,
+        num_candidates: int | None = None,
         eta: float | None = None,
         generator: list[Generator] | None = None,
         processing_resolution: int | None = None,
@@ -311,6 +314,8 @@ class OnnxPipeline:
             image: a list of pictures, see `to_luminance`.
             num_inference_steps: denoising steps; `None` is the model's default.
             num_samples: colourings of each picture.
+            num_candidates: colourings drawn for each of these, of which the most typical is kept;
+                `None` is the model's default.
             eta: share of fresh noise in each step; `None` is the model's default.
             generator: one a picture; `None` for new random numbers.
             processing_resolution: short side at which colours are invented; `None` is the model's
@@ -319,10 +324,11 @@ class OnnxPipeline:
             saturation: factor on chroma.
             temperature: scale of all noise; `None` is the model's default.
             output_type: "pil", "np" (H, W, 3) in [0, 1] or "latent": chroma a*b* (2, h, w).
-            output_uncertainty: also return where the samples disagree.
+            output_uncertainty: also return where the colourings disagree.
             output_intermediates: also return the clean estimate after each step, small.
         """
         steps = num_inference_steps or self.config.default_num_inference_steps
+        candidates = num_candidates or self.config.default_num_candidates
         eta = self.config.default_eta if eta is None else eta
         temperature = self.config.default_temperature if temperature is None else temperature
         if processing_resolution is None:
@@ -337,8 +343,10 @@ class OnnxPipeline:
         )
         for one, known, random in zip(image, hints or [[]] * len(image), generator, strict=True):
             picture = self._prepare(one, known, processing_resolution)
-            noise = self._noise(picture, random, num_samples, steps, eta, temperature)
+            drawn = num_samples * candidates
+            noise = self._noise(picture, random, drawn, steps, eta, temperature)
             self._invent_chroma(picture, noise, schedule, factor)
+            _keep_typical(picture, candidates)
             output.images += self._finish(picture, factor, output_type)
             if output_uncertainty:
                 output.uncertainty.append(_spread(picture))
@@ -456,7 +464,15 @@ class OnnxPipeline:
         ]
 
 
+def _keep_typical(picture: _Picture, candidates: int) -> None:
+    """Leave one colouring of each `candidates`, and note how all differ."""
+    if len(picture.chroma) > 1:
+        picture.spread = np.sqrt(picture.chroma.var(axis=0, ddof=1).sum(axis=0))
+    kept = most_typical(picture.chroma, candidates)
+    picture.chroma, picture.sample = picture.chroma[kept], picture.sample[kept]
+    picture.estimates = picture.estimates[:, kept]
+
+
 def _spread(picture: _Picture) -> np.ndarray:
-    """Standard deviation of the samples' chroma, (H, W)."""
-    spread = np.sqrt(picture.chroma.var(axis=0, ddof=1).sum(axis=0))
-    return _resize(spread, *picture.luminance.shape)
+    """Standard deviation of the chroma of all that was drawn, (H, W)."""
+    return _resize(picture.spread, *picture.luminance.shape)

@@ -24,6 +24,7 @@ from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 from torch.nn import functional as F
 
+from .basics import most_typical
 from .color import rgb_to_lab
 from .hub import address_card, fetch, full_name, publish
 from .image_processor import ColorizationImageProcessor, Hint, WorkingPicture
@@ -65,8 +66,8 @@ class ColorizationPipelineOutput(BaseOutput):
         images: as `output_type` says, flat: picture by picture, sample by sample. A list of PIL
             pictures; an array (N, H, W, 3) or tensor (N, 3, H, W) in [0, 1]; chroma (N, 2, h, w).
             Arrays and tensors of different sizes are a list of N instead.
-        uncertainty: one array (H, W) a picture: the standard deviation of the samples' chroma, in
-            units of a*b*; `None` unless asked for.
+        uncertainty: one array (H, W) a picture: the standard deviation of the chroma of all that
+            was drawn for it, in units of a*b*; `None` unless asked for.
         intermediates: one list of small PIL pictures for each of `images`, a picture a step.
     """
 
@@ -84,6 +85,7 @@ class _Picture:
     hints: torch.Tensor | None  # (1, 3, h, w)
     generator: torch.Generator | None
     chroma: torch.Tensor | None = None  # (samples, 2, h, w), a*b* without padding
+    spread: torch.Tensor | None = None  # (h, w), of all candidates
     steps: list[torch.Tensor] | None = None  # the same, after each step
 
 
@@ -174,6 +176,7 @@ class ColorizationPipeline(DiffusionPipeline):
             the last timestep, and returns the clean colour.
         default_num_inference_steps: steps when a call does not say.
         default_processing_resolution: short side of the working picture when a call does not say.
+        default_num_candidates: colourings drawn for each result when a call does not say.
         default_eta: share of fresh noise in each step when a call does not say.
         default_temperature: scale of all noise when a call does not say.
         default_saturation: positive factor on chroma that a call's `saturation` multiplies; hints
@@ -200,6 +203,7 @@ class ColorizationPipeline(DiffusionPipeline):
         scheduler=None,
         default_num_inference_steps: int = 20,
         default_processing_resolution: int = 128,
+        default_num_candidates: int = 1,
         default_eta: float = 0.0,
         default_temperature: float = 1.0,
         default_saturation: float = 1.0,
@@ -209,6 +213,7 @@ class ColorizationPipeline(DiffusionPipeline):
         self.register_to_config(
             default_num_inference_steps=default_num_inference_steps,
             default_processing_resolution=default_processing_resolution,
+            default_num_candidates=default_num_candidates,
             default_eta=default_eta,
             default_temperature=default_temperature,
             default_saturation=default_saturation,
@@ -227,6 +232,7 @@ class ColorizationPipeline(DiffusionPipeline):
         image,
         num_inference_steps: int | None = None,
         num_samples: int = 1,
+        num_candidates: int | None = None,
         eta: float | None = None,
         generator: torch.Generator | list[torch.Generator] | None = None,
         processing_resolution: int | None = None,
@@ -249,6 +255,10 @@ class ColorizationPipeline(DiffusionPipeline):
                 sizes may differ), or a batch. Colour input is taken as its luminance.
             num_inference_steps: denoising steps; `None` is the model's default.
             num_samples: colourings of each picture.
+            num_candidates: colourings drawn for each of these, of which the most typical is kept,
+                the one nearest to the others: it leaves out odd tints, and with many candidates
+                rare colours, too. 1 keeps whatever comes, which is how the model's own
+                distribution is sampled; `None` is the model's default. Two are as good as one.
             eta: 0 for deterministic DDIM to 1 for ancestral sampling, whose fresh noise lets later
                 steps mend what earlier ones got wrong; `None` is the model's default. Schedulers
                 without it ignore it.
@@ -264,13 +274,14 @@ class ColorizationPipeline(DiffusionPipeline):
                 is the model's default.
             batch_size: pictures through the network at a time; `None`: all of one size.
             output_type: "pil", "np" (H, W, 3), "pt" (3, H, W) or "latent": chroma a*b* (2, h, w).
-            output_uncertainty: also return where the samples disagree (two samples or more).
+            output_uncertainty: also return where the colourings disagree; two or more have to be
+                drawn for a picture.
             output_intermediates: also return the clean estimate after each step, small.
             callback_on_step_end: called as `callback(pipe, step, timestep, tensors)` after each
                 step; may return changed tensors.
             callback_on_step_end_tensor_inputs: names of the tensors it gets: "latents", and
                 "pred_original_sample", the clean estimate (the latents, from schedulers that do
-                not tell it).
+                not tell it); both of all candidates.
             return_dict: `False` for the tuple (images, uncertainty, intermediates).
 
         Returns:
@@ -279,6 +290,8 @@ class ColorizationPipeline(DiffusionPipeline):
         # 1. Defaults and checks
         images = self.image_processor.as_list(image)
         steps = num_inference_steps or self.config.default_num_inference_steps
+        if num_candidates is None:
+            num_candidates = self.config.default_num_candidates
         if eta is None:
             eta = self.config.default_eta
         if temperature is None:
@@ -287,11 +300,13 @@ class ColorizationPipeline(DiffusionPipeline):
             processing_resolution = self.config.default_processing_resolution
         hints = self._hints_by_picture(hints, len(images))
         self._check_inputs(
-            num_inference_steps, num_samples, eta, generator, processing_resolution, temperature,
-            saturation, batch_size, output_type, output_uncertainty, output_intermediates,
-            callback_on_step_end_tensor_inputs, len(images),
+            num_inference_steps, num_samples, num_candidates, eta, generator,
+            processing_resolution, temperature, saturation, batch_size, output_type,
+            output_uncertainty, output_intermediates, callback_on_step_end_tensor_inputs,
+            len(images),
         )  # fmt: skip
         self._interrupt = False
+        drawn = num_samples * num_candidates
 
         # 2. Luminance, resized for the network
         generators = generator if isinstance(generator, list) else [generator] * len(images)
@@ -306,12 +321,13 @@ class ColorizationPipeline(DiffusionPipeline):
         with self.progress_bar(total=self._num_timesteps) as progress:
             for batch in batches:
                 self._invent_chroma(
-                    batch, steps, num_samples, eta, temperature, output_intermediates, progress,
+                    batch, steps, drawn, eta, temperature, output_intermediates, progress,
                     callback_on_step_end, callback_on_step_end_tensor_inputs,
                 )  # fmt: skip
         saturation = saturation * self.config.default_saturation
         for picture in pictures:
             picture.chroma = picture.chroma * saturation
+            self._keep_typical(picture, num_candidates)
 
         # 4. Full size, with the luminance of the input
         uncertainty = intermediates = None
@@ -359,13 +375,14 @@ class ColorizationPipeline(DiffusionPipeline):
         return [list(one) for one in hints]
 
     def _check_inputs(
-        self, num_inference_steps, num_samples, eta, generator, processing_resolution, temperature,
-        saturation, batch_size, output_type, output_uncertainty, output_intermediates,
-        tensor_inputs, count,
+        self, num_inference_steps, num_samples, num_candidates, eta, generator,
+        processing_resolution, temperature, saturation, batch_size, output_type,
+        output_uncertainty, output_intermediates, tensor_inputs, count,
     ) -> None:  # fmt: skip
         for name, value, least in (
             ("num_inference_steps", num_inference_steps, 1),
             ("num_samples", num_samples, 1),
+            ("num_candidates", num_candidates, 1),
             ("batch_size", batch_size, 1),
             ("processing_resolution", processing_resolution, 0),
         ):
@@ -386,8 +403,11 @@ class ColorizationPipeline(DiffusionPipeline):
             raise ValueError(
                 f"`generator` needs one generator a picture, {count}, but has {len(generator)}."
             )
-        if output_uncertainty and num_samples < 2:
-            raise ValueError("`output_uncertainty` compares samples: `num_samples` must be over 1.")
+        if output_uncertainty and num_samples * num_candidates < 2:
+            raise ValueError(
+                "`output_uncertainty` compares colourings: `num_samples` or `num_candidates` must "
+                "be over 1."
+            )
         if output_intermediates and self.scheduler is None:
             raise ValueError("A one-pass model has no intermediate steps to return.")
         unknown = set(tensor_inputs) - set(self._callback_tensor_inputs)
@@ -516,6 +536,16 @@ class ColorizationPipeline(DiffusionPipeline):
         stacked = torch.cat([sample, repeated], dim=1)
         return self.unet(stacked, timestep, return_dict=False)[0].float()
 
+    @staticmethod
+    def _keep_typical(picture: _Picture, candidates: int) -> None:
+        """Leave one colouring of each `candidates`, and note how all differ."""
+        if len(picture.chroma) > 1:
+            picture.spread = picture.chroma.var(dim=0).sum(0).sqrt()
+        kept = torch.from_numpy(most_typical(picture.chroma.numpy(), candidates))
+        picture.chroma = picture.chroma[kept]
+        if picture.steps:
+            picture.steps = [step[kept] for step in picture.steps]
+
     def _to_chroma(self, color: torch.Tensor) -> torch.Tensor:
         """The network's colour (N, 2 or 3, h, w) to a*b* (N, 2, h, w), on the CPU."""
         color = color.float().cpu()
@@ -540,10 +570,9 @@ class ColorizationPipeline(DiffusionPipeline):
         return rgb if output_type == "pt" else rgb.movedim(0, -1).numpy()
 
     def _spread(self, picture: _Picture, full: bool) -> np.ndarray:
-        """Standard deviation of the samples' chroma, (H, W)."""
-        spread = picture.chroma.var(dim=0).sum(0).sqrt()
+        """Standard deviation of the chroma of all that was drawn, (H, W)."""
         size = self._size(picture, full).shape[1:]
-        return F.interpolate(spread[None, None], size, mode="bilinear")[0, 0].numpy()
+        return F.interpolate(picture.spread[None, None], size, mode="bilinear")[0, 0].numpy()
 
     def _film(self, picture: _Picture, sample: int, saturation: float) -> list[PIL.Image.Image]:
         luminance = self._size(picture, full=False)

@@ -34,6 +34,7 @@ from PIL import Image, ImageDraw
 
 import pipeline_colorize
 from pipeline_colorize import ColorizationPipeline, cli, photo
+from pipeline_colorize.basics import most_typical
 from pipeline_colorize.jobs import Settings
 
 SHOWN = 1280  # pixels of the long side of what the page shows
@@ -221,7 +222,7 @@ def check_settings(settings: Settings, limits: Limits) -> None:
 
 @on_gpu
 def invent(image: np.ndarray, settings: Settings) -> Iterator[torch.Tensor | Invented]:
-    """Colours (samples, 2, h, w) after each step, and at the end all that came out.
+    """The most typical colours (samples, 2, h, w) after each step, and at the end what came out.
 
     Leaving it early stops the model after the step that it is in.
     """
@@ -230,7 +231,8 @@ def invent(image: np.ndarray, settings: Settings) -> Iterator[torch.Tensor | Inv
     size = pipe.image_processor.working_size(*image.shape[:2], resolution)
     rows, columns = (side // pipe.image_processor.chroma_stride for side in size)
     strength = settings.saturation * pipe.config.default_saturation
-    news, stopped, film = queue.SimpleQueue(), threading.Event(), []
+    candidates = settings.candidates or pipe.config.default_num_candidates
+    news, stopped, film, kept = queue.SimpleQueue(), threading.Event(), [], slice(None)
 
     def tell(running, step, timestep, tensors):
         running._interrupt = stopped.is_set()
@@ -249,12 +251,14 @@ def invent(image: np.ndarray, settings: Settings) -> Iterator[torch.Tensor | Inv
         try:
             while (chroma := news.get()) is not None:
                 film.append(chroma.half())
-                yield chroma
+                kept = most_typical(chroma.numpy(), candidates)
+                yield chroma[kept]
         finally:
             stopped.set()
     output = future.result()
     spread = output.uncertainty[0] if output.uncertainty else None
-    yield Invented(output.images, spread, torch.stack(film or [output.images.half()]))
+    film = torch.stack(film)[:, kept] if film else output.images.half()[None]
+    yield Invented(output.images, spread, film)
 
 
 def call(pipe: ColorizationPipeline, image: np.ndarray, settings: Settings, tell):
@@ -264,6 +268,7 @@ def call(pipe: ColorizationPipeline, image: np.ndarray, settings: Settings, tell
             image,
             num_inference_steps=settings.steps,
             num_samples=settings.samples,
+            num_candidates=settings.candidates,
             generator=torch.Generator().manual_seed(settings.seed),
             processing_resolution=settings.processing_resolution,
             match_input_resolution=False,

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.usefixtures("other_tests_hear_diffusers")
 class StubPipe:
     """Adds a random tint to each picture, from the picture's own generator."""
 
-    config = SimpleNamespace(default_num_inference_steps=5)
+    config = SimpleNamespace(default_num_inference_steps=5, default_num_candidates=1)
     scheduler = None
 
     def __init__(self):
@@ -281,10 +281,12 @@ def test_a_model_folder_is_told_without_its_path(album, pipe, tmp_path):
 
 def test_options_reach_the_pipeline(album, pipe, tmp_path):
     run(album / "a.png", "-o", tmp_path / "x.png", "--steps", 7, "--eta", 0.5, "--saturation", 2,
-        "--processing-resolution", 64, "--temperature", 0.3, "--hint", "3,4.5,#AA0011")  # fmt: skip
+        "--processing-resolution", 64, "--temperature", 0.3, "--candidates", 5,
+        "--hint", "3,4.5,#AA0011")  # fmt: skip
     (call,) = pipe.calls
     assert (call["num_inference_steps"], call["eta"], call["saturation"]) == (7, 0.5, 2)
     assert (call["processing_resolution"], call["temperature"]) == (64, 0.3)
+    assert (call["num_samples"], call["num_candidates"]) == (1, 5)
     ((hint,),) = call["hints"]
     assert (hint.x, hint.y, hint.color) == (3, 4.5, "#aa0011")
 
@@ -319,7 +321,8 @@ def test_uncertainty_draws_samples_of_its_own(album, pipe, tmp_path):
     run(album / "a.png", "-o", tmp_path / "x.png", "--uncertainty")
     run(album / "a.png", "-o", tmp_path / "plain.png")
     assert Image.open(tmp_path / "x-uncertainty.png").size == (24, 16)
-    assert pipe.calls[0]["num_samples"] == 4
+    run(album / "a.png", "-o", tmp_path / "y.png", "--uncertainty", "--candidates", 3)
+    assert [call["num_samples"] for call in pipe.calls] == [4, 1, 2]
     assert np.array_equal(pixels(tmp_path / "x.png"), pixels(tmp_path / "plain.png"))
 
 

@@ -58,6 +58,7 @@ def save_model(folder, kind):
         default_processing_resolution=32,
         default_eta=1.0,
         default_temperature=0.9,
+        default_num_candidates=2,
         default_saturation=1.3,
     )
     pipe.save_pretrained(folder)
@@ -210,6 +211,7 @@ def test_same_chroma_and_pictures(engines, size):
         {"eta": 0.0, "temperature": 0.0},
         {"saturation": 3.0},  # out of gamut nearly everywhere
         {"saturation": 0.0},
+        {"num_samples": 2, "num_candidates": 4, "eta": 1.0},
         {"processing_resolution": 0},
         {"processing_resolution": 64, "temperature": 1.4},
         {"hints": [[Hint(3, 4, "#a03020", radius=9), Hint(30, 20, (0, 60, 200))], []]},
@@ -311,6 +313,7 @@ def test_the_file_says_what_a_runtime_needs(folders):
     assert told["default_num_inference_steps"] == 5 and np.shape(told["schedule"]) == (5, 6)
     assert told["default_eta"] == 1.0 and told["default_saturation"] == 1.3
     assert told["default_temperature"] == 0.9 and told["default_processing_resolution"] == 32
+    assert told["default_num_candidates"] == 2
     assert told["stride"] == 8 and told["chroma_stride"] == 4 and told["hint_channels"] == 3
     assert told["model"] == "hints" and told["precision"] == "int8" and len(told["weights"]) == 64
 

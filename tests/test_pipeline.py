@@ -215,6 +215,33 @@ def test_intermediates_end_at_the_result(pipe, photo):
         assert np.array_equal(np.asarray(film[-1]), np.asarray(image))
 
 
+def test_of_the_candidates_the_most_typical_is_kept(pipe, photo):
+    options = {"output_type": "latent", "generator": seeds(3)}
+    drawn = pipe(photo, 3, num_samples=8, output_uncertainty=True, **options)
+    options["generator"] = seeds(3)
+    kept = pipe(
+        photo, 3, num_samples=2, num_candidates=4, output_uncertainty=True,
+        output_intermediates=True, match_input_resolution=False, **options,
+    )  # fmt: skip
+    for group, one in zip(drawn.images.split(4), kept.images, strict=True):
+        distances = (group[:, None] - group).norm(dim=2).mean((2, 3)).sum(1)
+        assert torch.equal(one, group[distances.argmin()])
+    assert [len(film) for film in kept.intermediates] == [3, 3]
+    spread = drawn.images.var(dim=0).sum(0).sqrt()
+    shown = torch.from_numpy(kept.uncertainty[0])
+    assert torch.allclose(shown.mean(), spread.mean(), rtol=0.2) and shown.shape == (32, 44)
+
+
+def test_candidates_by_default(make_unet, photo):
+    pipe = make_pipe(make_unet("grid"), default_num_candidates=3, default_eta=1.0)
+    one = pipe(photo, 2, generator=seeds(0), output_uncertainty=True)
+    again = pipe(photo, 2, generator=seeds(0), num_candidates=3)
+    free = pipe(photo, 2, generator=seeds(0), num_candidates=1)
+    assert np.array_equal(np.asarray(one.images[0]), np.asarray(again.images[0]))
+    assert not np.array_equal(np.asarray(one.images[0]), np.asarray(free.images[0]))
+    assert len(one.uncertainty) == 1
+
+
 def test_hints_change_the_colours(pipe, photo):
     plain = pipe(photo, 3, generator=seeds(0), output_type="latent").images[0]
     hints = [Hint(20, 20, "#c02020", radius=8)]
