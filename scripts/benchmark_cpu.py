@@ -90,6 +90,7 @@ def settings(model: str) -> dict[str, tuple[Callable[[], None], int]]:
 
     return {
         f"default: {_name(native)}, channels-last": (lambda: pipe(picture), 1),
+        "one candidate": (lambda: pipe(picture, num_candidates=1), 1),
         _name(other): (lambda: other_pipe(picture), 1),
         "contiguous weights": (lambda: contiguous(picture), 1),
         "torch.compile": (lambda: fast(picture), 1),
@@ -130,7 +131,9 @@ def parts(pipe: ColorizationPipeline, size: tuple[int, int]) -> dict[str, Callab
         condition = torch.cat([condition, empty], dim=1)
     condition = condition.to(unet.dtype)
     features = unet.encode(condition)
-    sample = torch.zeros(1, unet.config.sample_channels, *features[0].shape[2:], dtype=unet.dtype)
+    candidates = pipe.config.default_num_candidates
+    shape = (candidates, unet.config.sample_channels, *features[0].shape[2:])
+    sample = torch.zeros(shape, dtype=unet.dtype)
     scheduler = copy.deepcopy(pipe.scheduler)
     scheduler.set_timesteps(steps)
     chroma = 20 * torch.rand(2, *sample.shape[2:])
@@ -146,7 +149,7 @@ def parts(pipe: ColorizationPipeline, size: tuple[int, int]) -> dict[str, Callab
         "picture to luminance": lambda: processor.to_luminance(picture),
         "luminance to working size": lambda: processor.preprocess(luminance, resolution),
         "grey encoder, once": lambda: unet.encode(condition),
-        f"denoiser, {steps} steps": denoise,
+        f"denoiser, {steps} steps, {candidates} candidates": denoise,
         "guided filter, fitted on the grid": lambda: fit_guided_upsampling(luminance, chroma),
         "chroma to full size (with the fit)": lambda: processor.upsample_chroma(luminance, chroma),
         "gamut and Lab to sRGB": lambda: merge_luminance(luminance, full.clone()),

@@ -105,8 +105,9 @@ TABLES = {
     },
 }
 SETTINGS = (
-    "model", "split", "limit", "size", "samples", "steps", "temperature", "saturation", "eta",
-    "processing_resolution", "scheduler", "batch_size", "seed", "hints", "mean_color",
+    "model", "split", "limit", "size", "samples", "candidates", "steps", "temperature",
+    "saturation", "eta", "processing_resolution", "scheduler", "batch_size", "seed", "hints",
+    "mean_color",
 )  # fmt: skip
 WITH_CONSTANT = {
     "a*, b*": "{constant_chroma[0]:.1f}, {constant_chroma[1]:.1f}",
@@ -565,6 +566,9 @@ def versions() -> dict[str, str]:
 @click.option("--limit", type=click.IntRange(1), help="Pictures a set, evenly spaced.")
 @click.option("--size", type=click.IntRange(16), help="Centre-crop and resize to this square.")
 @click.option("--samples", default=8, show_default=True, type=click.IntRange(1))
+@click.option(
+    "--candidates", type=click.IntRange(1), help="Drawn for each sample. Default: the model's."
+)
 @click.option("--steps", type=click.IntRange(1), help="Default: the model's.")
 @click.option("--temperature", type=click.FloatRange(0), help="Default: the model's.")
 @click.option("--saturation", default=1.0, show_default=True, type=click.FloatRange(0))
@@ -591,7 +595,7 @@ def versions() -> dict[str, str]:
 @click.option("--mean-color", metavar="SPLIT", help="Also the mean colour of this split.")
 @click.option("--card", type=click.Path(path_type=Path, exists=True), help="Model card to fill.")
 def main(
-    model, data, split, limit, size, samples, steps, temperature, saturation, eta,
+    model, data, split, limit, size, samples, candidates, steps, temperature, saturation, eta,
     processing_resolution, scheduler, onnx, batch_size, seed, output, hints, mean_color, card,
 ):  # fmt: skip
     params = click.get_current_context().params
@@ -605,6 +609,7 @@ def main(
         pipe = OnnxColors(pipe, onnx)
     call = {
         "num_samples": samples,
+        "num_candidates": candidates,
         "num_inference_steps": steps,
         "temperature": temperature,
         "saturation": saturation,

@@ -135,7 +135,7 @@ def take_browser(browser, folder: Path) -> None:
         page = open_static(browser, address, **DESKTOP)
         page.eval_on_selector("#samples", "(select) => (select.value = '3')")
         imagine(page, "migrant-mother-1936.jpg")
-        page.click("#answers button:nth-child(2)")
+        page.click("#answers button:nth-child(1)")
         page.focus("#divider")
         for _ in range(12):
             page.keyboard.press("ArrowLeft")

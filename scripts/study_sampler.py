@@ -109,6 +109,7 @@ def sample(pipe: ColorizationPipeline, own, setting: Setting, truth: Truth) -> l
         truth.pictures,
         num_inference_steps=setting.steps,
         num_samples=2,
+        num_candidates=1,
         eta=setting.eta,
         temperature=setting.temperature,
         saturation=1 / pipe.config.default_saturation,  # what the model says itself

@@ -5,6 +5,7 @@ import {
   type ModelFacts,
   type Plane,
   gridOf,
+  mostTypical,
   pad,
   paddedSize,
   rasterizeHints,
@@ -124,15 +125,32 @@ export class Engine {
     const seen = this.ready.look(pad(working, padded), guide, hints);
     this.current.answers = [];
     const noise = drawNoise(ask, model, 2 * grid.width * grid.height);
+    const perAnswer = model.default_num_candidates;
+    const steps = perAnswer * model.schedule.length;
     for (let sample = 0; sample < ask.samples; sample++) {
-      for await (const { estimate, step } of this.steps(seen, noise[sample]!)) {
-        await this.stillWanted(turn);
-        this.current.answers[sample] = { seen, estimate, recipe: ask };
-        const picture = await this.paint({ sample, saturation: 1, longest: STEP_PREVIEW });
-        report({ phase: "step", sample, step, steps: model.schedule.length, picture }, [picture]);
+      const drawn: Float32Array[] = [];
+      for (const own of noise.slice(sample * perAnswer, (sample + 1) * perAnswer)) {
+        const before = drawn.length * model.schedule.length;
+        let estimate!: Float32Array;
+        for await (const next of this.steps(seen, own)) {
+          await this.stillWanted(turn);
+          estimate = next.estimate;
+          const picture = drawn.length ? undefined : await this.preview(sample, seen, estimate, ask);
+          const state = { phase: "step", sample, step: before + next.step, steps, picture } as const;
+          report(state, picture && [picture]);
+        }
+        drawn.push(estimate);
       }
+      const estimate = mostTypical(drawn, grid, gridOf(working, model));
+      this.current.answers[sample] = { seen, estimate, recipe: ask };
     }
     return { seconds: (performance.now() - began) / 1000 };
+  }
+
+  /** The first candidate of an answer on its way; one of them is enough to look at. */
+  private preview(sample: number, seen: Seen, estimate: Float32Array, recipe: Asks["colorize"]) {
+    this.current.answers[sample] = { seen, estimate, recipe };
+    return this.paint({ sample, saturation: 1, longest: STEP_PREVIEW });
   }
 
   /** The clean estimate after each step, from noise. */
@@ -261,12 +279,13 @@ function putOnWhite({ data }: ImageData): void {
 }
 
 /**
- * Noise for each sample: the start, then what is fresh after each step but the last. It is drawn as
- * the pipeline draws it: for each step, every sample's in turn.
+ * Noise for each candidate: the start, then what is fresh after each step but the last. It is drawn as
+ * the pipeline draws it: for each step, every candidate's in turn.
  */
 function drawNoise({ seed, samples }: Asks["colorize"], model: ModelFacts, count: number) {
   const generator = new TorchGenerator(seed);
-  const noise: Float32Array[][] = Array.from({ length: samples }, () => []);
+  const length = samples * model.default_num_candidates;
+  const noise: Float32Array[][] = Array.from({ length }, () => []);
   const draws = model.default_eta ? model.schedule.length : 1;
   for (let draw = 0; draw < draws; draw++) {
     for (const drawn of noise) {

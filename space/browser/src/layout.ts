@@ -13,6 +13,7 @@ export interface ModelFacts {
   default_eta: number;
   default_temperature: number;
   default_saturation: number; // what 100 % means
+  default_num_candidates: number; // drawn for each answer; the most typical is kept
   chroma_stride: number; // working pixels to a cell of the grid
   stride: number; // the working picture is padded to multiples of this
   guide_detail: number; // pixels of the guide to a cell
@@ -57,6 +58,22 @@ export function workingSize({ width, height }: Size, model: ModelFacts): Size {
 /** The cells of chroma that `size` working pixels have. */
 export function gridOf({ width, height }: Size, model: ModelFacts): Size {
   return { width: width / model.chroma_stride, height: height / model.chroma_stride };
+}
+
+/** Of chroma on `grid`, what has the least mean distance to the others over its first `cells`. */
+export function mostTypical(drawn: Float32Array[], grid: Size, cells: Size): Float32Array {
+  const area = grid.width * grid.height;
+  const distance = (one: Float32Array, other: Float32Array) => {
+    let sum = 0;
+    for (let y = 0; y < cells.height; y++) {
+      for (let i = y * grid.width; i < y * grid.width + cells.width; i++) {
+        sum += Math.hypot(one[i]! - other[i]!, one[i + area]! - other[i + area]!);
+      }
+    }
+    return sum;
+  };
+  const sums = drawn.map((one) => drawn.reduce((sum, other) => sum + distance(one, other), 0));
+  return drawn[sums.indexOf(Math.min(...sums))]!;
 }
 
 /** `size` made larger to a multiple of `stride`. */
