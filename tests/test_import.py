@@ -27,7 +27,7 @@ BELOW = {
     "data": {"color", "config", "objectives"},
     "metrics": set(),
     "hub": set(),
-    "pipeline": {"color", "hub", "image_processor", "unet", "scheduler"},
+    "pipeline": {"basics", "color", "hub", "image_processor", "unet", "scheduler"},
     "photo": {"basics"},
     "onnx_runtime": {"basics"},
     "onnx_export": {"basics", "onnx_runtime"},
