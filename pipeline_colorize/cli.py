@@ -327,7 +327,10 @@ def colored(
 
 def _model_trouble(error: Exception) -> str:
     if isinstance(error, MemoryError) or "memory" in str(error).lower():
-        return "not enough memory; a smaller --processing-resolution or --samples needs less"
+        return (
+            "not enough memory; a smaller --processing-resolution, --samples or --candidates "
+            "needs less"
+        )
     return one_line(error)
 
 

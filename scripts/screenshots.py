@@ -90,7 +90,7 @@ def take_space(browser, folder: Path) -> None:
         page.get_by_role("tab", name="Unsure").click()
         page.wait_for_timeout(1000)
         save(page, folder / "space-dark.jpg")
-        page = open_page(browser, space, **PHONE)
+        page = open_page(browser, space, device_scale_factor=1.5, **PHONE)
         colorize(page, "young-mother-oklahoma-1937.jpg")
         save(page, folder / "space-phone.jpg")
 

@@ -232,7 +232,7 @@ def invent(image: np.ndarray, settings: Settings) -> Iterator[torch.Tensor | Inv
     rows, columns = (side // pipe.image_processor.chroma_stride for side in size)
     strength = settings.saturation * pipe.config.default_saturation
     candidates = settings.candidates or pipe.config.default_num_candidates
-    news, stopped, film, kept = queue.SimpleQueue(), threading.Event(), [], slice(None)
+    news, stopped, film = queue.SimpleQueue(), threading.Event(), []
 
     def tell(running, step, timestep, tensors):
         running._interrupt = stopped.is_set()

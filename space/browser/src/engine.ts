@@ -279,8 +279,8 @@ function putOnWhite({ data }: ImageData): void {
 }
 
 /**
- * Noise for each candidate: the start, then what is fresh after each step but the last. It is drawn as
- * the pipeline draws it: for each step, every candidate's in turn.
+ * Noise for each candidate: the start, then what is fresh after each step but the last. It is drawn
+ * as the pipeline draws it: for each step, every candidate's in turn.
  */
 function drawNoise({ seed, samples }: Asks["colorize"], model: ModelFacts, count: number) {
   const generator = new TorchGenerator(seed);
