@@ -35,6 +35,9 @@ EVEN_VARIANCE = 20.0
 # Pixels of the guide to a side of a cell while the filter is fitted.
 GUIDE_DETAIL = 8
 
+# How much of what a hint's cell lacks the cells around it take on, by distance in cells.
+HINT_FADE = np.exp(-(np.hypot(*np.mgrid[-8:9, -8:9]) ** 2) / (2 * 3**2)).astype(np.float32)
+
 # Anchors of an inferno-like map whose lightness rises evenly.
 _HEAT = np.array([[0, 0, 8], [87, 16, 110], [188, 55, 84], [249, 142, 9], [252, 255, 164]])
 

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from .basics import (
     EVEN_VARIANCE,
     GUIDE_DETAIL,
+    HINT_FADE,
     Hint,
     draw_hints,
     fit_size,
@@ -215,6 +216,30 @@ class ColorizationImageProcessor:
         Black is agreement; through purple and orange to pale yellow at a spread of 30 and above.
         """
         return PIL.Image.fromarray(heat_picture(np.asarray(uncertainty)))
+
+
+def meet_hints(color: torch.Tensor, hints: torch.Tensor) -> torch.Tensor:
+    """Shift colour so that it has what is known: the network takes hints as advice, and comes near.
+
+    What a hint's cell lacks is added to the cells around it as well, less the further they are, so
+    that no spot stands out.
+
+    Args:
+        color: (N, 2, h, w), on the grid.
+        hints: (N or 1, 3, h, w), in the same units: two channels of colour, and a mask that is 1
+            in the cells of a hint.
+
+    Returns:
+        (N, 2, h, w); in the cells of a hint, the hint's own colour.
+    """
+    known, place = hints[:, :2], hints[:, 2:]
+    fade = torch.from_numpy(HINT_FADE).to(color)[None, None]
+
+    def spread(x: torch.Tensor) -> torch.Tensor:
+        return F.conv2d(x.flatten(0, 1)[:, None], fade, padding=len(HINT_FADE) // 2).view_as(x)
+
+    shift = spread((known - color) * place) / spread(place).clamp(min=1)
+    return torch.where(place > 0, known, color + shift)
 
 
 def interpolation_matrices(

@@ -23,6 +23,7 @@ from .basics import (
     GAMUT_HALVINGS,
     GAMUT_TOLERANCE,
     GUIDE_DETAIL,
+    HINT_FADE,
     LAB_OFFSET,
     LAB_SLOPE,
     LONGEST,
@@ -234,14 +235,35 @@ def condition_channels(config: dict) -> list[int]:
     return [config["condition_channels"] * config["chroma_stride"] ** 2 + config["hint_channels"]]
 
 
+def known_colors(g: Graph, config: dict, hints: str) -> str:
+    """Hints in the network's units."""
+    scale = np.array([1 / config["ab_scale"]] * 2 + [1])[None, :, None, None]
+    return g.add("Mul", hints, g.constant(scale))
+
+
+def meet_hints(g: Graph, config: dict, color: str) -> str:
+    """Colour (N, 2, h, w) that has what is known (image_processor.py, `meet_hints`)."""
+    if not config["hint_channels"]:
+        return color
+    hints = known_colors(g, config, "hints")
+    known, place = g.slice(hints, 1, 0, 2), g.slice(hints, 1, 2, 3)
+    fade, reach = HINT_FADE[None, None], [len(HINT_FADE) // 2] * 4
+    missed = g.add("Mul", g.add("Sub", known, color), place)
+    each = g.constant(np.repeat(fade, 2, 0))
+    shift = g.add("Conv", missed, each, group=2, pads=reach)
+    weight = g.add("Conv", place, g.constant(fade), pads=reach)
+    shift = g.add("Div", shift, g.add("Max", weight, g.constant(1)))
+    there = g.add("Greater", place, g.constant(0))
+    return g.add("Where", there, known, g.add("Add", color, shift))
+
+
 def encode(g: Graph, config: dict, luminance: str, hints: str) -> str:
     """All that depends on the picture alone, flat: (F,)."""
     x = g.add("Sub", g.add("Mul", luminance, g.constant(1 / 50)), g.constant(1))
     if config["chroma_stride"] > 1:
         x = g.add("SpaceToDepth", x, blocksize=config["chroma_stride"])
     if config["hint_channels"]:
-        scale = np.array([1 / config["ab_scale"]] * 2 + [1])[None, :, None, None]
-        x = g.add("Concat", x, g.add("Mul", hints, g.constant(scale)), axis=1)
+        x = g.add("Concat", x, known_colors(g, config, hints), axis=1)
     features = [x]
     if config["encoder_block_out_channels"] is not None:
         features, x = [], convolution(g, x, "encoder.conv_in")
@@ -338,6 +360,7 @@ def one_step(outer: Graph, config: dict, scheduler: dict, features: list[str]) -
     fresh = g.add("Mul", sigma, g.add("Gather", "noise", index, axis=0))
     mixed = g.add("Add", g.add("Mul", next_signal, clean), g.add("Mul", direction, noise))
     later = g.add("Add", mixed, fresh)
+    shown = meet_hints(g, config, clean)
     inputs = [
         tensor_info(index, TensorProto.INT64, []),
         tensor_info(going, TensorProto.BOOL, []),
@@ -346,7 +369,7 @@ def one_step(outer: Graph, config: dict, scheduler: dict, features: list[str]) -
     outputs = [
         (going, tensor_info(g.name("on"), TensorProto.BOOL, [])),
         (later, tensor_info(g.name("later"), TensorProto.FLOAT, [None] * 4)),
-        (clean, tensor_info(g.name("clean"), TensorProto.FLOAT, [None] * 4)),
+        (shown, tensor_info(g.name("clean"), TensorProto.FLOAT, [None] * 4)),
     ]
     return g.build("step", inputs, outputs)
 
@@ -529,6 +552,7 @@ def merge(g: Graph, chroma: str) -> tuple[str, str]:
 
 def finishing(outer: Graph, config: dict, sample: str) -> tuple[str, str, str]:
     """Chroma on the grid, and the rows that were asked for in sRGB."""
+    sample = meet_hints(outer, config, sample)
     cells = outer.add("Shape", "guide", start=2, end=4)
     cells = outer.add("Div", cells, outer.ints(GUIDE_DETAIL))
     chroma = outer.add("Slice", sample, outer.ints(0, 0), cells, outer.ints(2, 3))

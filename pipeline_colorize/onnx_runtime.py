@@ -27,7 +27,7 @@ from .basics import (
     row_chunks,
 )
 
-FORMAT = 2
+FORMAT = 3
 """Of the file: rises when one of an earlier release no longer fits this module."""
 
 FILE_NAME = "model.onnx"

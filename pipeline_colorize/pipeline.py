@@ -14,6 +14,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ from torch.nn import functional as F
 from .basics import most_typical
 from .color import rgb_to_lab
 from .hub import address_card, fetch, full_name, publish
-from .image_processor import ColorizationImageProcessor, Hint, WorkingPicture
+from .image_processor import ColorizationImageProcessor, Hint, WorkingPicture, meet_hints
 
 # Models that ship with the package; a pipeline file loaded from the Hub has none beside it.
 _SHIPPED = Path(__file__).parent / "models"
@@ -267,7 +268,8 @@ class ColorizationPipeline(DiffusionPipeline):
             processing_resolution: short side at which colours are invented, in luminance pixels;
                 `None` is the model's default, 0 the picture's own size.
             match_input_resolution: `False` returns pictures at the working size.
-            hints: known colours: a list of [`Hint`] for one picture, else one such list a picture.
+            hints: known colours, which the result has at their places: a list of [`Hint`] for one
+                picture, else one such list a picture.
             saturation: factor on chroma; 1 is what the model believes in.
             temperature: scale of the starting noise, and of the fresh noise where the scheduler
                 takes it from outside: 1 samples, 0 gives the one most expected colouring; `None`
@@ -438,14 +440,21 @@ class ColorizationPipeline(DiffusionPipeline):
             for start in range(0, len(group), batch_size or len(group))
         ]
 
-    def _condition(self, batch: list[_Picture]) -> torch.Tensor:
-        """(B, K, H, W): luminance L/50 - 1, then the hints where the model has them."""
-        luminance = torch.cat([picture.working.luminance for picture in batch]) / 50 - 1
+    def _known(self, batch: list[_Picture]) -> torch.Tensor | None:
+        """The hints (B, 3, h, w) in the network's units; `None` for models without."""
         if batch[0].hints is None:
-            return luminance
+            return None
         hints = torch.cat([picture.hints for picture in batch])
         # What comes out is multiplied by the default saturation; a known colour shall not be.
         hints[:, :2] /= self._ab_scale * self.config.default_saturation
+        return hints
+
+    @staticmethod
+    def _condition(batch: list[_Picture], hints: torch.Tensor | None) -> torch.Tensor:
+        """(B, K, H, W): luminance L/50 - 1, then the hints where the model has them."""
+        luminance = torch.cat([picture.working.luminance for picture in batch]) / 50 - 1
+        if hints is None:
+            return luminance
         return torch.cat([luminance, F.interpolate(hints, luminance.shape[2:])], dim=1)
 
     @property
@@ -457,18 +466,22 @@ class ColorizationPipeline(DiffusionPipeline):
     ) -> None:
         """Run the network for pictures of one working size and set their `chroma`."""
         device, dtype = self._execution_device, self.unet.dtype
-        condition = self._condition(batch).to(device, dtype)
+        hints = self._known(batch)
+        condition = self._condition(batch, hints).to(device, dtype)
         if hasattr(self.unet, "encode"):
             condition = self.unet.encode(condition)  # once a picture, for all steps and samples
         colors = getattr(self.unet.config, "sample_channels", None) or self.unet.config.out_channels
         stride = self.image_processor.chroma_stride
         height, width = (side // stride for side in batch[0].working.luminance.shape[2:])
         shape = (num_samples, colors, height, width)
-        films = []
+        films, meet = [], None
+        if hints is not None and hints[:, 2].any():
+            meet = partial(meet_hints, hints=hints.repeat_interleave(num_samples, 0).to(device))
         if self.scheduler is None:
             last = getattr(self.unet.config, "num_train_timesteps", 1000) - 1
             zeros = torch.zeros(len(batch), *shape[1:], device=device)
             clean = self._predict(zeros, last, condition).repeat_interleave(num_samples, 0)
+            clean = meet(clean) if meet else clean
             progress.update()
         else:
             generators = None
@@ -480,7 +493,7 @@ class ColorizationPipeline(DiffusionPipeline):
                 return temperature * randn_tensor(full, generators, device, torch.float32)
 
             clean = self._denoise(
-                make_noise, condition, steps, eta, generators,
+                make_noise, condition, meet, steps, eta, generators,
                 films if keep_steps else None, progress, callback, inputs,
             )  # fmt: skip
         chroma = self._to_chroma(clean).split(num_samples)
@@ -494,9 +507,9 @@ class ColorizationPipeline(DiffusionPipeline):
                 picture.steps = [crop(film, picture.working) for film in films[index]]
 
     def _denoise(
-        self, make_noise, condition, steps, eta, generators, films, progress, callback, inputs
+        self, make_noise, condition, meet, steps, eta, generators, films, progress, callback, inputs
     ) -> torch.Tensor:
-        """From noise (B * samples, C, h, w) to clean colour, by the scheduler."""
+        """From noise (B * samples, C, h, w) to clean colour that meets the hints."""
         scheduler, latents = self.scheduler, make_noise()
         scheduler.set_timesteps(steps, device=latents.device)
         latents = latents * scheduler.init_noise_sigma
@@ -518,6 +531,7 @@ class ColorizationPipeline(DiffusionPipeline):
             latents = output.prev_sample
             clean = getattr(output, "pred_original_sample", None)
             clean = latents if clean is None else clean
+            clean = meet(clean) if meet else clean
             if films is not None:
                 films.append(clean)
             if callback is not None:
@@ -525,7 +539,7 @@ class ColorizationPipeline(DiffusionPipeline):
                 tensors = {name: offered[name] for name in inputs}
                 latents = callback(self, index, timestep, tensors).pop("latents", latents)
             progress.update()
-        return latents
+        return meet(latents) if meet else latents
 
     def _predict(self, latents, timestep, condition) -> torch.Tensor:
         """The network's word, in float32. Ours takes the condition; a stock one, concatenated."""

@@ -8,7 +8,7 @@ from skimage.color import deltaE_ciede2000, rgb2lab
 from torch.nn import functional as F
 
 from pipeline_colorize.color import bytes_to_linear, linear_to_xyz, rgb_to_luminance, xyz_to_lab
-from pipeline_colorize.image_processor import ColorizationImageProcessor, Hint
+from pipeline_colorize.image_processor import ColorizationImageProcessor, Hint, meet_hints
 
 EXAMPLES = "space/examples/color"
 
@@ -132,6 +132,21 @@ def test_hints_fall_on_their_cells(processor):
     for color in ("red", "#12345", (1, 2), (0, 0, 256)):
         with pytest.raises(ValueError, match="#RRGGBB"):
             Hint(0, 0, color).chroma()
+
+
+def test_what_a_hint_lacks_fades_over_the_cells_around_it():
+    color = torch.zeros(2, 2, 9, 40)
+    color[1] = 1.0
+    hints = torch.zeros(1, 3, 9, 40)
+    hints[0, :, 4, 3:5] = torch.tensor([3.0, -2.0, 1.0])[:, None]  # two do no more than one
+    hints[0, 2, 8, 39] = 1.0
+    met = meet_hints(color, hints)
+    assert (met[:, :, 4, 3:5] == torch.tensor([3.0, -2.0])[:, None]).all()
+    assert not met[:, :, 8, 39].any()
+    red = met[0, 0, 4]
+    assert (red[5:13].diff() <= 0).all() and 3 >= red[5] > red[8] > red[12] > 0 == red[13]
+    assert met[0, 1].max() == 0 and met[0, 1].min() == -2
+    assert torch.equal(met[0, :, :, 30:], color[0, :, :, 30:])  # a hint that is met shifts nothing
 
 
 def test_even_chroma_stays_even(processor):

@@ -267,6 +267,29 @@ def test_the_default_saturation_leaves_hints_as_given(make_unet, photo, monkeypa
     assert torch.equal(strong[:, 2], plain[:, 2])
 
 
+@pytest.mark.parametrize("scheduler", [OffsetCosineScheduler, None, DDIMScheduler])
+def test_hints_are_met(make_unet, photo, scheduler):
+    saturation, films = 1.5, []
+
+    def look(pipe, step, timestep, tensors):
+        films.append(pipe._to_chroma(tensors["pred_original_sample"])[0] * saturation)
+        return {}
+
+    pipe = make_pipe(make_unet("hints"), default_saturation=saturation)
+    pipe.register_modules(scheduler=scheduler and scheduler())
+    hint = Hint(20, 20, "#c02020")
+    options = {"output_type": "latent", "callback_on_step_end": look if scheduler else None}
+    options["callback_on_step_end_tensor_inputs"] = ["pred_original_sample"]
+    for one, halved in ((hint, 1.0), (hint, 0.5)):
+        chroma = pipe(photo, 3, hints=[one], saturation=halved, **options).images[0]
+        side = photo.size[0] / chroma.shape[2], photo.size[1] / chroma.shape[1]
+        cell = int(20 / side[1]), int(20 / side[0])
+        there = chroma[:, cell[0], cell[1]]
+        assert torch.allclose(there, halved * torch.from_numpy(one.chroma()).float(), atol=1e-3)
+    for film in films:
+        assert torch.allclose(film[:, cell[0], cell[1]], 2 * there, atol=1e-3)
+
+
 def test_hints_need_a_model_with_hint_channels(make_unet, photo):
     with pytest.raises(ValueError, match="takes no colour hints"):
         make_pipe(make_unet("grid"))(photo, hints=[Hint(1, 1, "#ffffff")])
