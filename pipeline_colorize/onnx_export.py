@@ -235,17 +235,48 @@ def condition_channels(config: dict) -> list[int]:
     return [config["condition_channels"] * config["chroma_stride"] ** 2 + config["hint_channels"]]
 
 
-def known_colors(g: Graph, config: dict, hints: str) -> str:
-    """Hints in the network's units."""
-    scale = np.array([1 / config["ab_scale"]] * 2 + [1])[None, :, None, None]
-    return g.add("Mul", hints, g.constant(scale))
+def norm(g: Graph, color: str) -> str:
+    """C* of chroma: (N, 2, h, w) to (N, 1, h, w)."""
+    return g.add("ReduceL2", color, g.ints(1), keepdims=1)
 
 
-def meet_hints(g: Graph, config: dict, color: str) -> str:
-    """Colour (N, 2, h, w) that has what is known (image_processor.py, `meet_hints`)."""
+def core(g: Graph, chroma: str, coring: float) -> str:
+    """Faint chroma taken back (color.py, `core_chroma`)."""
+    if not coring:
+        return chroma
+    power = g.add("ReduceSumSquare", chroma, g.ints(1), keepdims=1)
+    return g.add("Mul", chroma, g.add("Div", power, g.add("Add", power, g.constant(coring**2))))
+
+
+def undo_core(g: Graph, chroma: str, coring: float) -> str:
+    """What `core` turns into `chroma` (color.py, `undo_coring`)."""
+    if not coring:
+        return chroma
+    wanted = norm(g, chroma)
+    third = g.add("Mul", wanted, g.constant(1 / 3))
+    cube = g.add("Mul", g.add("Mul", third, third), third)
+    rest = g.add("Mul", wanted, g.constant(coring**2 / 2))
+    half = g.add("Add", cube, rest)
+    root = g.add("Sqrt", g.add("Mul", rest, g.add("Add", cube, half)))
+    root = g.add("Add", half, root)
+    root = g.add("Pow", g.add("Max", root, g.constant(1e-12)), g.constant(1 / 3))
+    needed = g.add("Add", g.add("Add", third, root), g.add("Div", g.add("Mul", third, third), root))
+    return g.add("Mul", chroma, g.add("Div", needed, g.add("Max", wanted, g.constant(1e-12))))
+
+
+def known_colors(g: Graph, config: dict) -> str | None:
+    """The input `hints` in the network's units; `None` where it takes none."""
     if not config["hint_channels"]:
+        return None
+    chroma = undo_core(g, g.slice("hints", 1, 0, 2), config["chroma_coring"])
+    chroma = g.add("Mul", chroma, g.constant(1 / config["ab_scale"]))
+    return g.add("Concat", chroma, g.slice("hints", 1, 2, 3), axis=1)
+
+
+def meet_hints(g: Graph, hints: str | None, color: str) -> str:
+    """Colour (N, 2, h, w) that has what is known (image_processor.py, `meet_hints`)."""
+    if hints is None:
         return color
-    hints = known_colors(g, config, "hints")
     known, place = g.slice(hints, 1, 0, 2), g.slice(hints, 1, 2, 3)
     fade, reach = HINT_FADE[None, None], [len(HINT_FADE) // 2] * 4
     missed = g.add("Mul", g.add("Sub", known, color), place)
@@ -257,13 +288,13 @@ def meet_hints(g: Graph, config: dict, color: str) -> str:
     return g.add("Where", there, known, g.add("Add", color, shift))
 
 
-def encode(g: Graph, config: dict, luminance: str, hints: str) -> str:
+def encode(g: Graph, config: dict, luminance: str, hints: str | None) -> str:
     """All that depends on the picture alone, flat: (F,)."""
     x = g.add("Sub", g.add("Mul", luminance, g.constant(1 / 50)), g.constant(1))
     if config["chroma_stride"] > 1:
         x = g.add("SpaceToDepth", x, blocksize=config["chroma_stride"])
-    if config["hint_channels"]:
-        x = g.add("Concat", x, known_colors(g, config, hints), axis=1)
+    if hints is not None:
+        x = g.add("Concat", x, hints, axis=1)
     features = [x]
     if config["encoder_block_out_channels"] is not None:
         features, x = [], convolution(g, x, "encoder.conv_in")
@@ -346,7 +377,9 @@ def estimate(g: Graph, scheduler: dict, output: str, sample: str, signal: str, r
     return clean
 
 
-def one_step(outer: Graph, config: dict, scheduler: dict, features: list[str]) -> onnx.GraphProto:
+def one_step(
+    outer: Graph, config: dict, scheduler: dict, features: list[str], hints: str | None
+) -> onnx.GraphProto:
     """The loop's body: from one noise level to the next (scheduler.py, `step`)."""
     g = outer.inner()
     index, going, sample = (g.name(name) for name in ("index", "going", "sample"))
@@ -360,7 +393,7 @@ def one_step(outer: Graph, config: dict, scheduler: dict, features: list[str]) -
     fresh = g.add("Mul", sigma, g.add("Gather", "noise", index, axis=0))
     mixed = g.add("Add", g.add("Mul", next_signal, clean), g.add("Mul", direction, noise))
     later = g.add("Add", mixed, fresh)
-    shown = meet_hints(g, config, clean)
+    shown = meet_hints(g, hints, clean)
     inputs = [
         tensor_info(index, TensorProto.INT64, []),
         tensor_info(going, TensorProto.BOOL, []),
@@ -374,7 +407,7 @@ def one_step(outer: Graph, config: dict, scheduler: dict, features: list[str]) -
     return g.build("step", inputs, outputs)
 
 
-def sampling(outer: Graph, config: dict, scheduler: dict) -> list[str]:
+def sampling(outer: Graph, config: dict, scheduler: dict, hints: str | None) -> list[str]:
     """Sample, its clean estimates and features; nothing is done where the schedule is empty."""
     steps = outer.dim("schedule", 0)
     some = outer.add("Squeeze", outer.add("Greater", steps, outer.ints(0)))
@@ -382,12 +415,12 @@ def sampling(outer: Graph, config: dict, scheduler: dict) -> list[str]:
     then, otherwise = outer.inner(), outer.inner()
 
     fresh, known = then.inner(), then.inner()
-    encoded = encode(fresh, config, "luminance", "hints")
+    encoded = encode(fresh, config, "luminance", hints)
     known_features = known.add("Identity", "features")
     outputs = [(encoded, known_features, TensorProto.FLOAT, 1)]
     features = then.branch(new, fresh, known, outputs)[0]
     maps = unpack(then, config, features, "sample")
-    body = one_step(then, config, scheduler, maps)
+    body = one_step(then, config, scheduler, maps, hints)
     count, on = then.add("Squeeze", steps), then.constant(True, bool)
     sample, estimates = then.add("Loop", count, on, "sample", outputs=2, body=body)
 
@@ -550,14 +583,14 @@ def merge(g: Graph, chroma: str) -> tuple[str, str]:
     )
 
 
-def finishing(outer: Graph, config: dict, sample: str) -> tuple[str, str, str]:
+def finishing(outer: Graph, config: dict, sample: str, hints: str | None) -> tuple[str, str, str]:
     """Chroma on the grid, and the rows that were asked for in sRGB."""
-    sample = meet_hints(outer, config, sample)
+    sample = meet_hints(outer, hints, sample)
     cells = outer.add("Shape", "guide", start=2, end=4)
     cells = outer.add("Div", cells, outer.ints(GUIDE_DETAIL))
     chroma = outer.add("Slice", sample, outer.ints(0, 0), cells, outer.ints(2, 3))
-    factor = outer.add("Mul", "saturation", outer.constant(config["ab_scale"]))
-    chroma = outer.add("Mul", chroma, factor)
+    chroma = outer.add("Mul", chroma, outer.constant(config["ab_scale"]))
+    chroma = outer.add("Mul", core(outer, chroma, config["chroma_coring"]), "saturation")
     then, otherwise = outer.inner(), outer.inner()
     nothing = outer.constant(0, np.int64)
     wanted = outer.add("Greater", outer.add("Size", "rows"), nothing)
@@ -627,6 +660,7 @@ def properties(parts: dict[str, dict], steps: int | None = None) -> dict:
     names = ("num_inference_steps", "processing_resolution", "eta", "temperature", "saturation")
     told = {f"default_{name}": pipeline[f"default_{name}"] for name in names}
     told["default_num_candidates"] = pipeline.get("default_num_candidates", 1)
+    told["chroma_coring"] = pipeline.get("chroma_coring", 0.0)
     if steps is not None:
         told["default_num_inference_steps"] = steps
     names = ("num_train_timesteps", "max_signal_rate", "min_signal_rate", "shift")
@@ -667,10 +701,12 @@ def export_model(
     told = properties(parts, steps)
     told |= {"model": Path(folder).resolve().name, "precision": precision, "weights": digest}
     g = Graph(weights, precision)
-    sample, estimates, features = sampling(g, parts["unet"], parts["scheduler"])
+    config = parts["unet"] | {"chroma_coring": told["chroma_coring"]}
+    hints = known_colors(g, config)
+    sample, estimates, features = sampling(g, config, parts["scheduler"], hints)
     if unknown := sorted(weights.keys() - g.used):
         raise ValueError(f"{folder}: there is no ONNX for a network with {unknown[0]!r}.")
-    chroma, levels, floats = finishing(g, parts["unet"], sample)
+    chroma, levels, floats = finishing(g, config, sample, hints)
     results = [levels, floats, chroma, sample, estimates, features]
     infos = [tensor_info(name, *kind) for name, kind in _OUTPUTS.items()]
     inputs = [

@@ -468,7 +468,8 @@ def _keep_typical(picture: _Picture, candidates: int) -> None:
     """Leave one colouring of each `candidates`, and note how all differ."""
     if len(picture.chroma) > 1:
         picture.spread = np.sqrt(picture.chroma.var(axis=0, ddof=1).sum(axis=0))
-    kept = most_typical(picture.chroma, candidates)
+    rows, columns = picture.chroma.shape[2:]
+    kept = most_typical(picture.estimates[-1, ..., :rows, :columns], candidates)
     picture.chroma, picture.sample = picture.chroma[kept], picture.sample[kept]
     picture.estimates = picture.estimates[:, kept]
 

@@ -26,7 +26,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch.nn import functional as F
 
 from .basics import most_typical
-from .color import rgb_to_lab
+from .color import core_chroma, rgb_to_lab, undo_coring
 from .hub import address_card, fetch, full_name, publish
 from .image_processor import ColorizationImageProcessor, Hint, WorkingPicture, meet_hints
 
@@ -180,8 +180,9 @@ class ColorizationPipeline(DiffusionPipeline):
         default_num_candidates: colourings drawn for each result when a call does not say.
         default_eta: share of fresh noise in each step when a call does not say.
         default_temperature: scale of all noise when a call does not say.
-        default_saturation: positive factor on chroma that a call's `saturation` multiplies; hints
-            are divided by it first, so that they come out as given.
+        default_saturation: positive factor on chroma that a call's `saturation` multiplies.
+        chroma_coring: C* of which half is taken back before that, and of what is stronger, less:
+            `color.core_chroma`. Hints come out as given all the same.
 
     Example:
 
@@ -208,6 +209,7 @@ class ColorizationPipeline(DiffusionPipeline):
         default_eta: float = 0.0,
         default_temperature: float = 1.0,
         default_saturation: float = 1.0,
+        chroma_coring: float = 0.0,
     ):
         super().__init__()
         self.register_modules(unet=unet, scheduler=scheduler)
@@ -218,6 +220,7 @@ class ColorizationPipeline(DiffusionPipeline):
             default_eta=default_eta,
             default_temperature=default_temperature,
             default_saturation=default_saturation,
+            chroma_coring=chroma_coring,
         )
         config = unet.config
         chroma_stride = getattr(config, "chroma_stride", 1)
@@ -326,10 +329,8 @@ class ColorizationPipeline(DiffusionPipeline):
                     batch, steps, drawn, eta, temperature, output_intermediates, progress,
                     callback_on_step_end, callback_on_step_end_tensor_inputs,
                 )  # fmt: skip
-        saturation = saturation * self.config.default_saturation
         for picture in pictures:
-            picture.chroma = picture.chroma * saturation
-            self._keep_typical(picture, num_candidates)
+            self._keep_typical(picture, num_candidates, saturation)
 
         # 4. Full size, with the luminance of the input
         uncertainty = intermediates = None
@@ -337,9 +338,7 @@ class ColorizationPipeline(DiffusionPipeline):
             uncertainty = [self._spread(picture, match_input_resolution) for picture in pictures]
         if output_intermediates:
             intermediates = [
-                self._film(picture, sample, saturation)
-                for picture in pictures
-                for sample in range(num_samples)
+                self._film(picture, sample) for picture in pictures for sample in range(num_samples)
             ]
         images = [
             self._finish(picture, chroma, match_input_resolution, output_type)
@@ -445,8 +444,9 @@ class ColorizationPipeline(DiffusionPipeline):
         if batch[0].hints is None:
             return None
         hints = torch.cat([picture.hints for picture in batch])
-        # What comes out is multiplied by the default saturation; a known colour shall not be.
-        hints[:, :2] /= self._ab_scale * self.config.default_saturation
+        # As the network would have to say it so that the result has it.
+        known = hints[:, :2] / self.config.default_saturation
+        hints[:, :2] = undo_coring(known, self.config.chroma_coring) / self._ab_scale
         return hints
 
     @staticmethod
@@ -550,15 +550,20 @@ class ColorizationPipeline(DiffusionPipeline):
         stacked = torch.cat([sample, repeated], dim=1)
         return self.unet(stacked, timestep, return_dict=False)[0].float()
 
-    @staticmethod
-    def _keep_typical(picture: _Picture, candidates: int) -> None:
-        """Leave one colouring of each `candidates`, and note how all differ."""
+    def _keep_typical(self, picture: _Picture, candidates: int, saturation: float) -> None:
+        """Leave one colouring of each `candidates`, as it is shown, and note how all differ."""
+        kept = torch.from_numpy(most_typical(picture.chroma.numpy(), candidates))
+        picture.chroma = self._saturate(picture.chroma, saturation)
         if len(picture.chroma) > 1:
             picture.spread = picture.chroma.var(dim=0).sum(0).sqrt()
-        kept = torch.from_numpy(most_typical(picture.chroma.numpy(), candidates))
         picture.chroma = picture.chroma[kept]
         if picture.steps:
-            picture.steps = [step[kept] for step in picture.steps]
+            picture.steps = [self._saturate(step[kept], saturation) for step in picture.steps]
+
+    def _saturate(self, chroma: torch.Tensor, saturation: float) -> torch.Tensor:
+        """The network's chroma (..., 2, h, w) as it is shown."""
+        factor = saturation * self.config.default_saturation
+        return core_chroma(chroma, self.config.chroma_coring) * factor
 
     def _to_chroma(self, color: torch.Tensor) -> torch.Tensor:
         """The network's colour (N, 2 or 3, h, w) to a*b* (N, 2, h, w), on the CPU."""
@@ -588,12 +593,11 @@ class ColorizationPipeline(DiffusionPipeline):
         size = self._size(picture, full).shape[1:]
         return F.interpolate(picture.spread[None, None], size, mode="bilinear")[0, 0].numpy()
 
-    def _film(self, picture: _Picture, sample: int, saturation: float) -> list[PIL.Image.Image]:
+    def _film(self, picture: _Picture, sample: int) -> list[PIL.Image.Image]:
         luminance = self._size(picture, full=False)
-        frames = [step[sample] * saturation for step in picture.steps]
         return [
-            PIL.Image.fromarray(self.image_processor.colorize(luminance, frame).numpy())
-            for frame in frames
+            PIL.Image.fromarray(self.image_processor.colorize(luminance, step[sample]).numpy())
+            for step in picture.steps
         ]
 
     # --- files ------------------------------------------------------------------------------------

@@ -103,6 +103,7 @@ def load(path: str, split: str, limit: int) -> Truth:
 def sample(pipe: ColorizationPipeline, own, setting: Setting, truth: Truth) -> list[torch.Tensor]:
     """Two samples of the chroma of each picture, (2, 2, h, w) each."""
     pipe.scheduler = own
+    pipe.register_to_config(default_saturation=1.0, chroma_coring=0.0)  # what the model says itself
     if setting.sampler in OTHERS:
         pipe.scheduler = getattr(diffusers, OTHERS[setting.sampler]).from_config(own.config)
     chroma = pipe(
@@ -112,7 +113,6 @@ def sample(pipe: ColorizationPipeline, own, setting: Setting, truth: Truth) -> l
         num_candidates=1,
         eta=setting.eta,
         temperature=setting.temperature,
-        saturation=1 / pipe.config.default_saturation,  # what the model says itself
         generator=[torch.Generator().manual_seed(index) for index in range(len(truth.pictures))],
         batch_size=32,
         output_type="latent",

@@ -230,14 +230,13 @@ def invent(image: np.ndarray, settings: Settings) -> Iterator[torch.Tensor | Inv
     resolution = settings.processing_resolution or pipe.config.default_processing_resolution
     size = pipe.image_processor.working_size(*image.shape[:2], resolution)
     rows, columns = (side // pipe.image_processor.chroma_stride for side in size)
-    strength = settings.saturation * pipe.config.default_saturation
     candidates = settings.candidates or pipe.config.default_num_candidates
     news, stopped, film = queue.SimpleQueue(), threading.Event(), []
 
     def tell(running, step, timestep, tensors):
         running._interrupt = stopped.is_set()
         clean = running._to_chroma(tensors["pred_original_sample"])
-        news.put(clean[..., :rows, :columns] * strength)
+        news.put(clean[..., :rows, :columns])
         return {}
 
     def work():
@@ -250,8 +249,9 @@ def invent(image: np.ndarray, settings: Settings) -> Iterator[torch.Tensor | Inv
         future = pool.submit(work)
         try:
             while (chroma := news.get()) is not None:
-                film.append(chroma.half())
                 kept = most_typical(chroma.numpy(), candidates)
+                chroma = pipe._saturate(chroma, settings.saturation)
+                film.append(chroma.half())
                 yield chroma[kept]
         finally:
             stopped.set()

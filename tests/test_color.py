@@ -146,3 +146,19 @@ def test_merging_works_on_batches():
     assert rgb.shape == (3, 3, 4, 4)
     alone = color.merge_luminance(luminance[1], chroma[1])
     torch.testing.assert_close(rgb[1], alone, atol=1e-4, rtol=0)
+
+
+def test_coring_takes_faint_chroma_back():
+    chroma = torch.tensor([[0.0, 3.0, 6.0, 9.0, 0.0], [0.0, 4.0, -8.0, 12.0, 1e-3]])[:, None]
+    left = color.core_chroma(chroma, 5.0).norm(dim=0) / chroma.norm(dim=0)
+    assert left[0, 1:].tolist() == pytest.approx([0.5, 0.8, 0.9, 4e-8], abs=1e-6)
+    assert torch.equal(color.core_chroma(chroma, 0.0), chroma)
+
+
+@pytest.mark.parametrize("coring", [0.0, 0.1, 5.0, 40.0])
+def test_coring_is_undone(coring):
+    chroma = random_lab(500)[1:]
+    chroma = torch.cat([chroma, chroma / 100, torch.zeros(2, 1, 1)], dim=1)
+    there = color.core_chroma(color.undo_coring(chroma, coring), coring)
+    assert (there - chroma).abs().max() < 1e-3
+    assert torch.sign(there * chroma).min() >= 0

@@ -60,6 +60,7 @@ def save_model(folder, kind):
         default_temperature=0.9,
         default_num_candidates=2,
         default_saturation=1.3,
+        chroma_coring=6.0,
     )
     pipe.save_pretrained(folder)
     return folder

@@ -272,10 +272,10 @@ def test_hints_are_met(make_unet, photo, scheduler):
     saturation, films = 1.5, []
 
     def look(pipe, step, timestep, tensors):
-        films.append(pipe._to_chroma(tensors["pred_original_sample"])[0] * saturation)
+        films.append(pipe._saturate(pipe._to_chroma(tensors["pred_original_sample"])[0], 1.0))
         return {}
 
-    pipe = make_pipe(make_unet("hints"), default_saturation=saturation)
+    pipe = make_pipe(make_unet("hints"), default_saturation=saturation, chroma_coring=7.0)
     pipe.register_modules(scheduler=scheduler and scheduler())
     hint = Hint(20, 20, "#c02020")
     options = {"output_type": "latent", "callback_on_step_end": look if scheduler else None}
