@@ -124,43 +124,29 @@ export class Engine {
     const hints = rasterizeHints(ask.hints, photo.size, gridOf(working, model), grid);
     const seen = this.ready.look(pad(working, padded), guide, hints);
     this.current.answers = [];
-    const noise = drawNoise(ask, model, 2 * grid.width * grid.height);
-    const perAnswer = model.default_num_candidates;
-    const steps = perAnswer * model.schedule.length;
-    for (let sample = 0; sample < ask.samples; sample++) {
-      const drawn: Float32Array[] = [];
-      for (const own of noise.slice(sample * perAnswer, (sample + 1) * perAnswer)) {
-        const before = drawn.length * model.schedule.length;
-        let estimate!: Float32Array;
-        for await (const next of this.steps(seen, own)) {
-          await this.stillWanted(turn);
-          estimate = next.estimate;
-          const picture = drawn.length ? undefined : await this.preview(sample, seen, estimate, ask);
-          const state = { phase: "step", sample, step: before + next.step, steps, picture } as const;
-          report(state, picture && [picture]);
-        }
-        drawn.push(estimate);
+    const length = 2 * grid.width * grid.height;
+    const steps = model.schedule.length;
+    for (const [sample, noise] of drawNoise(ask, model, length).entries()) {
+      for await (const { estimates, step } of this.steps(seen, noise)) {
+        await this.stillWanted(turn);
+        const drawn = cut(estimates, length);
+        const estimate = mostTypical(drawn, grid, gridOf(working, model));
+        this.current.answers[sample] = { seen, estimate, recipe: ask };
+        const picture = await this.paint({ sample, saturation: 1, longest: STEP_PREVIEW });
+        report({ phase: "step", sample, step, steps, picture }, [picture]);
       }
-      const estimate = mostTypical(drawn, grid, gridOf(working, model));
-      this.current.answers[sample] = { seen, estimate, recipe: ask };
     }
     return { seconds: (performance.now() - began) / 1000 };
   }
 
-  /** The first candidate of an answer on its way; one of them is enough to look at. */
-  private preview(sample: number, seen: Seen, estimate: Float32Array, recipe: Asks["colorize"]) {
-    this.current.answers[sample] = { seen, estimate, recipe };
-    return this.paint({ sample, saturation: 1, longest: STEP_PREVIEW });
-  }
-
-  /** The clean estimate after each step, from noise. */
+  /** The clean estimates of all candidates after each step, from noise. */
   private async *steps(seen: Seen, noise: Float32Array[]) {
     const still = new Float32Array(noise[0]!.length); // the last step takes no fresh noise
     let sample = noise[0]!;
     for (let step = 1; step <= this.ready.model.schedule.length; step++) {
       const next = await this.ready.step(seen, step - 1, sample, noise[step] ?? still);
       sample = next.sample;
-      yield { estimate: next.estimate, step };
+      yield { estimates: next.estimate, step };
     }
   }
 
@@ -278,18 +264,28 @@ function putOnWhite({ data }: ImageData): void {
   }
 }
 
+/** Parts of an array, each of `length`. */
+function cut(array: Float32Array, length: number): Float32Array[] {
+  const count = array.length / length;
+  return Array.from({ length: count }, (_, i) => array.subarray(i * length, (i + 1) * length));
+}
+
 /**
- * Noise for each candidate: the start, then what is fresh after each step but the last. It is drawn
- * as the pipeline draws it: for each step, every candidate's in turn.
+ * Noise for each answer, that of its candidates one behind the other: the start, then what is fresh
+ * after each step but the last. It is drawn as the pipeline draws it: for each step, every
+ * candidate's in turn.
  */
-function drawNoise({ seed, samples }: Asks["colorize"], model: ModelFacts, count: number) {
+function drawNoise({ seed, samples }: Asks["colorize"], model: ModelFacts, length: number) {
   const generator = new TorchGenerator(seed);
-  const length = samples * model.default_num_candidates;
-  const noise: Float32Array[][] = Array.from({ length }, () => []);
+  const noise: Float32Array[][] = Array.from({ length: samples }, () => []);
   const draws = model.default_eta ? model.schedule.length : 1;
   for (let draw = 0; draw < draws; draw++) {
-    for (const drawn of noise) {
-      drawn.push(generator.normal(count).map((value) => value * model.default_temperature));
+    for (const own of noise) {
+      const drawn = new Float32Array(model.default_num_candidates * length);
+      for (const part of cut(drawn, length)) {
+        part.set(generator.normal(length).map((value) => value * model.default_temperature));
+      }
+      own.push(drawn);
     }
   }
   return noise;

@@ -149,7 +149,10 @@ export class Network {
     };
   }
 
-  /** One step of the schedule: the next sample, and the clean chroma it is thought to become. */
+  /**
+   * One step of the schedule for several samples, one behind the other: the next ones, and the clean
+   * chroma they are thought to become.
+   */
   async step(
     seen: Seen,
     index: number,
@@ -157,9 +160,10 @@ export class Network {
     fresh: Float32Array,
   ): Promise<{ sample: Float32Array; estimate: Float32Array }> {
     const { width, height } = seen.grid;
+    const count = sample.length / (2 * width * height);
     const results = await this.run(seen, ["next_sample", "estimates", "next_features"], {
-      sample: this.floats(sample, [1, 2, height, width]),
-      noise: this.floats(fresh, [1, 1, 2, height, width]),
+      sample: this.floats(sample, [count, 2, height, width]),
+      noise: this.floats(fresh, [1, count, 2, height, width]),
       schedule: this.floats(this.model.schedule[index]!, [1, 6]),
     });
     seen.features = results["next_features"]!;
