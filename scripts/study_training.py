@@ -1,6 +1,6 @@
 """Which settings train a better model in the same time? A table of trials.
 
-    python scripts/study_training.py configs/study.yaml --datasets PATH [--datasets PATH ...]
+    python scripts/study_training.py configs/studies/default.yaml --datasets A --datasets B
 
 Each trial of the file is trained for the same time from scratch: a few steps tell how many fit in.
 Then it colours the same `validation` pictures twice each. A second run goes on where the first was

@@ -36,7 +36,7 @@ def test_a_trial_goes_over_the_fields_and_these_over_the_base(tmp_path):
 
 def test_the_study_of_the_project_changes_one_thing_a_trial():
     script = load_script("study_training")
-    trials = script.read_trials(script.ROOT / "configs" / "study.yaml")
+    trials = script.read_trials(script.ROOT / "configs" / "studies" / "default.yaml")
     base = trials.pop("as the default")
     for name, settings in trials.items():
         assert [key for key in settings if settings[key] != base.get(key)], name
