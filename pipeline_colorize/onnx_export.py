@@ -235,11 +235,6 @@ def condition_channels(config: dict) -> list[int]:
     return [config["condition_channels"] * config["chroma_stride"] ** 2 + config["hint_channels"]]
 
 
-def norm(g: Graph, color: str) -> str:
-    """C* of chroma: (N, 2, h, w) to (N, 1, h, w)."""
-    return g.add("ReduceL2", color, g.ints(1), keepdims=1)
-
-
 def core(g: Graph, chroma: str, coring: float) -> str:
     """Faint chroma taken back (color.py, `core_chroma`)."""
     if not coring:
@@ -252,7 +247,7 @@ def undo_core(g: Graph, chroma: str, coring: float) -> str:
     """What `core` turns into `chroma` (color.py, `undo_coring`)."""
     if not coring:
         return chroma
-    wanted = norm(g, chroma)
+    wanted = g.add("ReduceL2", chroma, g.ints(1), keepdims=1)
     third = g.add("Mul", wanted, g.constant(1 / 3))
     cube = g.add("Mul", g.add("Mul", third, third), third)
     rest = g.add("Mul", wanted, g.constant(coring**2 / 2))

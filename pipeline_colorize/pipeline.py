@@ -14,7 +14,6 @@ import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -474,14 +473,17 @@ class ColorizationPipeline(DiffusionPipeline):
         stride = self.image_processor.chroma_stride
         height, width = (side // stride for side in batch[0].working.luminance.shape[2:])
         shape = (num_samples, colors, height, width)
-        films, meet = [], None
+        films, known = [], None
         if hints is not None and hints[:, 2].any():
-            meet = partial(meet_hints, hints=hints.repeat_interleave(num_samples, 0).to(device))
+            known = hints.repeat_interleave(num_samples, 0).to(device)
+
+        def meet(color: torch.Tensor) -> torch.Tensor:
+            return color if known is None else meet_hints(color, known)
+
         if self.scheduler is None:
             last = getattr(self.unet.config, "num_train_timesteps", 1000) - 1
             zeros = torch.zeros(len(batch), *shape[1:], device=device)
-            clean = self._predict(zeros, last, condition).repeat_interleave(num_samples, 0)
-            clean = meet(clean) if meet else clean
+            clean = meet(self._predict(zeros, last, condition).repeat_interleave(num_samples, 0))
             progress.update()
         else:
             generators = None
@@ -530,8 +532,7 @@ class ColorizationPipeline(DiffusionPipeline):
             )
             latents = output.prev_sample
             clean = getattr(output, "pred_original_sample", None)
-            clean = latents if clean is None else clean
-            clean = meet(clean) if meet else clean
+            clean = meet(latents if clean is None else clean)
             if films is not None:
                 films.append(clean)
             if callback is not None:
@@ -539,7 +540,7 @@ class ColorizationPipeline(DiffusionPipeline):
                 tensors = {name: offered[name] for name in inputs}
                 latents = callback(self, index, timestep, tensors).pop("latents", latents)
             progress.update()
-        return meet(latents) if meet else latents
+        return meet(latents)
 
     def _predict(self, latents, timestep, condition) -> torch.Tensor:
         """The network's word, in float32. Ours takes the condition; a stock one, concatenated."""

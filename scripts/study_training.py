@@ -4,19 +4,20 @@
 
 Each trial of the file is trained for the same time from scratch: a few steps tell how many fit in.
 Then it colours the same `validation` pictures twice each. A second run goes on where the first was
-stopped. Nothing else should run beside it.
+stopped, and does again what has changed. Nothing else should run beside it.
 """
 
 import json
 import re
 import shutil
 import statistics
+from functools import partial
 from pathlib import Path
 
 import click
 import numpy as np
 import yaml
-from recipe import ROOT, call
+from recipe import ROOT, Stage, call, run_stage
 from study_sampler import FIGURES, OWN, Setting, load, measure, sample
 
 from pipeline_colorize import ColorizationPipeline
@@ -60,17 +61,20 @@ def steps_in(seconds: float, settings: dict, folder: Path) -> int:
 
 
 def try_out(settings: dict, folder: Path, seconds: float, truths: list) -> dict:
-    """Train and measure; what was done before is kept."""
-    file = folder / "figures.json"
-    if file.exists():
-        return json.loads(file.read_text())
-    plan = folder / "steps.txt"
+    """Train and measure, unless it is done."""
+    inputs = {name: str(value) for name, value in settings.items()}
+    inputs |= {"seconds": str(seconds), "pictures": str([len(one.pictures) for one in truths])}
+    work = partial(train_and_measure, settings, seconds, truths)
+    run_stage(Stage(folder.name, lambda: inputs, work, "figures.json", resumes=True), folder)
+    return json.loads((folder / "figures.json").read_text())
+
+
+def train_and_measure(settings: dict, seconds: float, truths: list, folder: Path) -> None:
+    """Fill the folder of a trial; what is there already is gone on with."""
+    plan, probe = folder / "steps.txt", folder / "probe"
     if not plan.exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        plan_in = folder / "probe"
-        steps = steps_in(seconds, settings, plan_in)
-        shutil.rmtree(plan_in)
-        plan.write_text(str(steps))
+        shutil.rmtree(probe, ignore_errors=True)
+        plan.write_text(str(steps_in(seconds, settings, probe)))
     steps = int(plan.read_text())
     records = train(settings, folder, max_train_steps=steps)
     pipe = ColorizationPipeline.from_pretrained(folder / "train" / "model")
@@ -86,8 +90,7 @@ def try_out(settings: dict, folder: Path, seconds: float, truths: list) -> dict:
         "validation_loss": losses[-1],
         "minutes": sum(_seconds(one, settings) for one in records) / 60,
     }
-    file.write_text(json.dumps(figures, indent=1))
-    return figures
+    (folder / "figures.json").write_text(json.dumps(figures, indent=1))
 
 
 def _seconds(record: dict, settings: dict) -> float:
@@ -97,8 +100,8 @@ def _seconds(record: dict, settings: dict) -> float:
 
 def to_markdown(results: dict[str, dict]) -> str:
     """A row a trial, in the order of the file."""
-    heads = ["", "parameters", "pictures", "validation loss", "energy score", "one sample, of grey"]
-    heads += ["colourfulness", "histogram"]
+    heads = ["", "parameters", "pictures", "minutes", "validation loss", "energy score"]
+    heads += ["one sample, of grey", "colourfulness", "histogram"]
     rows = [heads, ["---"] * len(heads)]
     for name, one in results.items():
         rows.append(
@@ -106,6 +109,7 @@ def to_markdown(results: dict[str, dict]) -> str:
                 name,
                 f"{one['parameters'] / 1e6:.1f} M",
                 f"{one['pictures']:,}",
+                f"{one['minutes']:.1f}",
                 f"{one['validation_loss']:.4f}",
                 f"{one['energy_score']:.2f}",
                 f"{one['ciede2000_ratio']:.3f}",
@@ -133,7 +137,6 @@ def main(file, datasets, minutes, limit, only, output):
         folder = output / re.sub(r"\W+", "-", name).strip("-")
         if (only and name not in only) and not (folder / "figures.json").exists():
             continue
-        click.echo(name)
         settings["datasets"] = list(datasets)
         results[name] = try_out(settings, folder, 60 * minutes, truths)
         (output / "study.md").write_text(to_markdown(results))

@@ -59,7 +59,7 @@ function onProgress(state: Progress): void {
   const count = Number(samples.value);
   const which = count > 1 ? `answer ${sample + 1} of ${count}, ` : "";
   tell(`Imagining colours: ${which}step ${step} of ${steps}`, (sample + step / steps) / count);
-  if (sample === 0 && picture) viewer.show(picture);
+  if (sample === 0) viewer.show(picture);
 }
 
 // --- the model -----------------------------------------------------------------------------------
