@@ -343,7 +343,7 @@ def draw_curve(run: Path, facts: dict, file: Path) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib import pyplot, ticker
 
     lines = read_lines(run)
     figure, axis = pyplot.subplots(figsize=(8, 4), layout="constrained")
@@ -357,8 +357,9 @@ def draw_curve(run: Path, facts: dict, file: Path) -> None:
     for (name, loss), style in zip(list(facts["validation"].items())[1:], (":", "--"), strict=True):
         axis.axhline(loss, color="tab:red", linestyle=style, linewidth=1, label=name)
     axis.set(xlabel="step", ylabel="loss", yscale="log")
+    axis.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))  # all nine would overlap
     axis.yaxis.set_major_formatter("{x:g}")
-    axis.yaxis.set_minor_formatter("{x:g}")
+    axis.yaxis.set_minor_formatter(ticker.NullFormatter())
     axis.grid(alpha=0.3, which="both")
     axis.legend()
     figure.savefig(file, dpi=110)
