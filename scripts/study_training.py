@@ -122,10 +122,10 @@ def to_markdown(results: dict[str, dict]) -> str:
 
 @click.command(help=__doc__.split("\n\n")[0])
 @click.argument("file", metavar="STUDY", type=click.Path(path_type=Path, exists=True))
-@click.option("--datasets", multiple=True, required=True, help="Folder or Hub data set; several.")
+@click.option("--datasets", multiple=True, required=True, help="Folder or Hub data set; repeatable.")
 @click.option("--minutes", default=5.0, show_default=True, help="Training time of a trial.")
 @click.option("--limit", default=100, show_default=True, help="Pictures a set to measure on.")
-@click.option("--only", multiple=True, help="Name of a trial; several.")
+@click.option("--only", multiple=True, help="Only this trial; repeatable.")
 @click.option("--output", default="runs/study", show_default=True, type=click.Path(path_type=Path))
 def main(file, datasets, minutes, limit, only, output):
     trials = read_trials(file)
