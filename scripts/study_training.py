@@ -122,7 +122,7 @@ def to_markdown(results: dict[str, dict]) -> str:
 
 @click.command(help=__doc__.split("\n\n")[0])
 @click.argument("file", metavar="STUDY", type=click.Path(path_type=Path, exists=True))
-@click.option("--datasets", multiple=True, required=True, help="Folder or Hub data set; repeatable.")
+@click.option("--datasets", multiple=True, required=True, help="Data set, or folder; repeatable.")
 @click.option("--minutes", default=5.0, show_default=True, help="Training time of a trial.")
 @click.option("--limit", default=100, show_default=True, help="Pictures a set to measure on.")
 @click.option("--only", multiple=True, help="Only this trial; repeatable.")
