@@ -39,6 +39,7 @@ from pipeline_colorize.data import DataConfig
 from pipeline_colorize.ema import ExponentialMovingAverage
 from pipeline_colorize.hub import publish
 from pipeline_colorize.objectives import denoising_loss, regression_loss
+from pipeline_colorize.optimizers import ConvolutionMuon
 from pipeline_colorize.pipeline import ColorizationPipeline
 
 # What `--help` lists; a configuration file is flat and does not know of the parts.
@@ -63,6 +64,15 @@ def build_model(config: ModelConfig, optim: OptimizerConfig) -> nn.Module:
     if optim.sync_batchnorm:
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
     return model.to(memory_format=torch.channels_last) if optim.channels_last else model
+
+
+def make_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
+    """AdamW, or Muon for the convolutions and AdamW for the rest."""
+    betas = (config.adam_beta1, config.adam_beta2)
+    how = {"lr": config.learning_rate, "betas": betas, "weight_decay": config.weight_decay}
+    if config.optimizer == "muon":
+        return ConvolutionMuon(model.parameters(), **how)
+    return torch.optim.AdamW(model.parameters(), fused=True, **how)
 
 
 def make_accelerator(config: RunConfig, optim: OptimizerConfig) -> Accelerator:
@@ -116,16 +126,16 @@ class Run:
                 "`early_stopping_patience` must be at least 1, with validation pictures to go by; "
                 f"it is {patience}, with {sum(map(len, self.validation.values()))} of them."
             )
+        learns_without = self.scheduler and self.data.condition_dropout
+        if self.model_config.guidance_weight and not learns_without:
+            raise ValueError(
+                "`guidance_weight` needs a noise schedule, and a network that also learns without "
+                "its condition: set `condition_dropout`, to .1 for example."
+            )
         self.total_steps = optim.max_train_steps or optim.num_train_epochs * self.steps_per_epoch
         self.ema = ExponentialMovingAverage(self.bare, optim.ema_decay, optim.ema_warmup)
         self.ema.model.to(self.accelerator.device)
-        optimizer = torch.optim.AdamW(
-            self.bare.parameters(),
-            lr=optim.learning_rate,
-            betas=(optim.adam_beta1, optim.adam_beta2),
-            weight_decay=optim.weight_decay,
-            fused=True,
-        )
+        optimizer = make_optimizer(self.bare, optim)
         self.model, self.optimizer = self.accelerator.prepare(self.bare, optimizer)
         self.progress, self.best = checkpoint.Progress(), {}
         self.identity = {"seed": self.config.seed, "pictures_per_step": self.pictures_per_step}
@@ -149,12 +159,13 @@ class Run:
         on_gpu = accelerator.device.type == "cuda"
         return data.batch_loader(batches, *span, self.data.workers, pin_memory=on_gpu)
 
-    def losses(self, model: nn.Module, batch: dict) -> torch.Tensor:
-        """The configured objective: one loss a noisy sample."""
+    def losses(self, model: nn.Module, batch: dict, guided: bool = False) -> torch.Tensor:
+        """The configured objective, one loss a noisy sample; guidance is left to training."""
         config = self.model_config
         if self.scheduler is None:
             return regression_loss(model, batch, config.loss, config.gradient_weight)
-        terms = (config.loss, config.snr_gamma, config.gradient_weight)
+        guidance = config.guidance_weight if guided else 0.0
+        terms = (config.loss, config.snr_gamma, config.gradient_weight, guidance)
         return denoising_loss(model, self.scheduler, batch, *terms)
 
     def pipeline(self) -> ColorizationPipeline:
@@ -205,7 +216,7 @@ def train(run: Run) -> None:
         meter.data_arrived()
         batch = {name: x.to(accelerator.device, non_blocking=True) for name, x in batch.items()}
         with accelerator.accumulate(run.model):
-            losses = run.losses(run.model, batch)
+            losses = run.losses(run.model, batch, guided=True)
             accelerator.backward(losses.mean())
             meter.add(losses, batch)
             if accelerator.sync_gradients:

@@ -41,6 +41,9 @@ class ModelConfig:
     loss: Literal["mse", "l1", "huber"] = option("mse", "error of the prediction")
     snr_gamma: float | None = option(None, "weight by the capped signal-to-noise ratio, e.g. 5")
     gradient_weight: float = option(0.0, "factor of the colour-gradient term, against bleeding")
+    guidance_weight: float = option(
+        0.0, "learn to sample as with a guidance scale of 1 / (1 - this); needs condition_dropout"
+    )
     noise_levels: int = option(1, "noisy samples a picture, whose features are computed once")
 
 
@@ -54,6 +57,7 @@ class OptimizerConfig:
     gradient_accumulation_steps: int = option(1, "forward passes a step")
     max_train_steps: int | None = option(None, "length of the run; none: num_train_epochs")
     num_train_epochs: int = option(100, "length of the run where max_train_steps is none")
+    optimizer: Literal["adamw", "muon"] = option("adamw", "muon: that for convolutions, AdamW else")
     learning_rate: float = option(2e-4, "peak learning rate")
     lr_schedule: Literal["constant", "linear", "cosine"] = option("cosine", "after the warm-up")
     lr_warmup_steps: int = option(200, "steps of linear warm-up")

@@ -67,6 +67,9 @@ class DataConfig:
     degrade_scratches: int = option(0, "at most so many scratches on a worn picture")
     hint_probability: float = option(0.5, "share of pictures with hints, for models that take them")
     hint_most: int = option(16, "at most so many hints on a picture")
+    condition_dropout: float = option(
+        0.0, "share of pictures whose colours are learned without their luminance, for guidance"
+    )
 
 
 # Random numbers
@@ -394,6 +397,9 @@ class TrainingBatches(torch.utils.data.Dataset):
             shape = (self.noise_levels, *batch["color"].shape[1:])
             batch["noise"] = normal(generators, shape).flatten(0, 1)
             batch["timesteps"] = self._timesteps(first)
+        if self.config.condition_dropout:
+            unknown = uniform(generators, 1)[:, 0] < self.config.condition_dropout
+            batch["condition"][unknown] = 0
         return batch
 
     def _timesteps(self, first: int) -> torch.Tensor:

@@ -127,6 +127,7 @@ def denoising_loss(
     loss: str = "mse",
     snr_gamma: float | None = None,
     gradient_weight: float = 0.0,
+    guidance_weight: float = 0.0,
 ) -> torch.Tensor:
     """Error of the prediction at the batch's noise levels, (B * n,).
 
@@ -139,12 +140,20 @@ def denoising_loss(
         snr_gamma: weight by `min_snr_weights`, 5 in the paper; `None`: weights of 1.
         gradient_weight: factor of `gradient_loss`, which is also weighted by the signal's share of
             the variance: where there is hardly any signal, edges cannot be known.
+        guidance_weight: w of model guidance (Tang et al. 2025): the target moves on by w times what
+            the condition adds to the prediction. A network that also learns without its condition
+            then samples, in one pass a step, as with a guidance scale of 1 / (1 - w).
     """
     noise, timesteps = batch["noise"], batch["timesteps"]
     color = batch["color"].repeat_interleave(len(noise) // len(batch["color"]), 0)
     noisy = scheduler.add_noise(color, noise, timesteps)
     prediction = predict(model, noisy, timesteps, batch["condition"])
     target = prediction_target(scheduler, color, noise, timesteps)
+    if guidance_weight:
+        # After the pass with gradients: autocast keeps the weights that it has rounded.
+        with torch.no_grad():
+            alone = predict(model, noisy, timesteps, torch.zeros_like(batch["condition"][:1]))
+        target = target + guidance_weight * (prediction.detach() - alone)
     losses = elementwise_loss(prediction, target, loss).flatten(1).mean(1)
     if snr_gamma is not None:
         losses = losses * min_snr_weights(scheduler, timesteps, snr_gamma)

@@ -89,6 +89,19 @@ def test_a_draw_does_not_depend_on_its_batch_or_process(layout):
     assert whole["noise"].std() == pytest.approx(1, abs=0.1)
 
 
+def test_a_share_of_the_conditions_is_dropped_whole_and_nothing_else_changes():
+    pictures = List(random_pictures(5))
+    settings = {"seed": 0, "batch_size": 200}
+    known = data.TrainingBatches(pictures, LAB, plain(hint_probability=1.0), **settings)[0]
+    config = plain(hint_probability=1.0, condition_dropout=0.3)
+    batch = data.TrainingBatches(pictures, LAB, config, **settings)[0]
+    dropped = ~batch["condition"].flatten(1).any(1)
+    assert 40 < dropped.sum() < 80
+    assert torch.equal(batch["condition"][~dropped], known["condition"][~dropped])
+    for name in ("color", "noise", "timesteps"):
+        assert torch.equal(batch[name], known[name])
+
+
 def test_timesteps_of_a_step_are_stratified_over_processes_and_accumulation():
     pictures = List(random_pictures(5))
     shared = {"batch_size": 4, "noise_levels": 2, "accumulation": 2, "processes": 2}

@@ -46,6 +46,14 @@ def schedulers(kind):
     return [OffsetCosineScheduler(prediction_type=kind), DDPMScheduler(prediction_type=kind)]
 
 
+class Aware(Oracle):
+    """An oracle whose word is `error` off, but for a condition of zeros."""
+
+    def forward(self, noisy, timesteps, condition):
+        sample = super().forward(noisy, timesteps, condition).sample
+        return SimpleNamespace(sample=sample if condition.any() else sample - self.error)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_oracle_has_no_loss_and_a_constant_error_its_square(kind):
     batch = make_batch()
@@ -58,6 +66,18 @@ def test_an_oracle_has_no_loss_and_a_constant_error_its_square(kind):
         assert l1 == pytest.approx(0.5, abs=1e-2)
         huber = objectives.denoising_loss(off, scheduler, batch, loss="huber")
         assert huber == pytest.approx(0.125, abs=1e-2)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_guidance_moves_the_target_by_what_the_condition_adds(kind):
+    batch = make_batch()
+    for scheduler in schedulers(kind):
+        model = Aware(scheduler, batch["color"], error=0.5)
+        loss = objectives.denoising_loss(model, scheduler, batch, guidance_weight=0.4)
+        assert loss == pytest.approx((0.5 - 0.4 * 0.5) ** 2, abs=1e-2)
+        unknown = batch | {"condition": torch.zeros_like(batch["condition"])}
+        loss = objectives.denoising_loss(model, scheduler, unknown, guidance_weight=0.4)
+        assert loss.max() < 1e-4
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -243,6 +243,17 @@ def test_resumed_run_equals_the_uninterrupted_one_to_the_last_bit(pictures, tmp_
     assert_same(optimizers[0][0], optimizers[1][0])
 
 
+def test_a_run_with_muon_and_guidance_is_resumed_to_the_last_bit(pictures, tmp_path):
+    options = {"optimizer": "muon", "condition_dropout": 0.5, "guidance_weight": 0.3}
+    whole = train(pictures, tmp_path / "a", checkpointing_steps=3, **options)
+    resumed = train(
+        pictures, tmp_path / "b", resume_from_checkpoint=str(whole / "checkpoint-3"), **options
+    )
+    assert_same(released(whole), released(resumed))
+    plain = train(pictures, tmp_path / "c")
+    assert not torch.equal(*(released(run)["conv_in.weight"] for run in (whole, plain)))
+
+
 def test_checkpoints_from_before_early_stopping_are_resumed(pictures, tmp_path):
     whole = train(pictures, tmp_path / "a", checkpointing_steps=3, checkpoints_total_limit=9)
     file = whole / "checkpoint-3" / "state.json"
@@ -622,6 +633,11 @@ def test_a_frozen_backbone_in_the_encoder_s_place_trains_and_resumes(pictures, t
     shutil.rmtree(tmp_path / "resnet")
     pipe = ColorizationPipeline.from_pretrained(whole / "model", torch_dtype=torch.float32)
     assert pipe(Image.new("L", (16, 16), 99), num_inference_steps=2).images[0].size == (16, 16)
+
+
+def test_guidance_needs_a_network_that_knows_its_absence(pictures, tmp_path):
+    with pytest.raises(ValueError, match="needs a noise schedule.* set `condition_dropout`"):
+        train(pictures, tmp_path, guidance_weight=0.3)
 
 
 @pytest.mark.parametrize("name", ["RegressionUNet", "GreyAutoencoder"])
