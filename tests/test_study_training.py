@@ -3,11 +3,12 @@
 import dataclasses
 
 import numpy as np
-import train_colorize
 import yaml
 from conftest import load_script, smooth_picture
 from datasets import Dataset
 from PIL import Image
+
+import train_colorize
 
 TINY = {
     "resolution": 16,
