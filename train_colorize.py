@@ -19,7 +19,7 @@ from pathlib import Path
 import diffusers
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
+from accelerate.utils import DistributedType, set_seed
 from torch import nn
 from tqdm.auto import tqdm
 
@@ -66,11 +66,15 @@ def build_model(config: ModelConfig, optim: OptimizerConfig) -> nn.Module:
     return model.to(memory_format=torch.channels_last) if optim.channels_last else model
 
 
-def make_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
-    """AdamW, or Muon for the convolutions and AdamW for the rest."""
+def make_optimizer(
+    model: nn.Module, config: OptimizerConfig, sharded: bool = False
+) -> torch.optim.Optimizer:
+    """AdamW, or Muon for the convolutions and AdamW for the rest, where no weight is in shards."""
     betas = (config.adam_beta1, config.adam_beta2)
     how = {"lr": config.learning_rate, "betas": betas, "weight_decay": config.weight_decay}
     if config.optimizer == "muon":
+        if sharded:
+            raise ValueError("`optimizer` muon needs whole weights; FSDP has them in shards.")
         return ConvolutionMuon(model.parameters(), **how)
     return torch.optim.AdamW(model.parameters(), fused=True, **how)
 
@@ -126,8 +130,13 @@ class Run:
                 "`early_stopping_patience` must be at least 1, with validation pictures to go by; "
                 f"it is {patience}, with {sum(map(len, self.validation.values()))} of them."
             )
-        learns_without = self.scheduler and self.data.condition_dropout
-        if self.model_config.guidance_weight and not learns_without:
+        guidance = self.model_config.guidance_weight
+        if not 0 <= guidance < 1:
+            raise ValueError(
+                f"`guidance_weight` is from 0 to below 1, not {guidance}: 1 - 1 / s for a guidance "
+                "scale of s."
+            )
+        if guidance and not (self.scheduler and self.data.condition_dropout):
             raise ValueError(
                 "`guidance_weight` needs a noise schedule, and a network that also learns without "
                 "its condition: set `condition_dropout`, to .1 for example."
@@ -135,7 +144,8 @@ class Run:
         self.total_steps = optim.max_train_steps or optim.num_train_epochs * self.steps_per_epoch
         self.ema = ExponentialMovingAverage(self.bare, optim.ema_decay, optim.ema_warmup)
         self.ema.model.to(self.accelerator.device)
-        optimizer = make_optimizer(self.bare, optim)
+        sharded = self.accelerator.distributed_type == DistributedType.FSDP
+        optimizer = make_optimizer(self.bare, optim, sharded)
         self.model, self.optimizer = self.accelerator.prepare(self.bare, optimizer)
         self.progress, self.best = checkpoint.Progress(), {}
         self.identity = {"seed": self.config.seed, "pictures_per_step": self.pictures_per_step}

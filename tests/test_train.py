@@ -418,16 +418,21 @@ def start_two(processes, argv) -> list:
     ]
 
 
-def test_two_processes_equal_one_with_twice_the_batch(processes, pictures, tmp_path):
-    one = train(pictures, tmp_path / "one", batch_size=8)
-    for process in start_two(processes, arguments(pictures, tmp_path / "two", batch_size=4)):
+@pytest.mark.parametrize(
+    "options", [{}, {"optimizer": "muon", "condition_dropout": 0.5, "guidance_weight": 0.3}]
+)
+def test_two_processes_equal_one_with_twice_the_batch(processes, pictures, tmp_path, options):
+    one = train(pictures, tmp_path / "one", batch_size=8, **options)
+    argv = arguments(pictures, tmp_path / "two", batch_size=4, **options)
+    for process in start_two(processes, argv):
         process.join(120)
         assert process.exitcode == 0
     two = tmp_path / "two" / "run"
     state = json.loads((two / "checkpoint-6" / "state.json").read_text())
     assert state["run"]["pictures_per_step"] == 8
     assert losses(two) == pytest.approx(losses(one), rel=1e-4)
-    accumulated = train(pictures, tmp_path / "three", batch_size=4, gradient_accumulation_steps=2)
+    halves = {"batch_size": 4, "gradient_accumulation_steps": 2}
+    accumulated = train(pictures, tmp_path / "three", **halves, **options)
     assert losses(accumulated) == pytest.approx(losses(one), rel=1e-4)
 
 
@@ -633,6 +638,20 @@ def test_a_frozen_backbone_in_the_encoder_s_place_trains_and_resumes(pictures, t
     shutil.rmtree(tmp_path / "resnet")
     pipe = ColorizationPipeline.from_pretrained(whole / "model", torch_dtype=torch.float32)
     assert pipe(Image.new("L", (16, 16), 99), num_inference_steps=2).images[0].size == (16, 16)
+
+
+@pytest.mark.parametrize("weight", [1.5, -0.1])
+def test_a_guidance_scale_is_not_a_weight(pictures, tmp_path, weight):
+    with pytest.raises(ValueError, match=f"below 1, not {weight}"):
+        train(pictures, tmp_path, condition_dropout=0.1, guidance_weight=weight)
+
+
+def test_muon_does_not_take_shards_of_a_weight():
+    model = torch.nn.Conv2d(2, 2, 3)
+    settings = config.OptimizerConfig(optimizer="muon")
+    assert isinstance(train_colorize.make_optimizer(model, settings), torch.optim.Optimizer)
+    with pytest.raises(ValueError, match="needs whole weights"):
+        train_colorize.make_optimizer(model, settings, sharded=True)
 
 
 def test_guidance_needs_a_network_that_knows_its_absence(pictures, tmp_path):
