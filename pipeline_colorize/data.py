@@ -21,9 +21,22 @@ import torch
 from PIL import Image, ImageOps
 from torch.nn import functional as F
 
-from .color import bytes_to_linear, lab_to_rgb, linear_to_xyz, merge_luminance, xyz_to_lab
+from .color import (
+    bytes_to_linear,
+    lab_to_rgb,
+    lab_to_xyz,
+    linear_to_luminance,
+    linear_to_xyz,
+    merge_luminance,
+    xyz_to_lab,
+    xyz_to_linear,
+)
 from .config import option, refuse_unknown
 from .objectives import stratified_timesteps
+
+# Sensitivity to linear red, green and blue: the eye's, of orthochromatic film, and of plates that
+# see hardly anything but blue, as nearly all did before the 1880s.
+FILMS = torch.tensor([[0.213, 0.715, 0.072], [0.02, 0.55, 0.43], [0.0, 0.1, 0.9]])
 
 # Independent streams of random numbers under one seed.
 PICTURES, ORDER, TIMESTEPS, VALIDATION = range(4)
@@ -65,6 +78,9 @@ class DataConfig:
     color_jitter: float = option(0.0, "vary chroma by up to this factor, hue by as many radians")
     degrade_probability: float = option(0.3, "share of pictures with worn luminance")
     degrade_scratches: int = option(0, "at most so many scratches on a worn picture")
+    film_probability: float = option(
+        0.0, "share of pictures whose luminance is that of an early film, blind to red"
+    )
     hint_probability: float = option(0.5, "share of pictures with hints, for models that take them")
     hint_most: int = option(16, "at most so many hints on a picture")
     condition_dropout: float = option(
@@ -167,6 +183,26 @@ def jitter_color(
     # (B, 2, 2)
     matrix = torch.stack([torch.stack([cosine, -sine], 1), torch.stack([sine, cosine], 1)], 1)
     return torch.einsum("bij,bjhw->bihw", matrix, chroma)
+
+
+def film_luminance(
+    lab: torch.Tensor, generators: list[np.random.Generator], probability: float
+) -> torch.Tensor:
+    """The luminance of L*a*b* (B, 3, H, W), as early film may have it: (B, 1, H, W) in 0..100.
+
+    With `probability` a picture is seen by something between the eye, orthochromatic film (blind to
+    red) and blue-sensitive plates (blind to green as well): red cloth and lips are black, skies
+    white. Greys stay as they are.
+    """
+    chosen, place = uniform(generators, 2).unbind(1)
+    chosen = chosen < probability
+    result = lab[:, :1].clone()
+    # Between the neighbours of three films, (B', 3).
+    nearness = (1 - (2 * place[chosen, None] - torch.arange(3)).abs()).clamp(min=0)
+    weights = (nearness @ FILMS)[:, :, None, None]
+    linear = xyz_to_linear(lab_to_xyz(lab[chosen])).clamp(0, 1)
+    result[chosen] = linear_to_luminance((linear * weights).sum(1, keepdim=True))
+    return result
 
 
 def degrade_luminance(
@@ -322,6 +358,8 @@ def make_batch(
     color = F.avg_pool2d(color, layout.chroma_stride)
     luminance = lab[:, :1]
     if generators is not None:
+        if config.film_probability:
+            luminance = film_luminance(lab, generators, config.film_probability)
         wear = (config.degrade_probability, config.degrade_scratches)
         luminance = degrade_luminance(luminance, generators, *wear)
     condition = luminance_to_input(luminance)

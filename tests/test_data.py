@@ -14,6 +14,7 @@ from skimage.color import rgb2lab
 from torch.nn import functional as F
 
 from pipeline_colorize import data
+from pipeline_colorize.color import rgb_to_lab
 
 LAB = data.BatchFormat(color_channels=2, hint_channels=3, chroma_stride=4, ab_scale=33.0)
 
@@ -70,8 +71,9 @@ def test_rgb_colour_is_the_picture_itself():
 @pytest.mark.parametrize("layout", [LAB, data.BatchFormat(color_channels=3)], ids=["lab", "rgb"])
 def test_a_draw_does_not_depend_on_its_batch_or_process(layout):
     config = data.DataConfig(
-        resolution=16, degrade_probability=1.0, degrade_scratches=3, color_jitter=0.2, load_size=20
-    )
+        resolution=16, degrade_probability=1.0, degrade_scratches=3, color_jitter=0.2, load_size=20,
+        film_probability=0.5,
+    )  # fmt: skip
     pictures = List(random_pictures(5, 20, 24))
 
     def batches(**changes):
@@ -170,6 +172,19 @@ def test_worn_luminance_stays_in_range_and_the_rest_as_it_was():
     assert 35 < worn.sum() < 85
     assert out.min() >= 0 and out.max() <= 100
     assert data.degrade_luminance(luminance, generators(200), 0.0) is luminance
+
+
+def test_early_film_darkens_red_and_lightens_blue_and_leaves_greys():
+    colors = torch.tensor([[0.8, 0.1, 0.1], [0.1, 0.1, 0.8], [0.5, 0.5, 0.5], [1.0, 1.0, 1.0]])
+    lab = rgb_to_lab(colors.T[:, None]).expand(200, 3, 1, 4)
+    red, blue, grey, white = (
+        data.film_luminance(lab, generators(200), 0.5) - lab[:, :1]
+    ).flatten(1).T  # fmt: skip
+    chosen = blue != 0
+    assert 70 < chosen.sum() < 130
+    assert red[chosen].max() < 0 and red.min() < -20 and blue[chosen].min() > 0 and blue.max() > 40
+    assert not red[~chosen].any()
+    assert max(grey.abs().max(), white.abs().max()) < 0.2
 
 
 def test_scratches_are_thin_lines():
