@@ -42,6 +42,7 @@ def test_the_study_of_the_project_changes_one_thing_a_trial():
         assert [key for key in settings if settings[key] != base.get(key)], name
         assert settings.keys() <= base.keys() | {"seed", "snr_gamma", "gradient_weight", "loss"} | {
             "color_jitter",
+            "film_probability",
             "optimizer",
         }
 
