@@ -22,6 +22,7 @@ from PIL import Image, ImageOps
 from torch.nn import functional as F
 
 from .color import (
+    RGB_TO_XYZ,
     bytes_to_linear,
     lab_to_rgb,
     lab_to_xyz,
@@ -34,9 +35,9 @@ from .color import (
 from .config import option, refuse_unknown
 from .objectives import stratified_timesteps
 
-# Sensitivity to linear red, green and blue: the eye's, of orthochromatic film, and of plates that
-# see hardly anything but blue, as nearly all did before the 1880s.
-FILMS = torch.tensor([[0.213, 0.715, 0.072], [0.02, 0.55, 0.43], [0.0, 0.1, 0.9]])
+# Sensitivity to linear red, green and blue: the eye's, and roughly those of orthochromatic film and
+# of plates that see hardly anything but blue, as nearly all did before the 1880s.
+FILMS = torch.tensor([RGB_TO_XYZ[1], (0.02, 0.55, 0.43), (0.0, 0.1, 0.9)])
 
 # Independent streams of random numbers under one seed.
 PICTURES, ORDER, TIMESTEPS, VALIDATION = range(4)

@@ -177,9 +177,8 @@ def test_worn_luminance_stays_in_range_and_the_rest_as_it_was():
 def test_early_film_darkens_red_and_lightens_blue_and_leaves_greys():
     colors = torch.tensor([[0.8, 0.1, 0.1], [0.1, 0.1, 0.8], [0.5, 0.5, 0.5], [1.0, 1.0, 1.0]])
     lab = rgb_to_lab(colors.T[:, None]).expand(200, 3, 1, 4)
-    red, blue, grey, white = (
-        data.film_luminance(lab, generators(200), 0.5) - lab[:, :1]
-    ).flatten(1).T  # fmt: skip
+    change = data.film_luminance(lab, generators(200), 0.5) - lab[:, :1]
+    red, blue, grey, white = change.flatten(1).T
     chosen = blue != 0
     assert 70 < chosen.sum() < 130
     assert red[chosen].max() < 0 and red.min() < -20 and blue[chosen].min() > 0 and blue.max() > 40
