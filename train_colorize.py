@@ -41,6 +41,7 @@ from pipeline_colorize.hub import publish
 from pipeline_colorize.objectives import denoising_loss, regression_loss
 from pipeline_colorize.optimizers import ConvolutionMuon
 from pipeline_colorize.pipeline import ColorizationPipeline
+from pipeline_colorize.teacher import Lesson
 
 # What `--help` lists; a configuration file is flat and does not know of the parts.
 PARTS = [DataConfig, ModelConfig, OptimizerConfig, RunConfig]
@@ -67,7 +68,7 @@ def build_model(config: ModelConfig, optim: OptimizerConfig) -> nn.Module:
 
 
 def make_optimizer(
-    model: nn.Module, config: OptimizerConfig, sharded: bool = False
+    parameters: list[nn.Parameter], config: OptimizerConfig, sharded: bool = False
 ) -> torch.optim.Optimizer:
     """AdamW, or Muon for the convolutions and AdamW for the rest, where no weight is in shards."""
     betas = (config.adam_beta1, config.adam_beta2)
@@ -75,8 +76,8 @@ def make_optimizer(
     if config.optimizer == "muon":
         if sharded:
             raise ValueError("`optimizer` muon needs whole weights; FSDP has them in shards.")
-        return ConvolutionMuon(model.parameters(), **how)
-    return torch.optim.AdamW(model.parameters(), fused=True, **how)
+        return ConvolutionMuon(parameters, **how)
+    return torch.optim.AdamW(parameters, fused=True, **how)
 
 
 def make_accelerator(config: RunConfig, optim: OptimizerConfig) -> Accelerator:
@@ -112,7 +113,8 @@ class Run:
             self.timesteps = self.scheduler.config.num_train_timesteps
         self.bare = build_model(self.model_config, optim)
         self.parameters = sum(parameter.numel() for parameter in self.bare.parameters())
-        self.layout = data.BatchFormat.of_model(self.bare.config)
+        layout = data.BatchFormat.of_model(self.bare.config)
+        self.layout = dataclasses.replace(layout, picture=bool(self.model_config.teacher))
         levels = self.model_config.noise_levels if self.scheduler else 1
         self.activation_bytes = monitor.activation_bytes(
             self.bare, self.layout, self.data.resolution, optim.batch_size, levels
@@ -145,8 +147,15 @@ class Run:
         self.ema = ExponentialMovingAverage(self.bare, optim.ema_decay, optim.ema_warmup)
         self.ema.model.to(self.accelerator.device)
         sharded = self.accelerator.distributed_type == DistributedType.FSDP
-        optimizer = make_optimizer(self.bare, optim, sharded)
+        parameters, self.lesson = list(self.bare.parameters()), None
+        if self.model_config.teacher:
+            self.lesson = Lesson(self.bare, self.model_config.teacher)
+            self.lesson.teacher.to(self.accelerator.device)
+            parameters += self.lesson.heads.parameters()
+        optimizer = make_optimizer(parameters, optim, sharded)
         self.model, self.optimizer = self.accelerator.prepare(self.bare, optimizer)
+        if self.lesson:
+            self.lesson.heads = self.accelerator.prepare(self.lesson.heads)
         self.progress, self.best = checkpoint.Progress(), {}
         self.identity = {"seed": self.config.seed, "pictures_per_step": self.pictures_per_step}
 
@@ -227,7 +236,13 @@ def train(run: Run) -> None:
         batch = {name: x.to(accelerator.device, non_blocking=True) for name, x in batch.items()}
         with accelerator.accumulate(run.model):
             losses = run.losses(run.model, batch, guided=True)
-            accelerator.backward(losses.mean())
+            total = losses.mean()
+            if run.lesson:
+                with accelerator.autocast():
+                    unlearned = run.lesson.losses(batch).mean()
+                total = total + run.model_config.teacher_weight * unlearned
+                meter.teacher_losses.append(unlearned.detach())
+            accelerator.backward(total)
             meter.add(losses, batch)
             if accelerator.sync_gradients:
                 norm = accelerator.clip_grad_norm_(run.model.parameters(), optim.max_grad_norm)

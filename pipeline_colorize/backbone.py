@@ -18,7 +18,7 @@ _IMAGENET = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.
 _IDLE = ("_name_or_path", "architectures", "dtype", "id2label", "label2id", "transformers_version")
 
 
-def _normalization(transformers, name: str) -> dict[str, list[float]]:
+def normalization(transformers, name: str) -> dict[str, list[float]]:
     """Mean and deviation of the pixels that the network of a folder or repository was made for."""
     try:
         said, _ = transformers.ImageProcessingMixin.get_image_processor_dict(name)
@@ -52,7 +52,7 @@ def load_backbone(name: str, levels: int) -> tuple[nn.Module, dict]:
     network = known.MODEL_FOR_BACKBONE_MAPPING[type(config)].from_pretrained(name, config=config)
     told = json.loads(config.to_json_string(use_diff=False))
     told = {key: value for key, value in told.items() if key not in _IDLE}
-    return network, {"config": told, **_normalization(transformers, name)}
+    return network, {"config": told, **normalization(transformers, name)}
 
 
 def build_backbone(told: dict) -> nn.Module:

@@ -44,6 +44,10 @@ class ModelConfig:
     guidance_weight: float = option(
         0.0, "learn to sample as with a guidance scale of 1 / (1 - this); needs condition_dropout"
     )
+    teacher: str | None = option(
+        None, "pretrained vision network whose features the grey encoder learns to foretell"
+    )
+    teacher_weight: float = option(0.05, "factor of what it does not foretell of them")
     noise_levels: int = option(1, "noisy samples a picture, whose features are computed once")
 
 

@@ -303,12 +303,14 @@ class BatchFormat:
         hint_channels: 0 or 3 further channels of the condition.
         chroma_stride: luminance pixels to a cell of the colour, along one side.
         ab_scale: divisor of a*, b*.
+        picture: whether the picture itself is wanted too, for a teacher.
     """
 
     color_channels: int
     hint_channels: int = 0
     chroma_stride: int = 1
     ab_scale: float = 110.0
+    picture: bool = False
 
     @classmethod
     def of_model(cls, config) -> "BatchFormat":
@@ -340,6 +342,8 @@ def make_batch(
 ) -> dict[str, torch.Tensor]:
     """`condition` and `color` of 8-bit pictures (B, 3, H, W), as `objectives` describes them.
 
+    Where the layout asks for it, `picture` is what they were made from, 8-bit RGB (B, 3, H, W).
+
     With one generator a picture, augmented as `config` says; without, as they are and without
     hints.
     """
@@ -369,7 +373,10 @@ def make_batch(
         if generators is not None and layout.color_channels == 2:
             hints = random_hints(color, generators, config.hint_probability, config.hint_most)
         condition = with_hints(condition, hints)
-    return {"condition": condition, "color": color}
+    batch = {"condition": condition, "color": color}
+    if layout.picture:
+        batch["picture"] = (255 * lab_to_rgb(lab).clamp(0, 1)).round().byte()
+    return batch
 
 
 class TrainingBatches(torch.utils.data.Dataset):

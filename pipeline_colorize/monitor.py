@@ -60,7 +60,7 @@ class Meter:
     def start_step(self) -> None:
         """Begin to time a step."""
         self.started = self.asked = time.perf_counter()
-        self.waited, self.losses, self.timesteps = 0.0, [], []
+        self.waited, self.losses, self.timesteps, self.teacher_losses = 0.0, [], [], []
 
     def data_arrived(self) -> None:
         """The loader has given a batch: what has passed since it was asked was waiting."""
@@ -98,6 +98,8 @@ class Meter:
         if self.num_train_timesteps is not None:
             timesteps = torch.cat(self.timesteps)
             logs |= by_noise_level(losses, timesteps, self.num_train_timesteps, "loss")
+        if self.teacher_losses:
+            logs["teacher_loss"] = torch.stack(self.teacher_losses).mean().item()
         epoch, rest = divmod(progress.step, self.steps_per_epoch)
         if rest == 0:
             logs |= {"epoch": epoch, "epoch_loss": progress.epoch_loss / self.steps_per_epoch}

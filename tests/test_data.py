@@ -1,5 +1,6 @@
 """Draws, augmentation and sources of training data."""
 
+import dataclasses
 import io
 import json
 import math
@@ -59,6 +60,17 @@ def test_a_plain_batch_is_what_scikit_image_says():
     # (B, 2, 4, 4, 4, 4) -> means of 4x4 blocks
     blocks = lab[:, 1:].reshape(3, 2, 4, 4, 4, 4).mean((3, 5)) / 33
     assert torch.allclose(batch["color"], blocks.float(), atol=1e-4)
+
+
+def test_a_teacher_gets_the_picture_that_the_condition_was_made_from():
+    layout = dataclasses.replace(LAB, picture=True)
+    settings = plain(flip=True, crop_probability=0.5, crop_smallest=0.5)
+    batch = data.make_batch(random_pictures(8), layout, settings, generators(8))
+    assert batch["picture"].dtype == torch.uint8
+    luminance = rgb_to_lab(batch["picture"] / 255)[:, :1]
+    assert torch.allclose(batch["condition"][:, :1], luminance / 50 - 1, atol=0.02)
+    without = data.make_batch(random_pictures(8), LAB, settings, generators(8))
+    assert without.keys() == batch.keys() - {"picture"}
 
 
 def test_rgb_colour_is_the_picture_itself():

@@ -19,6 +19,7 @@ BELOW = {
     "config": set(),
     "backbone": set(),
     "unet": {"backbone"},
+    "teacher": {"backbone"},
     "regression_unet": set(),
     "scheduler": set(),
     "objectives": set(),

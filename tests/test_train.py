@@ -612,6 +612,31 @@ def test_a_grey_autoencoder_pretrains_the_encoder(pictures, tmp_path):
     assert_same(encoder, {name: x for name, x in stored.items() if name in encoder})
 
 
+def test_a_run_with_a_teacher_is_resumed_to_the_last_bit_and_released_without_it(
+    pictures, tmp_path
+):
+    settings = transformers.ResNetConfig(
+        embedding_size=4, hidden_sizes=[4, 6], depths=[1, 1], layer_type="basic"
+    )
+    transformers.ResNetModel(settings).save_pretrained(tmp_path / "resnet")
+    options = {
+        "model": {**TINY["model"], **ENCODER}, "teacher": str(tmp_path / "resnet"),
+        "teacher_weight": 1.0, "optimizer": "muon", "condition_dropout": 0.2,
+        "guidance_weight": 0.3, "checkpointing_steps": 3,
+    }  # fmt: skip
+    whole = train(pictures, tmp_path / "a", **options)
+    again = train(
+        pictures, tmp_path / "b", **options, resume_from_checkpoint=str(whole / "checkpoint-3")
+    )
+    assert_same(released(whole), released(again))
+    plain = train(pictures, tmp_path / "c", **{**options, "teacher": None})
+    assert released(plain).keys() == released(whole).keys()
+    name = "encoder.conv_in.weight"
+    assert not torch.equal(released(plain)[name], released(whole)[name])
+    lines = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
+    assert lines[-1]["teacher_loss"] > 0 and lines[0]["loss"] == losses(plain)[1]
+
+
 def test_a_frozen_backbone_in_the_encoder_s_place_trains_and_resumes(pictures, tmp_path):
     settings = transformers.ResNetConfig(
         embedding_size=4, hidden_sizes=[4, 6], depths=[1, 1], layer_type="basic"
@@ -649,9 +674,10 @@ def test_a_guidance_scale_is_not_a_weight(pictures, tmp_path, weight):
 def test_muon_does_not_take_shards_of_a_weight():
     model = torch.nn.Conv2d(2, 2, 3)
     settings = config.OptimizerConfig(optimizer="muon")
-    assert isinstance(train_colorize.make_optimizer(model, settings), torch.optim.Optimizer)
+    parameters = list(model.parameters())
+    assert isinstance(train_colorize.make_optimizer(parameters, settings), torch.optim.Optimizer)
     with pytest.raises(ValueError, match="needs whole weights"):
-        train_colorize.make_optimizer(model, settings, sharded=True)
+        train_colorize.make_optimizer(parameters, settings, sharded=True)
 
 
 def test_guidance_needs_a_network_that_knows_its_absence(pictures, tmp_path):
