@@ -76,7 +76,7 @@ def take_space(browser, folder: Path) -> None:
     ):
         save(open_page(browser, space, **DESKTOP), folder / "space-start.jpg")
         page = open_page(browser, space, **DESKTOP)
-        colorize(page, "young-mother-oklahoma-1937.jpg")
+        colorize(page, "migrant-mother-1936.jpg")
         save(page, folder / "space-desktop.jpg")
         page = open_page(browser, space, color_scheme="dark", **DESKTOP)
         colorize(page, "mark-twain-1907.jpg")
@@ -91,7 +91,7 @@ def take_space(browser, folder: Path) -> None:
         page.wait_for_timeout(1000)
         save(page, folder / "space-dark.jpg")
         page = open_page(browser, space, device_scale_factor=1.5, **PHONE)
-        colorize(page, "young-mother-oklahoma-1937.jpg")
+        colorize(page, "migrant-mother-1936.jpg")
         save(page, folder / "space-phone.jpg")
 
 
