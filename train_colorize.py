@@ -187,6 +187,15 @@ class Run:
         terms = (config.loss, config.snr_gamma, config.gradient_weight, guidance)
         return denoising_loss(model, self.scheduler, batch, *terms)
 
+    def teaching(self, batch: dict, meter: monitor.Meter) -> torch.Tensor | float:
+        """What the encoder could not foretell of its teacher in the last pass, weighted."""
+        if self.lesson is None:
+            return 0.0
+        with self.accelerator.autocast():
+            unlearned = self.lesson.losses(batch).mean()
+        meter.teacher_losses.append(unlearned.detach())
+        return self.model_config.teacher_weight * unlearned
+
     def pipeline(self) -> ColorizationPipeline:
         """What is released: the averaged weights and the schedule."""
         resolution = self.data.resolution
@@ -236,13 +245,7 @@ def train(run: Run) -> None:
         batch = {name: x.to(accelerator.device, non_blocking=True) for name, x in batch.items()}
         with accelerator.accumulate(run.model):
             losses = run.losses(run.model, batch, guided=True)
-            total = losses.mean()
-            if run.lesson:
-                with accelerator.autocast():
-                    unlearned = run.lesson.losses(batch).mean()
-                total = total + run.model_config.teacher_weight * unlearned
-                meter.teacher_losses.append(unlearned.detach())
-            accelerator.backward(total)
+            accelerator.backward(losses.mean() + run.teaching(batch, meter))
             meter.add(losses, batch)
             if accelerator.sync_gradients:
                 norm = accelerator.clip_grad_norm_(run.model.parameters(), optim.max_grad_norm)

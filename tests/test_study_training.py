@@ -44,6 +44,7 @@ def test_the_study_of_the_project_changes_one_thing_a_trial():
             "color_jitter",
             "film_probability",
             "optimizer",
+            "teacher",
         }
 
 
