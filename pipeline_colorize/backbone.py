@@ -27,6 +27,15 @@ def normalization(transformers, name: str) -> dict[str, list[float]]:
     return {key: list(said.get(key) or value) for key, value in _IMAGENET.items()}
 
 
+def backbone_class(config) -> type | None:
+    """What transformers has for the backbone of a network with that configuration.
+
+    Its own `AutoBackbone.from_pretrained` asks the Hub even where it is given a folder.
+    """
+    known = importlib.import_module("transformers.models.auto.modeling_auto")
+    return known.MODEL_FOR_BACKBONE_MAPPING.get(type(config), None)
+
+
 def load_backbone(name: str, levels: int) -> tuple[nn.Module, dict]:
     """A pretrained network and what `build_backbone` needs to make it again, without weights.
 
@@ -38,9 +47,9 @@ def load_backbone(name: str, levels: int) -> tuple[nn.Module, dict]:
         ValueError: if transformers has no backbone of that kind.
     """
     transformers = importlib.import_module("transformers")
-    known = importlib.import_module("transformers.models.auto.modeling_auto")
     config = transformers.AutoConfig.from_pretrained(name)
-    if type(config) not in known.MODEL_FOR_BACKBONE_MAPPING:
+    kind = backbone_class(config)
+    if kind is None:
         raise ValueError(
             f"{name} is a {config.model_type!r}, of which transformers has no vision backbone; "
             "'resnet', 'convnextv2', 'swinv2' and 'dinov2' are some that it has."
@@ -48,8 +57,7 @@ def load_backbone(name: str, levels: int) -> tuple[nn.Module, dict]:
     stages = config.stage_names
     chosen = sorted(set(np.linspace(1, len(stages) - 1, levels).round().astype(int).tolist()))
     config.set_output_features_output_indices(None, chosen)
-    # `AutoBackbone.from_pretrained` asks the Hub even where it is given a folder.
-    network = known.MODEL_FOR_BACKBONE_MAPPING[type(config)].from_pretrained(name, config=config)
+    network = kind.from_pretrained(name, config=config)
     told = json.loads(config.to_json_string(use_diff=False))
     told = {key: value for key, value in told.items() if key not in _IDLE}
     return network, {"config": told, **normalization(transformers, name)}

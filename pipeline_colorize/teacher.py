@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .backbone import normalization
+from .backbone import backbone_class, normalization
 
 
 class Teacher(nn.Module):
@@ -29,15 +29,12 @@ class Teacher(nn.Module):
     def __init__(self, name: str):
         super().__init__()
         transformers = importlib.import_module("transformers")
-        known = importlib.import_module("transformers.models.auto.modeling_auto")
-        backbones, config = known.MODEL_FOR_BACKBONE_MAPPING, transformers.AutoConfig
-        config = config.from_pretrained(name)
-        self.is_backbone = type(config) in backbones
+        config = transformers.AutoConfig.from_pretrained(name)
+        kind = backbone_class(config)
+        self.is_backbone = kind is not None
         if self.is_backbone:
             config.set_output_features_output_indices(None, [-2, -1])
-            self.network = backbones[type(config)].from_pretrained(name, config=config)
-        else:
-            self.network = transformers.AutoModel.from_pretrained(name)
+        self.network = (kind or transformers.AutoModel).from_pretrained(name, config=config)
         self.network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
         for key, value in normalization(transformers, name).items():
             self.register_buffer(key, torch.tensor(value).view(1, 3, 1, 1))

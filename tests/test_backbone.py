@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from conftest import save_network
 from PIL import Image
 
 from pipeline_colorize import ColorizationPipeline, ColorizationUNet, OffsetCosineScheduler
@@ -46,12 +47,7 @@ UNET = {
 def folder(request, tmp_path):
     """A pretrained network on disk."""
     torch.manual_seed(1)
-    network = NETWORKS[request.param]()
-    with torch.no_grad():  # statistics and scales that a fresh network does not have
-        for name, buffer in network.named_buffers():
-            if name.endswith(("running_mean", "running_var")):
-                buffer.uniform_(0.2, 1)
-    network.save_pretrained(tmp_path / request.param)
+    save_network(NETWORKS[request.param](), tmp_path / request.param)
     return tmp_path / request.param
 
 

@@ -5,50 +5,31 @@ import json
 import pytest
 import torch
 import transformers
-from conftest import load_script
+from conftest import UNET_CONFIGS, load_script, save_network
 
 from pipeline_colorize import ColorizationUNet
 from pipeline_colorize.teacher import Lesson, Teacher, TeacherHeads
 
-UNET = {
-    "sample_channels": 2,
-    "block": "scale_shift",
-    "time_embedding": "timestep",
-    "time_embedding_dim": 16,
-    "block_out_channels": (8, 16),
-    "layers_per_block": 1,
-    "norm_num_groups": 4,
-    "chroma_stride": 2,
-    "encoder_block_out_channels": (8, 12),
-}
-
-
-def save(network, folder, seed: int = 1) -> str:
-    """`network` on disk, with statistics that a fresh one does not have."""
-    torch.manual_seed(seed)
-    with torch.no_grad():
-        for name, buffer in network.named_buffers():
-            if name.endswith(("running_mean", "running_var")):
-                buffer.uniform_(0.2, 1)
-    network.save_pretrained(folder)
-    return str(folder)
+UNET = {**UNET_CONFIGS["lab"], "chroma_stride": 2}
 
 
 @pytest.fixture
 def resnet(tmp_path):
+    torch.manual_seed(1)
     settings = transformers.ResNetConfig(
         embedding_size=4, hidden_sizes=[4, 6, 8], depths=[1, 1, 1], layer_type="basic"
     )
-    return save(transformers.ResNetForImageClassification(settings), tmp_path / "resnet")
+    return save_network(transformers.ResNetForImageClassification(settings), tmp_path / "resnet")
 
 
 @pytest.fixture
 def efficientnet(tmp_path):
     """transformers has no backbone of it."""
+    torch.manual_seed(1)
     settings = transformers.EfficientNetConfig(
         width_coefficient=0.1, depth_coefficient=1.0, hidden_dim=128
     )
-    return save(transformers.EfficientNetModel(settings), tmp_path / "efficientnet")
+    return save_network(transformers.EfficientNetModel(settings), tmp_path / "efficientnet")
 
 
 def pictures(count: int = 4, side: int = 64) -> torch.Tensor:
