@@ -614,7 +614,7 @@ class ColorizationPipeline(DiffusionPipeline):
         """
         name = str(pretrained_model_name_or_path)
         if (_SHIPPED / name / "model_index.json").is_file() and not os.path.isdir(name):
-            pretrained_model_name_or_path = _SHIPPED / name
+            name = str(_SHIPPED / name)
         if kwargs.get("use_safetensors") is False:
             raise ValueError("`use_safetensors=False` would unpickle files, which can run code.")
         kwargs["use_safetensors"] = True
@@ -623,7 +623,7 @@ class ColorizationPipeline(DiffusionPipeline):
         rounded = "torch_dtype" not in kwargs and "dtype" not in kwargs
         if rounded:
             kwargs["dtype"] = native_dtype()
-        pipe = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+        pipe = super().from_pretrained(name, **kwargs)
         pipe.unet.to(memory_format=torch.channels_last)
         if rounded and "unet" not in kwargs:
             pipe._stored_variant = kwargs.get("variant") or ""

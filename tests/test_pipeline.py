@@ -411,6 +411,11 @@ def test_plain_diffusers_opens_what_is_saved(pipe, photo, tmp_path):
     assert torch.allclose(got, want, atol=0.01)
 
 
+def test_a_folder_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(ValueError, match="no-such-model.*neither a valid local path"):
+        ColorizationPipeline.from_pretrained(tmp_path / "no-such-model")
+
+
 def test_no_code_of_a_folder_is_run(pipe, tmp_path):
     pipe.save_pretrained(tmp_path)
     hostile = f"open({str(tmp_path / 'ran')!r}, 'w').close()\n"
