@@ -391,6 +391,8 @@ def main(argv: list[str]) -> None:
     with monitor.memory_advice(monitor.settings_of_memory(configs)):
         found = checkpoint.find(Path(config.output_dir), config.resume_from_checkpoint)
         run = Run(configs)
+        if advice := monitor.idle_cores_advice(run.accelerator):
+            run.accelerator.print(advice)
         if found:
             run.progress, run.best = checkpoint.load(run.accelerator, run.ema, run.identity, found)
         if run.accelerator.is_main_process:

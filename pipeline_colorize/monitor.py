@@ -4,6 +4,7 @@ import contextlib
 import copy
 import dataclasses
 import math
+import os
 import time
 from pathlib import Path
 
@@ -223,6 +224,17 @@ def activation_bytes(
     if output.shape != noisy.shape:
         raise ValueError(f"The network makes {tuple(output.shape)} of {tuple(noisy.shape)}.")
     return sum(kept.values())
+
+
+def idle_cores_advice(accelerator) -> str | None:
+    """A line on a run whose launcher leaves all cores but one idle; `None` where it does not.
+
+    `accelerate launch` gives a process one thread, unless OMP_NUM_THREADS says otherwise.
+    """
+    cores, alone = os.cpu_count() or 1, accelerator.num_processes == 1
+    if accelerator.device.type != "cpu" or not alone or torch.get_num_threads() > 1 or cores == 1:
+        return None
+    return f"This run uses one of {cores} cores; OMP_NUM_THREADS={cores} lets it use all of them."
 
 
 def settings_of_memory(parts: list) -> str:

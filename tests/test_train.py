@@ -13,6 +13,7 @@ import socket
 import sqlite3
 import sys
 import time
+import types
 from pathlib import Path
 
 import numpy as np
@@ -793,6 +794,20 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_says_so(pictures, tmp_path, 
     with pytest.raises(SystemExit, match="No space left.*checkpoint-1"):
         train(pictures, tmp_path, max_train_steps=2, resume_from_checkpoint="latest")
     assert [path.name for path in (tmp_path / "run").glob("*checkpoint*")] == ["checkpoint-1"]
+
+
+def test_a_run_that_leaves_cores_idle_says_so(monkeypatch):
+    alone, pair = (
+        types.SimpleNamespace(device=torch.device("cpu"), num_processes=number) for number in (1, 2)
+    )
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    assert "one of 8 cores; OMP_NUM_THREADS=8 lets" in monitor.idle_cores_advice(alone)
+    assert monitor.idle_cores_advice(pair) is None
+    torch.set_num_threads(2)
+    assert monitor.idle_cores_advice(alone) is None
+    torch.set_num_threads(1)
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    assert monitor.idle_cores_advice(alone) is None
 
 
 def test_too_little_memory_says_what_to_lower():
