@@ -35,6 +35,9 @@ EVEN_VARIANCE = 20.0
 # Pixels of the guide to a side of a cell while the filter is fitted.
 GUIDE_DETAIL = 8
 
+# Among candidates, those farther from the others by a twentieth of the mean count for 1/e as much.
+AGREEMENT = 20.0
+
 # How much of what a hint's cell lacks the cells around it take on, by distance in cells.
 HINT_FADE = np.exp(-(np.hypot(*np.mgrid[-8:9, -8:9]) ** 2) / (2 * 3**2)).astype(np.float32)
 
@@ -51,18 +54,54 @@ def rgb_pixels_to_lab(rgb: np.ndarray) -> np.ndarray:
     return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=-1)
 
 
-def most_typical(chroma: np.ndarray, candidates: int) -> np.ndarray:
-    """Of each `candidates` colourings (N, 2, h, w) in a row, the index of the most typical one.
+def window_mean(x: np.ndarray, reach: int) -> np.ndarray:
+    """Mean of (..., h, w) over windows of 2 * reach + 1 cells, as far as they lie inside."""
+    for axis in (-2, -1):
+        size = x.shape[axis]
+        low = np.maximum(np.arange(size) - reach, 0)
+        high = np.minimum(np.arange(size) + reach + 1, size)
+        start = np.zeros_like(x.take([0], axis))
+        sums = np.concatenate([start, x.cumsum(axis)], axis)
+        x = np.swapaxes(sums.take(high, axis) - sums.take(low, axis), axis, -1) / (high - low)
+        x = np.swapaxes(x, axis, -1)
+    return x
 
-    It is their medoid: the one with the least mean distance in a*b* to the others, as a mean over
-    the picture. So an odd tint, which few of them share, is left out, and nothing is averaged.
+
+def agreement(chroma: np.ndarray, candidates: int) -> np.ndarray:
+    """How much each colouring counts, place by place, in what a group of them agrees on.
+
+    The distance of a colouring to the others of its group, in a*b*, is averaged over windows of a
+    quarter of the picture's short side, twice; the nearer it is to them there, the more it counts
+    (a softmax). A tint over a part, which few share, so gives way to what the others have there,
+    and where they disagree, one is taken rather than their grey mean.
+
+    Args:
+        chroma: (groups * candidates, 2, h, w), colourings of one picture, group by group.
+        candidates: colourings a group; of two, which agree as much with each other, the first one
+            counts alone.
+
+    Returns:
+        Weights (groups, candidates, 1, h, w), float32, which sum to 1 over the candidates.
     """
-    groups = chroma.reshape(-1, candidates, *chroma.shape[1:])
-    distances = [
-        np.linalg.norm(groups - groups[:, [index]], axis=2).mean((1, 2, 3))
-        for index in range(candidates)
-    ]
-    return np.arange(len(groups)) * candidates + np.argmin(distances, axis=0)
+    groups = chroma.reshape(-1, candidates, *chroma.shape[1:]).astype(np.float64)
+    if candidates < 3:
+        weights = np.zeros_like(groups[:, :, :1])
+        weights[:, 0] = 1
+        return weights.astype(np.float32)
+    distance = np.stack(
+        [np.linalg.norm(groups - groups[:, [index]], axis=2).sum(1) for index in range(candidates)],
+        axis=1,
+    )
+    reach = min(distance.shape[2:]) // 8
+    distance = window_mean(window_mean(distance, reach), reach)
+    scale = distance.mean((1, 2, 3), keepdims=True) + 1e-9
+    weights = np.exp(-AGREEMENT * (distance - distance.min(1, keepdims=True)) / scale)
+    return (weights / weights.sum(1, keepdims=True))[:, :, None].astype(np.float32)
+
+
+def agreed(chroma, weights):
+    """What the groups agree on, (groups, 2, h, w), by the weights of `agreement`."""
+    return (chroma.reshape(*weights.shape[:2], *chroma.shape[1:]) * weights).sum(1)
 
 
 @dataclass

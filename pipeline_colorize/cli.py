@@ -582,8 +582,8 @@ class HintType(click.ParamType):
     "--candidates",
     metavar="N",
     type=click.IntRange(1),
-    help="Colourings drawn for each sample, of which the most typical is kept; 1 is quickest and "
-    "liveliest, more leave out odd tints. [default: the model's]",
+    help="Colourings drawn for each sample, which has at each place what most of them agree on; 1 "
+    "is quickest and liveliest, more leave out odd tints. [default: the model's]",
 )
 @click.option(
     "--hint",

@@ -21,9 +21,10 @@ from .basics import (
     LAB_SLOPE,
     RGB_TO_XYZ,
     Hint,
+    agreed,
+    agreement,
     draw_hints,
     fit_size,
-    most_typical,
     row_chunks,
 )
 
@@ -314,8 +315,8 @@ class OnnxPipeline:
             image: a list of pictures, see `to_luminance`.
             num_inference_steps: denoising steps; `None` is the model's default.
             num_samples: colourings of each picture.
-            num_candidates: colourings drawn for each of these, of which the most typical is kept;
-                `None` is the model's default.
+            num_candidates: colourings drawn for each of these, which has at each place what most
+                of them agree on; `None` is the model's default.
             eta: share of fresh noise in each step; `None` is the model's default.
             generator: one a picture; `None` for new random numbers.
             processing_resolution: short side at which colours are invented; `None` is the model's
@@ -346,7 +347,7 @@ class OnnxPipeline:
             drawn = num_samples * candidates
             noise = self._noise(picture, random, drawn, steps, eta, temperature)
             self._invent_chroma(picture, noise, schedule, factor)
-            _keep_typical(picture, candidates)
+            self._agree(picture, candidates, factor)
             output.images += self._finish(picture, factor, output_type)
             if output_uncertainty:
                 output.uncertainty.append(_spread(picture))
@@ -414,6 +415,19 @@ class OnnxPipeline:
             names, picture, sample=noise[0], noise=noise[1:], schedule=schedule, saturation=factor
         )
 
+    def _agree(self, picture: _Picture, candidates: int, factor) -> None:
+        """Make one colouring of each `candidates`, and note how all differ."""
+        if len(picture.chroma) > 1:
+            picture.spread = np.sqrt(picture.chroma.var(axis=0, ddof=1).sum(axis=0))
+        rows, columns = picture.chroma.shape[2:]
+        weights = agreement(picture.sample[..., :rows, :columns], candidates)
+        height, width = picture.sample.shape[2:]  # with padding
+        beyond = ((0, 0), (0, 0), (0, 0), (0, height - rows), (0, width - columns))
+        weights = np.pad(weights, beyond, mode="edge")
+        picture.sample = agreed(picture.sample, weights)
+        picture.estimates = np.stack([agreed(step, weights) for step in picture.estimates])
+        [picture.chroma] = self._run(["chroma"], picture, sample=picture.sample, saturation=factor)
+
     def _finish(self, picture: _Picture, factor, output_type: str) -> list:
         if output_type == "latent":
             return list(picture.chroma)
@@ -462,16 +476,6 @@ class OnnxPipeline:
             ]
             for index in range(len(picture.sample))
         ]
-
-
-def _keep_typical(picture: _Picture, candidates: int) -> None:
-    """Leave one colouring of each `candidates`, and note how all differ."""
-    if len(picture.chroma) > 1:
-        picture.spread = np.sqrt(picture.chroma.var(axis=0, ddof=1).sum(axis=0))
-    rows, columns = picture.chroma.shape[2:]
-    kept = most_typical(picture.estimates[-1, ..., :rows, :columns], candidates)
-    picture.chroma, picture.sample = picture.chroma[kept], picture.sample[kept]
-    picture.estimates = picture.estimates[:, kept]
 
 
 def _spread(picture: _Picture) -> np.ndarray:

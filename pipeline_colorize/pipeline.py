@@ -24,7 +24,7 @@ from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 from torch.nn import functional as F
 
-from .basics import most_typical
+from .basics import agreed, agreement
 from .color import core_chroma, rgb_to_lab, undo_coring
 from .hub import address_card, fetch, full_name, publish
 from .image_processor import ColorizationImageProcessor, Hint, WorkingPicture, meet_hints
@@ -258,10 +258,10 @@ class ColorizationPipeline(DiffusionPipeline):
                 sizes may differ), or a batch. Colour input is taken as its luminance.
             num_inference_steps: denoising steps; `None` is the model's default.
             num_samples: colourings of each picture.
-            num_candidates: colourings drawn for each of these, of which the most typical is kept,
-                the one nearest to the others: it leaves out odd tints, and with many candidates
-                rare colours, too. 1 keeps whatever comes, which is how the model's own
-                distribution is sampled; `None` is the model's default. Two are as good as one.
+            num_candidates: colourings drawn for each of these, which has at each place what most
+                of them agree on: it leaves out odd tints, and with many candidates rare colours,
+                too. 1 keeps whatever comes, which is how the model's own distribution is sampled;
+                `None` is the model's default. Two are as good as one.
             eta: 0 for deterministic DDIM to 1 for ancestral sampling, whose fresh noise lets later
                 steps mend what earlier ones got wrong; `None` is the model's default. Schedulers
                 without it ignore it.
@@ -329,7 +329,7 @@ class ColorizationPipeline(DiffusionPipeline):
                     callback_on_step_end, callback_on_step_end_tensor_inputs,
                 )  # fmt: skip
         for picture in pictures:
-            self._keep_typical(picture, num_candidates, saturation)
+            self._agree(picture, num_candidates, saturation)
 
         # 4. Full size, with the luminance of the input
         uncertainty = intermediates = None
@@ -551,15 +551,17 @@ class ColorizationPipeline(DiffusionPipeline):
         stacked = torch.cat([sample, repeated], dim=1)
         return self.unet(stacked, timestep, return_dict=False)[0].float()
 
-    def _keep_typical(self, picture: _Picture, candidates: int, saturation: float) -> None:
-        """Leave one colouring of each `candidates`, as it is shown, and note how all differ."""
-        kept = torch.from_numpy(most_typical(picture.chroma.numpy(), candidates))
-        picture.chroma = self._saturate(picture.chroma, saturation)
+    def _agree(self, picture: _Picture, candidates: int, saturation: float) -> None:
+        """Make one colouring of each `candidates`, as it is shown, and note how all differ."""
+        weights = torch.from_numpy(agreement(picture.chroma.numpy(), candidates))
         if len(picture.chroma) > 1:
-            picture.spread = picture.chroma.var(dim=0).sum(0).sqrt()
-        picture.chroma = picture.chroma[kept]
+            shown = self._saturate(picture.chroma, saturation)
+            picture.spread = shown.var(dim=0).sum(0).sqrt()
+        picture.chroma = self._saturate(agreed(picture.chroma, weights), saturation)
         if picture.steps:
-            picture.steps = [self._saturate(step[kept], saturation) for step in picture.steps]
+            picture.steps = [
+                self._saturate(agreed(step, weights), saturation) for step in picture.steps
+            ]
 
     def _saturate(self, chroma: torch.Tensor, saturation: float) -> torch.Tensor:
         """The network's chroma (..., 2, h, w) as it is shown."""

@@ -34,7 +34,7 @@ from PIL import Image, ImageDraw
 
 import pipeline_colorize
 from pipeline_colorize import ColorizationPipeline, cli, photo
-from pipeline_colorize.basics import most_typical
+from pipeline_colorize.basics import agreed, agreement
 from pipeline_colorize.jobs import Settings
 
 SHOWN = 1280  # pixels of the long side of what the page shows
@@ -222,7 +222,7 @@ def check_settings(settings: Settings, limits: Limits) -> None:
 
 @on_gpu
 def invent(image: np.ndarray, settings: Settings) -> Iterator[torch.Tensor | Invented]:
-    """The most typical colours (samples, 2, h, w) after each step, and at the end what came out.
+    """The colours (samples, 2, h, w) after each step, and at the end what came out.
 
     Leaving it early stops the model after the step that it is in.
     """
@@ -249,15 +249,15 @@ def invent(image: np.ndarray, settings: Settings) -> Iterator[torch.Tensor | Inv
         future = pool.submit(work)
         try:
             while (chroma := news.get()) is not None:
-                kept = most_typical(chroma.numpy(), candidates)
-                chroma = pipe._saturate(chroma, settings.saturation)
+                weights = torch.from_numpy(agreement(chroma.numpy(), candidates))
+                chroma = pipe._saturate(agreed(chroma, weights), settings.saturation)
                 film.append(chroma.half())
-                yield chroma[kept]
+                yield chroma
         finally:
             stopped.set()
     output = future.result()
     spread = output.uncertainty[0] if output.uncertainty else None
-    film = torch.stack(film)[:, kept] if film else output.images.half()[None]
+    film = torch.stack(film) if film else output.images.half()[None]
     yield Invented(output.images, spread, film)
 
 

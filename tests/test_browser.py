@@ -21,6 +21,7 @@ from space_server import find_browser
 from torch.nn import functional as F
 
 from pipeline_colorize import ColorizationPipeline, Hint, photo
+from pipeline_colorize.basics import agreed, agreement
 from pipeline_colorize.color import rgb_to_luminance
 from pipeline_colorize.image_processor import ColorizationImageProcessor
 
@@ -148,6 +149,16 @@ def test_hints_lie_in_the_cells_that_the_pipeline_gives_them(node):
     arguments = ", ".join(json.dumps(one) for one in (points, size, cells, grid))
     found = np.array(node(f"[...page.rasterizeHints({arguments})]"))
     np.testing.assert_allclose(found.reshape(wanted.shape), wanted, atol=1e-3)
+
+
+def test_candidates_agree_on_what_the_pipeline_says(node):
+    chroma = np.random.default_rng(3).normal(0, 20, (4, 2, 16, 24)).astype(np.float32)
+    inside = chroma[..., :13, :21]  # the rest is padding
+    expected = agreed(inside, agreement(inside, 4))[0]
+    planes = f"{chroma.reshape(4, -1).tolist()}.map((one) => new Float32Array(one))"
+    sizes = '{"width": 24, "height": 16}, {"width": 21, "height": 13}'
+    found = np.reshape(node(f"Array.from(page.agreed({planes}, {sizes}))"), (2, 16, 24))
+    assert np.allclose(found[:, :13, :21], expected, atol=1e-3)
 
 
 def test_mark_says_what_the_command_line_says(node):

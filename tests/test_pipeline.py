@@ -10,6 +10,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, UNet2DModel
 from PIL import Image
+from scipy.ndimage import uniform_filter
 
 from pipeline_colorize import (
     ColorizationPipeline,
@@ -17,6 +18,7 @@ from pipeline_colorize import (
     Hint,
     OffsetCosineScheduler,
 )
+from pipeline_colorize.basics import agreed, agreement, window_mean
 from pipeline_colorize.color import rgb_to_luminance
 
 COMPATIBLE = [name for name in OffsetCosineScheduler._compatibles]
@@ -215,7 +217,43 @@ def test_intermediates_end_at_the_result(pipe, photo):
         assert np.array_equal(np.asarray(film[-1]), np.asarray(image))
 
 
-def test_of_the_candidates_the_most_typical_is_kept(pipe, photo):
+def test_a_tint_that_one_candidate_has_gives_way_where_it_is():
+    generator = np.random.default_rng(0)
+    shared = generator.normal(0, 1, (1, 2, 32, 40)) + [[[[20]], [[-10]]]]
+    chroma = shared + generator.normal(0, 1, (4, 2, 32, 40))
+    chroma[1, :, 4:16, 4:16] += [[[60]], [[60]]]
+    weights = agreement(chroma, 4)
+    assert weights.shape == (1, 4, 1, 32, 40) and np.allclose(weights.sum(1), 1)
+    [result] = agreed(chroma, weights)
+    assert np.abs(result - shared[0]).max() < 8  # of 60
+    assert weights[0, 1, 0, 28, 36] > 0.1  # far from its tint it still counts
+
+
+def test_where_candidates_disagree_one_is_taken():
+    red, green = np.array([60.0, 30, 60, 60, -60]), np.array([40.0, 60, 40, 40, 40])
+    chroma = np.stack([red, green], 1)[:, :, None, None] * np.ones((16, 16))
+    [result] = agreed(chroma, agreement(chroma, 5))
+    assert np.abs(result - [[[60]], [[40]]]).max() < 1  # their mean is (30, 44)
+
+
+def test_of_two_candidates_the_first_counts_and_groups_are_apart():
+    chroma = np.random.default_rng(1).normal(0, 20, (6, 2, 8, 8)).astype(np.float32)
+    assert np.array_equal(agreed(chroma, agreement(chroma, 2)), chroma[::2])
+    assert np.array_equal(agreed(chroma, agreement(chroma, 1)), chroma)
+    together = agreed(chroma, agreement(chroma, 3))
+    assert np.array_equal(together[1:], agreed(chroma[3:], agreement(chroma[3:], 3)))
+    same = np.repeat(chroma[:1], 3, axis=0)
+    assert np.allclose(agreed(same, agreement(same, 3)), chroma[:1], atol=1e-5)
+
+
+def test_window_means_are_those_of_scipy():
+    x = np.random.default_rng(2).normal(0, 1, (3, 9, 14))
+    inside = uniform_filter(np.ones_like(x), (0, 5, 5), mode="constant")
+    expected = uniform_filter(x, (0, 5, 5), mode="constant") / inside
+    assert np.allclose(window_mean(x, 2), expected)
+
+
+def test_the_result_is_what_the_candidates_agree_on(pipe, photo):
     options = {"output_type": "latent", "generator": seeds(3)}
     drawn = pipe(photo, 3, num_samples=8, output_uncertainty=True, **options)
     options["generator"] = seeds(3)
@@ -223,9 +261,8 @@ def test_of_the_candidates_the_most_typical_is_kept(pipe, photo):
         photo, 3, num_samples=2, num_candidates=4, output_uncertainty=True,
         output_intermediates=True, match_input_resolution=False, **options,
     )  # fmt: skip
-    for group, one in zip(drawn.images.split(4), kept.images, strict=True):
-        distances = (group[:, None] - group).norm(dim=2).mean((2, 3)).sum(1)
-        assert torch.equal(one, group[distances.argmin()])
+    expected = agreed(drawn.images, torch.from_numpy(agreement(drawn.images.numpy(), 4)))
+    assert torch.allclose(kept.images, expected, atol=1e-4)
     assert [len(film) for film in kept.intermediates] == [3, 3]
     spread = drawn.images.var(dim=0).sum(0).sqrt()
     shown = torch.from_numpy(kept.uncertainty[0])

@@ -4,8 +4,8 @@ import { lightnessOf } from "./color";
 import {
   type ModelFacts,
   type Plane,
+  agreed,
   gridOf,
-  mostTypical,
   pad,
   paddedSize,
   rasterizeHints,
@@ -130,7 +130,7 @@ export class Engine {
       for await (const { estimates, step } of this.steps(seen, noise)) {
         await this.stillWanted(turn);
         const drawn = cut(estimates, length);
-        const estimate = mostTypical(drawn, grid, gridOf(working, model));
+        const estimate = agreed(drawn, grid, gridOf(working, model));
         this.current.answers[sample] = { seen, estimate, recipe: ask };
         const picture = await this.paint({ sample, saturation: 1, longest: STEP_PREVIEW });
         report({ phase: "step", sample, step, steps, picture }, [picture]);

@@ -13,7 +13,7 @@ export interface ModelFacts {
   default_eta: number;
   default_temperature: number;
   default_saturation: number; // what 100 % means
-  default_num_candidates: number; // drawn for each answer; the most typical is kept
+  default_num_candidates: number; // drawn for each answer, which has what most of them agree on
   chroma_stride: number; // working pixels to a cell of the grid
   stride: number; // the working picture is padded to multiples of this
   guide_detail: number; // pixels of the guide to a cell
@@ -60,20 +60,59 @@ export function gridOf({ width, height }: Size, model: ModelFacts): Size {
   return { width: width / model.chroma_stride, height: height / model.chroma_stride };
 }
 
-/** Of chroma on `grid`, what has the least mean distance to the others over its first `cells`. */
-export function mostTypical(drawn: Float32Array[], grid: Size, cells: Size): Float32Array {
-  const area = grid.width * grid.height;
-  const distance = (one: Float32Array, other: Float32Array) => {
-    let sum = 0;
-    for (let y = 0; y < cells.height; y++) {
-      for (let i = y * grid.width; i < y * grid.width + cells.width; i++) {
-        sum += Math.hypot(one[i]! - other[i]!, one[i + area]! - other[i + area]!);
+const AGREEMENT = 20; // as in pipeline_colorize/basics.py
+
+/** Mean over windows of 2 * reach + 1 cells, as far as they lie inside, down and across. */
+function windowMean(x: Float64Array, { width, height }: Size, reach: number): Float64Array {
+  const along = (from: Float64Array, count: number, stride: number, lines: number, step: number) => {
+    const result = new Float64Array(from.length);
+    for (let line = 0; line < lines; line++) {
+      for (let i = 0; i < count; i++) {
+        const low = Math.max(i - reach, 0);
+        const high = Math.min(i + reach, count - 1);
+        let sum = 0;
+        for (let k = low; k <= high; k++) sum += from[line * step + k * stride]!;
+        result[line * step + i * stride] = sum / (high - low + 1);
       }
     }
-    return sum;
+    return result;
   };
-  const sums = drawn.map((one) => drawn.reduce((sum, other) => sum + distance(one, other), 0));
-  return drawn[sums.indexOf(Math.min(...sums))]!;
+  return along(along(x, height, width, width, 1), width, 1, height, width);
+}
+
+/**
+ * What the drawn colours on `grid` agree on, place by place, over its first `cells`; see `agreement`
+ * in pipeline_colorize/basics.py.
+ */
+export function agreed(drawn: Float32Array[], grid: Size, cells: Size): Float32Array {
+  if (drawn.length < 3) return drawn[0]!;
+  const area = grid.width * grid.height;
+  const reach = Math.floor(Math.min(cells.width, cells.height) / 8);
+  const distances = drawn.map((one) => {
+    const sum = new Float64Array(cells.width * cells.height);
+    for (const other of drawn) {
+      for (let i = 0; i < sum.length; i++) {
+        const at = Math.floor(i / cells.width) * grid.width + (i % cells.width);
+        sum[i]! += Math.hypot(one[at]! - other[at]!, one[at + area]! - other[at + area]!);
+      }
+    }
+    return windowMean(windowMean(sum, cells, reach), cells, reach);
+  });
+  const total = distances.reduce((sum, one) => sum + one.reduce((a, b) => a + b, 0), 0);
+  const scale = total / (distances.length * distances[0]!.length) + 1e-9;
+  const result = new Float32Array(drawn[0]!.length);
+  for (let at = 0; at < area; at++) {
+    const row = Math.min(Math.floor(at / grid.width), cells.height - 1); // the rest is padding
+    const i = row * cells.width + Math.min(at % grid.width, cells.width - 1);
+    const least = Math.min(...distances.map((one) => one[i]!));
+    const weights = distances.map((one) => Math.exp((-AGREEMENT * (one[i]! - least)) / scale));
+    const sum = weights.reduce((a, b) => a + b, 0);
+    for (const [k, one] of drawn.entries()) {
+      result[at]! += (weights[k]! / sum) * one[at]!;
+      result[at + area]! += (weights[k]! / sum) * one[at + area]!;
+    }
+  }
+  return result;
 }
 
 /** `size` made larger to a multiple of `stride`. */
