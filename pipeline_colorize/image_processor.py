@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from .basics import (
     EVEN_VARIANCE,
+    FAINT,
     GUIDE_DETAIL,
     HINT_FADE,
     Hint,
@@ -242,6 +243,27 @@ def meet_hints(color: torch.Tensor, hints: torch.Tensor) -> torch.Tensor:
     return torch.where(place > 0, known, color + shift)
 
 
+def lift_texture(
+    chroma: torch.Tensor, texture: float, known: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Make fine and faint variation of colour up to `texture` times as strong.
+
+    Skin, cloth and petals come out smoother than they are: a network leaves out of its samples what
+    it is unsure of, and what several agree on has less of it still. So what a cell differs by from
+    those around it is raised, the less the larger it is: an edge gets no halo.
+
+    Args:
+        chroma: (N, 2, h, w), a*b* on the grid.
+        texture: 1 leaves all as it is.
+        known: (1, 1, h, w), 1 in the cells of a hint, which stay as they are.
+    """
+    if texture == 1:
+        return chroma
+    fine = chroma - _box(_box(chroma))
+    share = (texture - 1) * FAINT**2 / (FAINT**2 + fine.square().sum(-3, keepdim=True))
+    return chroma + fine * (share if known is None else share * (1 - known))
+
+
 def interpolation_matrices(
     source: tuple[int, int], target: tuple[int, int]
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -258,7 +280,7 @@ def interpolation_matrices(
 
 
 def _box(x: torch.Tensor) -> torch.Tensor:
-    """Mean over 3x3 cells, (1, C, h, w)."""
+    """Mean over 3x3 cells, (N, C, h, w)."""
     return F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
 
 

@@ -20,6 +20,7 @@ from safetensors.numpy import load_file
 from . import __version__
 from .basics import (
     EVEN_VARIANCE,
+    FAINT,
     GAMUT_HALVINGS,
     GAMUT_TOLERANCE,
     GUIDE_DETAIL,
@@ -257,6 +258,19 @@ def undo_core(g: Graph, chroma: str, coring: float) -> str:
     root = g.add("Pow", g.add("Max", root, g.constant(1e-12)), g.constant(1 / 3))
     needed = g.add("Add", g.add("Add", third, root), g.add("Div", g.add("Mul", third, third), root))
     return g.add("Mul", chroma, g.add("Div", needed, g.add("Max", wanted, g.constant(1e-12))))
+
+
+def lift_texture(g: Graph, chroma: str, texture: float, known: str | None) -> str:
+    """Fine and faint variation made stronger (image_processor.py, `lift_texture`)."""
+    if texture == 1:
+        return chroma
+    fine = g.add("Sub", chroma, box(g, box(g, chroma)))
+    power = g.add("ReduceSumSquare", fine, g.ints(1), keepdims=1)
+    share = g.constant((texture - 1) * FAINT**2)
+    share = g.add("Div", share, g.add("Add", power, g.constant(FAINT**2)))
+    if known is not None:
+        share = g.add("Mul", share, g.add("Sub", g.constant(1), known))
+    return g.add("Add", chroma, g.add("Mul", fine, share))
 
 
 def known_colors(g: Graph, config: dict) -> str | None:
@@ -583,8 +597,14 @@ def finishing(outer: Graph, config: dict, sample: str, hints: str | None) -> tup
     sample = meet_hints(outer, hints, sample)
     cells = outer.add("Shape", "guide", start=2, end=4)
     cells = outer.add("Div", cells, outer.ints(GUIDE_DETAIL))
-    chroma = outer.add("Slice", sample, outer.ints(0, 0), cells, outer.ints(2, 3))
-    chroma = outer.add("Mul", chroma, outer.constant(config["ab_scale"]))
+    some = outer.add("Max", cells, outer.ints(1))  # the edges of nothing cannot be repeated
+
+    def crop(x: str, size: str) -> str:
+        return outer.add("Slice", x, outer.ints(0, 0), size, outer.ints(2, 3))
+
+    chroma = outer.add("Mul", crop(sample, some), outer.constant(config["ab_scale"]))
+    known = None if hints is None else crop(outer.slice(hints, 1, 2, 3), some)
+    chroma = crop(lift_texture(outer, chroma, config["chroma_texture"], known), cells)
     chroma = outer.add("Mul", core(outer, chroma, config["chroma_coring"]), "saturation")
     then, otherwise = outer.inner(), outer.inner()
     nothing = outer.constant(0, np.int64)
@@ -656,6 +676,7 @@ def properties(parts: dict[str, dict], steps: int | None = None) -> dict:
     told = {f"default_{name}": pipeline[f"default_{name}"] for name in names}
     told["default_num_candidates"] = pipeline.get("default_num_candidates", 1)
     told["chroma_coring"] = pipeline.get("chroma_coring", 0.0)
+    told["chroma_texture"] = pipeline.get("chroma_texture", 1.0)
     if steps is not None:
         told["default_num_inference_steps"] = steps
     names = ("num_train_timesteps", "max_signal_rate", "min_signal_rate", "shift")
@@ -696,7 +717,7 @@ def export_model(
     told = properties(parts, steps)
     told |= {"model": Path(folder).resolve().name, "precision": precision, "weights": digest}
     g = Graph(weights, precision)
-    config = parts["unet"] | {"chroma_coring": told["chroma_coring"]}
+    config = parts["unet"] | {name: told[name] for name in ("chroma_coring", "chroma_texture")}
     hints = known_colors(g, config)
     sample, estimates, features = sampling(g, config, parts["scheduler"], hints)
     if unknown := sorted(weights.keys() - g.used):

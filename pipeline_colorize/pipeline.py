@@ -27,7 +27,13 @@ from torch.nn import functional as F
 from .basics import agreed, agreement
 from .color import core_chroma, rgb_to_lab, undo_coring
 from .hub import address_card, fetch, full_name, publish
-from .image_processor import ColorizationImageProcessor, Hint, WorkingPicture, meet_hints
+from .image_processor import (
+    ColorizationImageProcessor,
+    Hint,
+    WorkingPicture,
+    lift_texture,
+    meet_hints,
+)
 
 # Models that ship with the package; a pipeline file loaded from the Hub has none beside it.
 _SHIPPED = Path(__file__).parent / "models"
@@ -180,8 +186,10 @@ class ColorizationPipeline(DiffusionPipeline):
         default_eta: share of fresh noise in each step when a call does not say.
         default_temperature: scale of all noise when a call does not say.
         default_saturation: positive factor on chroma that a call's `saturation` multiplies.
-        chroma_coring: C* of which half is taken back before that, and of what is stronger, less:
-            `color.core_chroma`. Hints come out as given all the same.
+        chroma_texture: by how much fine and faint variation of chroma is made stronger before that:
+            `image_processor.lift_texture`; 1 leaves it.
+        chroma_coring: C* of which half is then taken back, and of what is stronger, less:
+            `color.core_chroma`. Hints come out as given in spite of all three.
 
     Example:
 
@@ -209,6 +217,7 @@ class ColorizationPipeline(DiffusionPipeline):
         default_temperature: float = 1.0,
         default_saturation: float = 1.0,
         chroma_coring: float = 0.0,
+        chroma_texture: float = 1.0,
     ):
         super().__init__()
         self.register_modules(unet=unet, scheduler=scheduler)
@@ -220,6 +229,7 @@ class ColorizationPipeline(DiffusionPipeline):
             default_temperature=default_temperature,
             default_saturation=default_saturation,
             chroma_coring=chroma_coring,
+            chroma_texture=chroma_texture,
         )
         config = unet.config
         chroma_stride = getattr(config, "chroma_stride", 1)
@@ -554,17 +564,23 @@ class ColorizationPipeline(DiffusionPipeline):
     def _agree(self, picture: _Picture, candidates: int, saturation: float) -> None:
         """Make one colouring of each `candidates`, as it is shown, and note how all differ."""
         weights = torch.from_numpy(agreement(picture.chroma.numpy(), candidates))
+        known = picture.hints
+        if known is not None:
+            known = self.image_processor.crop(known[:, 2:], picture.working)
         if len(picture.chroma) > 1:
-            shown = self._saturate(picture.chroma, saturation)
+            shown = self._saturate(picture.chroma, saturation, known)
             picture.spread = shown.var(dim=0).sum(0).sqrt()
-        picture.chroma = self._saturate(agreed(picture.chroma, weights), saturation)
+        picture.chroma = self._saturate(agreed(picture.chroma, weights), saturation, known)
         if picture.steps:
             picture.steps = [
-                self._saturate(agreed(step, weights), saturation) for step in picture.steps
+                self._saturate(agreed(step, weights), saturation, known) for step in picture.steps
             ]
 
-    def _saturate(self, chroma: torch.Tensor, saturation: float) -> torch.Tensor:
-        """The network's chroma (..., 2, h, w) as it is shown."""
+    def _saturate(
+        self, chroma: torch.Tensor, saturation: float, known: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """The network's chroma (N, 2, h, w) as it is shown; `known` as of `lift_texture`."""
+        chroma = lift_texture(chroma, self.config.chroma_texture, known)
         factor = saturation * self.config.default_saturation
         return core_chroma(chroma, self.config.chroma_coring) * factor
 

@@ -105,7 +105,8 @@ def load(path: str, split: str, limit: int) -> Truth:
 def sample(pipe: ColorizationPipeline, own, setting: Setting, truth: Truth) -> list[torch.Tensor]:
     """Two samples of the chroma of each picture, (2, 2, h, w) each."""
     pipe.scheduler = own
-    pipe.register_to_config(default_saturation=1.0, chroma_coring=0.0)  # what the model says itself
+    # What the model says itself.
+    pipe.register_to_config(default_saturation=1.0, chroma_coring=0.0, chroma_texture=1.0)
     if setting.sampler in OTHERS:
         pipe.scheduler = getattr(diffusers, OTHERS[setting.sampler]).from_config(own.config)
     chroma = pipe(

@@ -8,7 +8,12 @@ from skimage.color import deltaE_ciede2000, rgb2lab
 from torch.nn import functional as F
 
 from pipeline_colorize.color import bytes_to_linear, linear_to_xyz, rgb_to_luminance, xyz_to_lab
-from pipeline_colorize.image_processor import ColorizationImageProcessor, Hint, meet_hints
+from pipeline_colorize.image_processor import (
+    ColorizationImageProcessor,
+    Hint,
+    lift_texture,
+    meet_hints,
+)
 
 EXAMPLES = "space/examples/color"
 
@@ -147,6 +152,22 @@ def test_what_a_hint_lacks_fades_over_the_cells_around_it():
     assert (red[5:13].diff() <= 0).all() and 3 >= red[5] > red[8] > red[12] > 0 == red[13]
     assert met[0, 1].max() == 0 and met[0, 1].min() == -2
     assert torch.equal(met[0, :, :, 30:], color[0, :, :, 30:])  # a hint that is met shifts nothing
+
+
+def test_texture_lifts_what_is_fine_and_faint():
+    chroma = torch.full((3, 2, 16, 16), 12.0)
+    chroma[0] += 0.2 * torch.randn(2, 16, 16, generator=torch.Generator().manual_seed(0))
+    chroma[1, :, :, 8:] = -30.0  # an edge
+    lifted = lift_texture(chroma, 3.0)
+    assert 2 < lifted[0].std() / chroma[0].std() < 3
+    assert (lifted[0].mean() - 12).abs() < 0.1
+    assert (lifted[1] - chroma[1]).abs().max() < 1  # of 42: no halo
+    assert torch.equal(lifted[2], chroma[2])
+    assert torch.equal(lift_texture(chroma, 1.0), chroma)
+    known = torch.zeros(1, 1, 16, 16)
+    known[..., 5, 5] = 1
+    changed = lift_texture(chroma, 3.0, known)[0] != chroma[0]
+    assert not changed[:, 5, 5].any() and changed.sum() > 2 * 250
 
 
 def test_even_chroma_stays_even(processor):

@@ -61,6 +61,7 @@ def save_model(folder, kind):
         default_num_candidates=2,
         default_saturation=1.3,
         chroma_coring=6.0,
+        chroma_texture=2.5,
     )
     pipe.save_pretrained(folder)
     return folder

@@ -309,10 +309,12 @@ def test_hints_are_met(make_unet, photo, scheduler):
     saturation, films = 1.5, []
 
     def look(pipe, step, timestep, tensors):
-        films.append(pipe._saturate(pipe._to_chroma(tensors["pred_original_sample"])[0], 1.0))
+        chroma = pipe._to_chroma(tensors["pred_original_sample"])
+        films.append(pipe._saturate(chroma, 1.0, torch.ones(1, 1, *chroma.shape[2:]))[0])
         return {}
 
-    pipe = make_pipe(make_unet("hints"), default_saturation=saturation, chroma_coring=7.0)
+    shown = {"default_saturation": saturation, "chroma_coring": 7.0, "chroma_texture": 3.0}
+    pipe = make_pipe(make_unet("hints"), **shown)
     pipe.register_modules(scheduler=scheduler and scheduler())
     hint = Hint(20, 20, "#c02020")
     options = {"output_type": "latent", "callback_on_step_end": look if scheduler else None}
