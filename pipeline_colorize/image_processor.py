@@ -234,13 +234,19 @@ def meet_hints(color: torch.Tensor, hints: torch.Tensor) -> torch.Tensor:
         (N, 2, h, w); in the cells of a hint, the hint's own colour.
     """
     known, place = hints[:, :2], hints[:, 2:]
-    fade = torch.from_numpy(HINT_FADE).to(color)[None, None]
-
-    def spread(x: torch.Tensor) -> torch.Tensor:
-        return F.conv2d(x.flatten(0, 1)[:, None], fade, padding=len(HINT_FADE) // 2).view_as(x)
-
-    shift = spread((known - color) * place) / spread(place).clamp(min=1)
+    shift = _fade((known - color) * place) / _fade(place).clamp(min=1)
     return torch.where(place > 0, known, color + shift)
+
+
+def nearness(hints: torch.Tensor) -> torch.Tensor:
+    """How much of each cell hints tell, (N, 3, h, w) to (N, 1, h, w): 1 in their own cells."""
+    return _fade(hints[:, 2:]).clamp(max=1)
+
+
+def _fade(x: torch.Tensor) -> torch.Tensor:
+    """What is in the cells of hints, over the cells around them as well, (N, C, h, w)."""
+    fade = torch.from_numpy(HINT_FADE).to(x)[None, None]
+    return F.conv2d(x.flatten(0, 1)[:, None], fade, padding=len(HINT_FADE) // 2).view_as(x)
 
 
 def lift_texture(
@@ -255,7 +261,7 @@ def lift_texture(
     Args:
         chroma: (N, 2, h, w), a*b* on the grid.
         texture: 1 leaves all as it is.
-        known: (1, 1, h, w), 1 in the cells of a hint, which stay as they are.
+        known: (1, 1, h, w), `nearness` to hints: what is told stays as it is.
     """
     if texture == 1:
         return chroma

@@ -297,6 +297,13 @@ def meet_hints(g: Graph, hints: str | None, color: str) -> str:
     return g.add("Where", there, known, g.add("Add", color, shift))
 
 
+def nearness(g: Graph, hints: str) -> str:
+    """How much of each cell hints tell (image_processor.py, `nearness`)."""
+    fade = g.constant(HINT_FADE[None, None])
+    told = g.add("Conv", g.slice(hints, 1, 2, 3), fade, pads=[len(HINT_FADE) // 2] * 4)
+    return g.add("Min", told, g.constant(1))
+
+
 def encode(g: Graph, config: dict, luminance: str, hints: str | None) -> str:
     """All that depends on the picture alone, flat: (F,)."""
     x = g.add("Sub", g.add("Mul", luminance, g.constant(1 / 50)), g.constant(1))
@@ -603,7 +610,7 @@ def finishing(outer: Graph, config: dict, sample: str, hints: str | None) -> tup
         return outer.add("Slice", x, outer.ints(0, 0), size, outer.ints(2, 3))
 
     chroma = outer.add("Mul", crop(sample, some), outer.constant(config["ab_scale"]))
-    known = None if hints is None else crop(outer.slice(hints, 1, 2, 3), some)
+    known = None if hints is None else crop(nearness(outer, hints), some)
     chroma = crop(lift_texture(outer, chroma, config["chroma_texture"], known), cells)
     chroma = outer.add("Mul", core(outer, chroma, config["chroma_coring"]), "saturation")
     then, otherwise = outer.inner(), outer.inner()

@@ -33,6 +33,7 @@ from .image_processor import (
     WorkingPicture,
     lift_texture,
     meet_hints,
+    nearness,
 )
 
 # Models that ship with the package; a pipeline file loaded from the Hub has none beside it.
@@ -566,7 +567,7 @@ class ColorizationPipeline(DiffusionPipeline):
         weights = torch.from_numpy(agreement(picture.chroma.numpy(), candidates))
         known = picture.hints
         if known is not None:
-            known = self.image_processor.crop(known[:, 2:], picture.working)
+            known = self.image_processor.crop(nearness(known), picture.working)
         if len(picture.chroma) > 1:
             shown = self._saturate(picture.chroma, saturation, known)
             picture.spread = shown.var(dim=0).sum(0).sqrt()

@@ -13,6 +13,7 @@ from pipeline_colorize.image_processor import (
     Hint,
     lift_texture,
     meet_hints,
+    nearness,
 )
 
 EXAMPLES = "space/examples/color"
@@ -152,6 +153,8 @@ def test_what_a_hint_lacks_fades_over_the_cells_around_it():
     assert (red[5:13].diff() <= 0).all() and 3 >= red[5] > red[8] > red[12] > 0 == red[13]
     assert met[0, 1].max() == 0 and met[0, 1].min() == -2
     assert torch.equal(met[0, :, :, 30:], color[0, :, :, 30:])  # a hint that is met shifts nothing
+    near = nearness(hints)[0, 0, 4]
+    assert near[3] == near[4] == 1 > near[8] > near[10] > 0 == near[20]
 
 
 def test_texture_lifts_what_is_fine_and_faint():
