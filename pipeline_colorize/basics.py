@@ -37,7 +37,8 @@ GUIDE_DETAIL = 8
 
 # Among candidates, those farther from the others by a twentieth of the mean count for 1/e as much.
 AGREEMENT = 20.0
-# Difference of a cell's a*b* from those around it that gets half of what is added to fainter ones.
+# Difference of a cell's a*b* from those around it that is raised half as much, as a share of it, as
+# fainter ones are.
 FAINT = 2.0
 
 # How much of what a hint's cell lacks the cells around it take on, by distance in cells.

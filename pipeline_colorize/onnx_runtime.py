@@ -420,12 +420,13 @@ class OnnxPipeline:
         if len(picture.chroma) > 1:
             picture.spread = np.sqrt(picture.chroma.var(axis=0, ddof=1).sum(axis=0))
         rows, columns = picture.chroma.shape[2:]
-        weights = agreement(picture.sample[..., :rows, :columns], candidates)
+        # The last estimates are the samples, where they meet the hints already.
+        weights = agreement(picture.estimates[-1, ..., :rows, :columns], candidates)
         height, width = picture.sample.shape[2:]  # with padding
         beyond = ((0, 0), (0, 0), (0, 0), (0, height - rows), (0, width - columns))
         weights = np.pad(weights, beyond, mode="edge")
-        picture.sample = agreed(picture.sample, weights)
         picture.estimates = np.stack([agreed(step, weights) for step in picture.estimates])
+        picture.sample = picture.estimates[-1]
         [picture.chroma] = self._run(["chroma"], picture, sample=picture.sample, saturation=factor)
 
     def _finish(self, picture: _Picture, factor, output_type: str) -> list:

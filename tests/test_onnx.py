@@ -217,6 +217,7 @@ def test_same_chroma_and_pictures(engines, size):
         {"processing_resolution": 0},
         {"processing_resolution": 64, "temperature": 1.4},
         {"hints": [[Hint(3, 4, "#a03020", radius=9), Hint(30, 20, (0, 60, 200))], []]},
+        {"hints": [[Hint(3, 4, "#a03020", radius=9)], []], "num_candidates": 4},
     ],
     ids=lambda options: "-".join(options),
 )
