@@ -37,6 +37,11 @@ GUIDE_DETAIL = 8
 
 # Among candidates, those farther from the others by a twentieth of the mean count for 1/e as much.
 AGREEMENT = 20.0
+# How far apart colourings are in a*b* where `balanced` leaves chroma as it is: this, and so much of
+# the chroma more.
+APART = (5.0, 0.15)
+# What share of a window hints tell, times this, is the share of `balanced` that is left out.
+TOLD = 4.0
 # Difference of a cell's a*b* from those around it that is raised half as much, as a share of it, as
 # fainter ones are.
 FAINT = 2.0
@@ -70,7 +75,9 @@ def window_mean(x: np.ndarray, reach: int) -> np.ndarray:
     return x
 
 
-def agreement(chroma: np.ndarray, candidates: int) -> np.ndarray:
+def agreement(
+    chroma: np.ndarray, candidates: int, balance: float = 0, known: np.ndarray | None = None
+) -> np.ndarray:
     """How much each colouring counts, place by place, in what a group of them agrees on.
 
     The distance of a colouring to the others of its group, in a*b*, is averaged over windows of a
@@ -82,9 +89,13 @@ def agreement(chroma: np.ndarray, candidates: int) -> np.ndarray:
         chroma: (groups * candidates, 2, h, w), colourings of one picture, group by group.
         candidates: colourings a group; of two, which agree as much with each other, the first one
             counts alone.
+        balance: how far colour is toned down where a group is of one mind, and made stronger where
+            it is not; see `balanced`. 0 for neither.
+        known: (h, w), `nearness` to hints, which are in the colourings already.
 
     Returns:
-        Weights (groups, candidates, 1, h, w), float32, which sum to 1 over the candidates.
+        Weights (groups, candidates, 1, h, w), float32. Over the candidates they sum to 1, or to
+        what `balanced` multiplies the colour by.
     """
     groups = chroma.reshape(-1, candidates, *chroma.shape[1:]).astype(np.float64)
     if candidates < 3:
@@ -99,7 +110,37 @@ def agreement(chroma: np.ndarray, candidates: int) -> np.ndarray:
     distance = window_mean(window_mean(distance, reach), reach)
     scale = distance.mean((1, 2, 3), keepdims=True) + 1e-9
     weights = np.exp(-AGREEMENT * (distance - distance.min(1, keepdims=True)) / scale)
-    return (weights / weights.sum(1, keepdims=True))[:, :, None].astype(np.float32)
+    weights = (weights / weights.sum(1, keepdims=True))[:, :, None]
+    if balance:
+        weights *= balanced(groups, weights, balance, known)
+    return weights.astype(np.float32)
+
+
+def balanced(
+    groups: np.ndarray, weights: np.ndarray, balance: float, known: np.ndarray | None
+) -> np.ndarray:
+    """What colour that a group agrees on is multiplied by, so that it is as strong as in truth.
+
+    A guided network has too much colour where it is sure, as in a face, and too little where it is
+    not. How sure it is, its colourings tell: by how far they are apart, over windows of half the
+    picture's short side. The factor is 1 where that is what `APART` says, and nears 1 - balance
+    where it is less and 1 + balance where it is more.
+
+    Args: as of `agreement`; groups (groups, candidates, 2, h, w) and their weights, which sum to 1.
+
+    Returns:
+        (groups, 1, 1, h, w).
+    """
+    reach = min(groups.shape[3:]) // 4
+    apart = window_mean(np.sqrt(groups.var(1).sum(1)), reach)
+    usual = APART[0] + APART[1] * np.linalg.norm((groups * weights).sum(1), axis=1)
+    usual = window_mean(usual, reach)
+    factor = 1 + balance * (apart - usual) / (apart + usual)
+    if known is not None:
+        # Who was told colours is sure of them with good reason.
+        free = (1 - known) * (1 - TOLD * window_mean(known, reach)).clip(min=0)
+        factor = 1 + free * (factor - 1)
+    return factor[:, None, None]
 
 
 def agreed(chroma, weights):
@@ -179,6 +220,16 @@ def draw_hints(
         result[0, :2, place] = hint.chroma()
         result[0, 2, place] = 1
     return result
+
+
+def nearness(hints: np.ndarray) -> np.ndarray:
+    """How much of each cell hints tell, (1, 3, h, w) to (h, w): 1 in their own cells, then less."""
+    place = hints[0, 2]
+    margin = len(HINT_FADE) // 2
+    told = np.zeros([side + 2 * margin for side in place.shape], np.float32)
+    for row, column in np.argwhere(place):
+        told[row : row + len(HINT_FADE), column : column + len(HINT_FADE)] += HINT_FADE
+    return told[margin:-margin, margin:-margin].clip(max=1)
 
 
 def heat_picture(uncertainty: np.ndarray) -> np.ndarray:

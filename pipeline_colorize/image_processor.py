@@ -238,11 +238,6 @@ def meet_hints(color: torch.Tensor, hints: torch.Tensor) -> torch.Tensor:
     return torch.where(place > 0, known, color + shift)
 
 
-def nearness(hints: torch.Tensor) -> torch.Tensor:
-    """How much of each cell hints tell, (N, 3, h, w) to (N, 1, h, w): 1 in their own cells."""
-    return _fade(hints[:, 2:]).clamp(max=1)
-
-
 def _fade(x: torch.Tensor) -> torch.Tensor:
     """What is in the cells of hints, over the cells around them as well, (N, C, h, w)."""
     fade = torch.from_numpy(HINT_FADE).to(x)[None, None]
@@ -261,7 +256,7 @@ def lift_texture(
     Args:
         chroma: (N, 2, h, w), a*b* on the grid.
         texture: 1 leaves all as it is.
-        known: (1, 1, h, w), `nearness` to hints: what is told stays as it is.
+        known: (h, w), `basics.nearness` to hints: what is told stays as it is.
     """
     if texture == 1:
         return chroma

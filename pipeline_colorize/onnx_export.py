@@ -682,6 +682,7 @@ def properties(parts: dict[str, dict], steps: int | None = None) -> dict:
     names = ("num_inference_steps", "processing_resolution", "eta", "temperature", "saturation")
     told = {f"default_{name}": pipeline[f"default_{name}"] for name in names}
     told["default_num_candidates"] = pipeline.get("default_num_candidates", 1)
+    told["chroma_balance"] = pipeline.get("chroma_balance", 0.0)
     told["chroma_coring"] = pipeline.get("chroma_coring", 0.0)
     told["chroma_texture"] = pipeline.get("chroma_texture", 1.0)
     if steps is not None:

@@ -25,10 +25,11 @@ from .basics import (
     agreement,
     draw_hints,
     fit_size,
+    nearness,
     row_chunks,
 )
 
-FORMAT = 3
+FORMAT = 4
 """Of the file: rises when one of an earlier release no longer fits this module."""
 
 FILE_NAME = "model.onnx"
@@ -421,7 +422,9 @@ class OnnxPipeline:
             picture.spread = np.sqrt(picture.chroma.var(axis=0, ddof=1).sum(axis=0))
         rows, columns = picture.chroma.shape[2:]
         # The last estimates are the samples, where they meet the hints already.
-        weights = agreement(picture.estimates[-1, ..., :rows, :columns], candidates)
+        known = nearness(picture.hints)[:rows, :columns]
+        last = picture.estimates[-1, ..., :rows, :columns] * self.properties["ab_scale"]
+        weights = agreement(last, candidates, self.properties["chroma_balance"], known)
         height, width = picture.sample.shape[2:]  # with padding
         beyond = ((0, 0), (0, 0), (0, 0), (0, height - rows), (0, width - columns))
         weights = np.pad(weights, beyond, mode="edge")

@@ -24,7 +24,7 @@ from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 from torch.nn import functional as F
 
-from .basics import agreed, agreement
+from .basics import agreed, agreement, nearness
 from .color import core_chroma, rgb_to_lab, undo_coring
 from .hub import address_card, fetch, full_name, publish
 from .image_processor import (
@@ -33,7 +33,6 @@ from .image_processor import (
     WorkingPicture,
     lift_texture,
     meet_hints,
-    nearness,
 )
 
 # Models that ship with the package; a pipeline file loaded from the Hub has none beside it.
@@ -187,10 +186,13 @@ class ColorizationPipeline(DiffusionPipeline):
         default_eta: share of fresh noise in each step when a call does not say.
         default_temperature: scale of all noise when a call does not say.
         default_saturation: positive factor on chroma that a call's `saturation` multiplies.
-        chroma_texture: by how much fine and faint variation of chroma is made stronger before that:
+        chroma_balance: how far, as a share of it, chroma that three or more candidates are sure of
+            is toned down before that, and chroma that they are not sure of made stronger:
+            `basics.balanced`; 0 leaves it.
+        chroma_texture: by how much fine and faint variation of chroma is then made stronger:
             `image_processor.lift_texture`; 1 leaves it.
         chroma_coring: C* of which half is then taken back, and of what is stronger, less:
-            `color.core_chroma`. Hints come out as given in spite of all three.
+            `color.core_chroma`. Hints come out as given in spite of all four.
 
     Example:
 
@@ -219,6 +221,7 @@ class ColorizationPipeline(DiffusionPipeline):
         default_saturation: float = 1.0,
         chroma_coring: float = 0.0,
         chroma_texture: float = 1.0,
+        chroma_balance: float = 0.0,
     ):
         super().__init__()
         self.register_modules(unet=unet, scheduler=scheduler)
@@ -231,6 +234,7 @@ class ColorizationPipeline(DiffusionPipeline):
             default_saturation=default_saturation,
             chroma_coring=chroma_coring,
             chroma_texture=chroma_texture,
+            chroma_balance=chroma_balance,
         )
         config = unet.config
         chroma_stride = getattr(config, "chroma_stride", 1)
@@ -564,10 +568,11 @@ class ColorizationPipeline(DiffusionPipeline):
 
     def _agree(self, picture: _Picture, candidates: int, saturation: float) -> None:
         """Make one colouring of each `candidates`, as it is shown, and note how all differ."""
-        weights = torch.from_numpy(agreement(picture.chroma.numpy(), candidates))
-        known = picture.hints
-        if known is not None:
-            known = self.image_processor.crop(nearness(known), picture.working)
+        known = None
+        if picture.hints is not None:
+            told = torch.from_numpy(nearness(picture.hints.numpy()))
+            known = self.image_processor.crop(told, picture.working)
+        weights = self._agreement(picture.chroma, candidates, known)
         if len(picture.chroma) > 1:
             shown = self._saturate(picture.chroma, saturation, known)
             picture.spread = shown.var(dim=0).sum(0).sqrt()
@@ -576,6 +581,14 @@ class ColorizationPipeline(DiffusionPipeline):
             picture.steps = [
                 self._saturate(agreed(step, weights), saturation, known) for step in picture.steps
             ]
+
+    def _agreement(
+        self, chroma: torch.Tensor, candidates: int, known: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """As of `basics.agreement`, with the model's balance."""
+        known = None if known is None else known.numpy()
+        balance = self.config.chroma_balance
+        return torch.from_numpy(agreement(chroma.numpy(), candidates, balance, known))
 
     def _saturate(
         self, chroma: torch.Tensor, saturation: float, known: torch.Tensor | None = None

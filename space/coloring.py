@@ -34,7 +34,7 @@ from PIL import Image, ImageDraw
 
 import pipeline_colorize
 from pipeline_colorize import ColorizationPipeline, cli, photo
-from pipeline_colorize.basics import agreed, agreement
+from pipeline_colorize.basics import agreed
 from pipeline_colorize.jobs import Settings
 
 SHOWN = 1280  # pixels of the long side of what the page shows
@@ -249,7 +249,7 @@ def invent(image: np.ndarray, settings: Settings) -> Iterator[torch.Tensor | Inv
         future = pool.submit(work)
         try:
             while (chroma := news.get()) is not None:
-                weights = torch.from_numpy(agreement(chroma.numpy(), candidates))
+                weights = pipe._agreement(chroma, candidates)
                 chroma = pipe._saturate(agreed(chroma, weights), settings.saturation)
                 film.append(chroma.half())
                 yield chroma

@@ -21,7 +21,7 @@ from space_server import find_browser
 from torch.nn import functional as F
 
 from pipeline_colorize import ColorizationPipeline, Hint, photo
-from pipeline_colorize.basics import agreed, agreement
+from pipeline_colorize.basics import agreed, agreement, nearness
 from pipeline_colorize.color import rgb_to_luminance
 from pipeline_colorize.image_processor import ColorizationImageProcessor
 
@@ -154,10 +154,18 @@ def test_hints_lie_in_the_cells_that_the_pipeline_gives_them(node):
 def test_candidates_agree_on_what_the_pipeline_says(node):
     chroma = np.random.default_rng(3).normal(0, 20, (4, 2, 16, 24)).astype(np.float32)
     inside = chroma[..., :13, :21]  # the rest is padding
-    expected = agreed(inside, agreement(inside, 4))[0]
-    planes = f"{chroma.reshape(4, -1).tolist()}.map((one) => new Float32Array(one))"
-    sizes = '{"width": 24, "height": 16}, {"width": 21, "height": 13}'
-    found = np.reshape(node(f"Array.from(page.agreed({planes}, {sizes}))"), (2, 16, 24))
+    inside[:, 0, :, 10:] += 50  # where they are of one mind
+    hints = np.zeros((3, 16, 24), np.float32)
+    hints[2, 4:6, 3] = hints[2, 12, 20] = 1
+    known = nearness(hints[None])[:13, :21]
+    expected = agreed(inside, agreement(inside, 4, 0.5, known))[0]
+    planes = f"{(chroma / 4).reshape(4, -1).tolist()}.map((one) => new Float32Array(one))"
+    layout = '{"grid": {"width": 24, "height": 16}, "cells": {"width": 21, "height": 13}}'
+    near = f"page.nearness(new Float32Array({hints.ravel().tolist()}), {layout})"
+    assert np.allclose(np.reshape(node(f"Array.from({near})"), (13, 21)), known, atol=1e-6)
+    facts = '{"chroma_balance": 0.5, "ab_scale": 4}'
+    script = f"Array.from(page.agreed({planes}, {layout}, {facts}, {near}))"
+    found = 4 * np.reshape(node(script), (2, 16, 24))
     assert np.allclose(found[:, :13, :21], expected, atol=1e-3)
 
 

@@ -222,7 +222,9 @@ def test_ctrl_c_keeps_what_is_finished(album, pipe, tmp_path, monkeypatch):
         return call(self, images, **options)
 
     monkeypatch.setattr(StubPipe, "__call__", interrupted)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's "&" ignores it
     result = run(album, "-o", tmp_path / "out")
+    signal.signal(signal.SIGINT, before)
     assert result.exit_code == 130
     assert "goes on from here" in result.stderr and "Traceback" not in result.output
     done = names(tmp_path / "out")

@@ -7,13 +7,13 @@ from PIL import Image
 from skimage.color import deltaE_ciede2000, rgb2lab
 from torch.nn import functional as F
 
+from pipeline_colorize.basics import nearness
 from pipeline_colorize.color import bytes_to_linear, linear_to_xyz, rgb_to_luminance, xyz_to_lab
 from pipeline_colorize.image_processor import (
     ColorizationImageProcessor,
     Hint,
     lift_texture,
     meet_hints,
-    nearness,
 )
 
 EXAMPLES = "space/examples/color"
@@ -153,7 +153,7 @@ def test_what_a_hint_lacks_fades_over_the_cells_around_it():
     assert (red[5:13].diff() <= 0).all() and 3 >= red[5] > red[8] > red[12] > 0 == red[13]
     assert met[0, 1].max() == 0 and met[0, 1].min() == -2
     assert torch.equal(met[0, :, :, 30:], color[0, :, :, 30:])  # a hint that is met shifts nothing
-    near = nearness(hints)[0, 0, 4]
+    near = nearness(hints.numpy())[4]
     assert near[3] == near[4] == 1 > near[8] > near[10] > 0 == near[20]
 
 

@@ -62,6 +62,7 @@ def save_model(folder, kind):
         default_saturation=1.3,
         chroma_coring=6.0,
         chroma_texture=2.5,
+        chroma_balance=0.4,
     )
     pipe.save_pretrained(folder)
     return folder

@@ -246,6 +246,24 @@ def test_of_two_candidates_the_first_counts_and_groups_are_apart():
     assert np.allclose(agreed(same, agreement(same, 3)), chroma[:1], atol=1e-5)
 
 
+def test_balance_tones_down_what_candidates_are_sure_of():
+    chroma = np.full((4, 2, 32, 64), 20.0)
+    chroma += np.random.default_rng(4).normal(0, 1, chroma.shape)
+    chroma[..., 32:] += np.random.default_rng(5).normal(0, 25, (4, 2, 1, 1))
+    plain, balanced = agreement(chroma, 4), agreement(chroma, 4, 0.5)
+    factor = balanced.sum(1)[0, 0]
+    assert np.allclose(balanced / factor, plain, atol=1e-6)
+    assert 0.5 < factor[:, :20].max() < 0.7 and 1 < factor[:, 44:].min() < factor.max() < 1.5
+    assert np.abs(np.diff(factor, axis=1)).max() < 0.15  # no edge in a colour without one
+    known = np.zeros((32, 64))
+    known[:, 5] = 1
+    near = agreement(chroma, 4, 0.5, known).sum(1)[0, 0]
+    assert np.allclose(near[:, 5], 1) and np.allclose(near[:, 44:], factor[:, 44:])
+    assert np.array_equal(agreement(chroma, 2, 0.5), agreement(chroma, 2))  # no word for it
+    grey = np.zeros((3, 2, 8, 8))
+    assert np.isfinite(agreement(grey, 3, 0.5)).all()
+
+
 def test_window_means_are_those_of_scipy():
     x = np.random.default_rng(2).normal(0, 1, (3, 9, 14))
     inside = uniform_filter(np.ones_like(x), (0, 5, 5), mode="constant")
@@ -313,7 +331,8 @@ def test_hints_are_met(make_unet, photo, scheduler):
         films.append(pipe._saturate(chroma, 1.0, torch.ones(1, 1, *chroma.shape[2:]))[0])
         return {}
 
-    shown = {"default_saturation": saturation, "chroma_coring": 7.0, "chroma_texture": 3.0}
+    shown = {"default_saturation": saturation, "default_num_candidates": 3}
+    shown |= {"chroma_balance": 0.5, "chroma_coring": 7.0, "chroma_texture": 3.0}
     pipe = make_pipe(make_unet("hints"), **shown)
     pipe.register_modules(scheduler=scheduler and scheduler())
     hint = Hint(20, 20, "#c02020")

@@ -6,6 +6,7 @@ import {
   type Plane,
   agreed,
   gridOf,
+  nearness,
   pad,
   paddedSize,
   rasterizeHints,
@@ -120,8 +121,10 @@ export class Engine {
     const { model } = this.ready;
     const { photo, working, guide } = this.current;
     const padded = paddedSize(working, model.stride);
-    const grid = gridOf(padded, model);
-    const hints = rasterizeHints(ask.hints, photo.size, gridOf(working, model), grid);
+    const layout = { grid: gridOf(padded, model), cells: gridOf(working, model) };
+    const { grid, cells } = layout;
+    const hints = rasterizeHints(ask.hints, photo.size, cells, grid);
+    const known = nearness(hints, layout);
     const seen = this.ready.look(pad(working, padded), guide, hints);
     this.current.answers = [];
     const length = 2 * grid.width * grid.height;
@@ -130,7 +133,7 @@ export class Engine {
       for await (const { estimates, step } of this.steps(seen, noise)) {
         await this.stillWanted(turn);
         const drawn = cut(estimates, length);
-        const estimate = agreed(drawn, grid, gridOf(working, model));
+        const estimate = agreed(drawn, layout, model, known);
         this.current.answers[sample] = { seen, estimate, recipe: ask };
         const picture = await this.paint({ sample, saturation: 1, longest: STEP_PREVIEW });
         report({ phase: "step", sample, step, steps, picture }, [picture]);

@@ -14,6 +14,8 @@ export interface ModelFacts {
   default_temperature: number;
   default_saturation: number; // what 100 % means
   default_num_candidates: number; // drawn for each answer, which has what most of them agree on
+  chroma_balance: number; // how far that is toned down where they do, strengthened where not
+  ab_scale: number; // a* and b* of 1 in the network
   chroma_stride: number; // working pixels to a cell of the grid
   stride: number; // the working picture is padded to multiples of this
   guide_detail: number; // pixels of the guide to a cell
@@ -60,7 +62,11 @@ export function gridOf({ width, height }: Size, model: ModelFacts): Size {
   return { width: width / model.chroma_stride, height: height / model.chroma_stride };
 }
 
-const AGREEMENT = 20; // as in pipeline_colorize/basics.py
+// As in pipeline_colorize/basics.py.
+const AGREEMENT = 20;
+const APART = { least: 5, share: 0.15 }; // in a*b*
+const TOLD = 4;
+const HINT_FADE = { reach: 8, sigma: 3 };
 
 /** Mean over windows of 2 * reach + 1 cells, as far as they lie inside, down and across. */
 function windowMean(x: Float64Array, { width, height }: Size, reach: number): Float64Array {
@@ -80,19 +86,60 @@ function windowMean(x: Float64Array, { width, height }: Size, reach: number): Fl
   return along(along(x, height, width, width, 1), width, 1, height, width);
 }
 
+/** Where the cells of the photograph lie on the grid, which has padding to the right and below. */
+interface Layout {
+  grid: Size;
+  cells: Size;
+}
+
+/** Of cell `i`, its place on the grid. */
+function onGrid(i: number, { grid, cells }: Layout): number {
+  return Math.floor(i / cells.width) * grid.width + (i % cells.width);
+}
+
+/** Of a place on the grid, its cell, or of padding the nearest one. */
+function cellAt(place: number, { grid, cells }: Layout): number {
+  const row = Math.min(Math.floor(place / grid.width), cells.height - 1);
+  return row * cells.width + Math.min(place % grid.width, cells.width - 1);
+}
+
+/** How much of each cell the planes of `rasterizeHints` tell, 0 to 1. */
+export function nearness(hints: Float32Array, { grid, cells }: Layout): Float64Array {
+  const result = new Float64Array(cells.width * cells.height);
+  const { reach, sigma } = HINT_FADE;
+  const place = hints.subarray(2 * grid.width * grid.height);
+  for (let at = place.indexOf(1); at >= 0; at = place.indexOf(1, at + 1)) {
+    const [x, y] = [at % grid.width, Math.floor(at / grid.width)];
+    for (let row = Math.max(y - reach, 0); row <= Math.min(y + reach, cells.height - 1); row++) {
+      const right = Math.min(x + reach, cells.width - 1);
+      for (let column = Math.max(x - reach, 0); column <= right; column++) {
+        const square = (row - y) ** 2 + (column - x) ** 2;
+        result[row * cells.width + column]! += Math.exp(-square / (2 * sigma ** 2));
+      }
+    }
+  }
+  return result.map((value) => Math.min(value, 1));
+}
+
 /**
- * What the drawn colours on `grid` agree on, place by place, over its first `cells`; see `agreement`
- * in pipeline_colorize/basics.py.
+ * What the drawn colours agree on, place by place, as strong as true colours are; see `agreement` in
+ * pipeline_colorize/basics.py. `drawn` is in the network's units, `known` the `nearness` to hints.
  */
-export function agreed(drawn: Float32Array[], grid: Size, cells: Size): Float32Array {
+export function agreed(
+  drawn: Float32Array[],
+  layout: Layout,
+  model: Pick<ModelFacts, "ab_scale" | "chroma_balance">,
+  known: Float64Array,
+): Float32Array {
   if (drawn.length < 3) return drawn[0]!;
+  const { grid, cells } = layout;
   const area = grid.width * grid.height;
   const reach = Math.floor(Math.min(cells.width, cells.height) / 8);
   const distances = drawn.map((one) => {
     const sum = new Float64Array(cells.width * cells.height);
     for (const other of drawn) {
       for (let i = 0; i < sum.length; i++) {
-        const at = Math.floor(i / cells.width) * grid.width + (i % cells.width);
+        const at = onGrid(i, layout);
         sum[i]! += Math.hypot(one[at]! - other[at]!, one[at + area]! - other[at + area]!);
       }
     }
@@ -102,8 +149,7 @@ export function agreed(drawn: Float32Array[], grid: Size, cells: Size): Float32A
   const scale = total / (distances.length * distances[0]!.length) + 1e-9;
   const result = new Float32Array(drawn[0]!.length);
   for (let at = 0; at < area; at++) {
-    const row = Math.min(Math.floor(at / grid.width), cells.height - 1); // the rest is padding
-    const i = row * cells.width + Math.min(at % grid.width, cells.width - 1);
+    const i = cellAt(at, layout);
     const least = Math.min(...distances.map((one) => one[i]!));
     const weights = distances.map((one) => Math.exp((-AGREEMENT * (one[i]! - least)) / scale));
     const sum = weights.reduce((a, b) => a + b, 0);
@@ -112,7 +158,37 @@ export function agreed(drawn: Float32Array[], grid: Size, cells: Size): Float32A
       result[at + area]! += (weights[k]! / sum) * one[at + area]!;
     }
   }
-  return result;
+  const factors = balanced(drawn, result, layout, model, known);
+  return result.map((value, at) => value * factors[cellAt(at % area, layout)]!);
+}
+
+/** What the colour of each cell is multiplied by; see `balanced` in pipeline_colorize/basics.py. */
+function balanced(
+  drawn: Float32Array[],
+  agreed: Float32Array,
+  layout: Layout,
+  model: Pick<ModelFacts, "ab_scale" | "chroma_balance">,
+  known: Float64Array,
+): Float64Array {
+  const { grid, cells } = layout;
+  const area = grid.width * grid.height;
+  const reach = Math.floor(Math.min(cells.width, cells.height) / 4);
+  const spread = (at: number) => {
+    const mean = drawn.reduce((sum, one) => sum + one[at]!, 0) / drawn.length;
+    return drawn.reduce((sum, one) => sum + (one[at]! - mean) ** 2, 0) / drawn.length;
+  };
+  const averaged = (of: (at: number) => number) =>
+    windowMean(known.map((_, i) => of(onGrid(i, layout))), cells, reach);
+  const apart = averaged((at) => Math.sqrt(spread(at) + spread(at + area)));
+  const usual = averaged(
+    (at) => APART.least / model.ab_scale + APART.share * Math.hypot(agreed[at]!, agreed[at + area]!),
+  );
+  const told = windowMean(known, cells, reach);
+  return known.map((near, i) => {
+    const free = (1 - near) * Math.max(1 - TOLD * told[i]!, 0);
+    const lead = (apart[i]! - usual[i]!) / (apart[i]! + usual[i]!);
+    return 1 + model.chroma_balance * free * lead;
+  });
 }
 
 /** `size` made larger to a multiple of `stride`. */
