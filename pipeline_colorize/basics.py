@@ -42,6 +42,10 @@ AGREEMENT = 20.0
 APART = (5.0, 0.15)
 # What share of a window hints tell, times this, is the share of `balanced` that is left out.
 TOLD = 4.0
+# Where a second look starts, as a share of the schedule; and what colour is multiplied by after it,
+# since it takes as much.
+BACK = 0.4
+CLOSER = 1.06
 # Difference of a cell's a*b* from those around it that is raised half as much, as a share of it, as
 # fainter ones are.
 FAINT = 2.0
@@ -76,7 +80,11 @@ def window_mean(x: np.ndarray, reach: int) -> np.ndarray:
 
 
 def agreement(
-    chroma: np.ndarray, candidates: int, balance: float = 0, known: np.ndarray | None = None
+    chroma: np.ndarray,
+    candidates: int,
+    balance: float = 0,
+    known: np.ndarray | None = None,
+    closer: bool = False,
 ) -> np.ndarray:
     """How much each colouring counts, place by place, in what a group of them agrees on.
 
@@ -92,10 +100,12 @@ def agreement(
         balance: how far colour is toned down where a group is of one mind, and made stronger where
             it is not; see `balanced`. 0 for neither.
         known: (h, w), `nearness` to hints, which are in the colourings already.
+        closer: whether it is a second look that the colourings come from: it has the balance of
+            the first one in it, and gets `CLOSER` in its place.
 
     Returns:
         Weights (groups, candidates, 1, h, w), float32. Over the candidates they sum to 1, or to
-        what `balanced` multiplies the colour by.
+        what the colour is multiplied by.
     """
     groups = chroma.reshape(-1, candidates, *chroma.shape[1:]).astype(np.float64)
     if candidates < 3:
@@ -111,7 +121,9 @@ def agreement(
     scale = distance.mean((1, 2, 3), keepdims=True) + 1e-9
     weights = np.exp(-AGREEMENT * (distance - distance.min(1, keepdims=True)) / scale)
     weights = (weights / weights.sum(1, keepdims=True))[:, :, None]
-    if balance:
+    if closer:
+        weights *= beside_hints(np.full(groups.shape[3:], CLOSER), known)
+    elif balance:
         weights *= balanced(groups, weights, balance, known)
     return weights.astype(np.float32)
 
@@ -136,11 +148,20 @@ def balanced(
     usual = APART[0] + APART[1] * np.linalg.norm((groups * weights).sum(1), axis=1)
     usual = window_mean(usual, reach)
     factor = 1 + balance * (apart - usual) / (apart + usual)
-    if known is not None:
-        # Who was told colours is sure of them with good reason.
-        free = (1 - known) * (1 - TOLD * window_mean(known, reach)).clip(min=0)
-        factor = 1 + free * (factor - 1)
-    return factor[:, None, None]
+    return beside_hints(factor, known)[:, None, None]
+
+
+def beside_hints(factor: np.ndarray, known: np.ndarray | None) -> np.ndarray:
+    """A factor on colour (..., h, w), but 1 near hints: who was told colours has good reason."""
+    if known is None:
+        return factor
+    told = window_mean(known, min(known.shape) // 4)
+    return 1 + (1 - known) * (1 - TOLD * told).clip(min=0) * (factor - 1)
+
+
+def later_steps(steps: int) -> int:
+    """To the whole schedule, of which a second look takes the part below `BACK`."""
+    return max(steps // 2, 3)
 
 
 def agreed(chroma, weights):

@@ -226,6 +226,7 @@ def call_model(pipe, photos: list[photo.Photo], settings: Settings) -> list[Colo
         eta=settings.eta,
         generator=[_generator(pipe, settings.seed) for _ in photos],
         processing_resolution=settings.processing_resolution,
+        refinement=settings.refinement,
         hints=[[Hint(*hint) for hint in settings.hint] for _ in photos],
         saturation=settings.saturation,
         temperature=settings.temperature,
@@ -265,6 +266,7 @@ def provenance(pipe, settings: Settings, sample: int) -> photo.Mark:
         "scheduler": type(pipe.scheduler).__name__ if pipe.scheduler else None,
         "eta": settings.eta,
         "processing_resolution": settings.processing_resolution,
+        "refinement": settings.refinement,
         "saturation": settings.saturation if settings.saturation != 1 else None,
         "temperature": settings.temperature,
         "hints": " ".join(f"{x:g},{y:g},{color}" for x, y, color in settings.hint) or None,
@@ -626,6 +628,13 @@ class HintType(click.ParamType):
     metavar="PIXELS",
     type=click.IntRange(0),
     help="Short side at which colours are invented; 0: its own. [default: the model's]",
+)
+@click.option(
+    "--refinement",
+    metavar="X",
+    type=click.FloatRange(1),
+    help="Look a second time, so many times as closely, at photographs that have the pixels for "
+    "it; 1: one look, which is quicker. [default: the model's]",
 )
 @click.option("--compare", is_flag=True, help="Also write NAME-compare: before and after.")
 @click.option(

@@ -40,6 +40,7 @@ class Settings:
     scheduler: str | None
     eta: float | None
     processing_resolution: int | None
+    refinement: float | None
     batch_size: int
     runtime: str
     device: str

@@ -681,6 +681,7 @@ def properties(parts: dict[str, dict], steps: int | None = None) -> dict:
     pipeline, unet, scheduler = parts["pipeline"], parts["unet"], parts["scheduler"]
     names = ("num_inference_steps", "processing_resolution", "eta", "temperature", "saturation")
     told = {f"default_{name}": pipeline[f"default_{name}"] for name in names}
+    told["default_refinement"] = pipeline.get("default_refinement", 1.0)
     told["default_num_candidates"] = pipeline.get("default_num_candidates", 1)
     told["chroma_balance"] = pipeline.get("chroma_balance", 0.0)
     told["chroma_coring"] = pipeline.get("chroma_coring", 0.0)
@@ -700,8 +701,9 @@ def properties(parts: dict[str, dict], steps: int | None = None) -> dict:
         "ab_scale": unet["ab_scale"],
     }
     schedule = OffsetCosineScheduler(told)
-    rows = schedule.rows(told["default_num_inference_steps"], told["default_eta"])
-    told["schedule"] = rows.tolist()
+    how = told["default_num_inference_steps"], told["default_eta"]
+    told["schedule"] = schedule.rows(*how).tolist()
+    told["later_schedule"] = schedule.later_rows(*how).tolist()
     return told
 
 

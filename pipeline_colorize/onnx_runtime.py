@@ -16,6 +16,7 @@ import numpy as np
 import PIL.Image
 
 from .basics import (
+    BACK,
     LAB_EPSILON,
     LAB_OFFSET,
     LAB_SLOPE,
@@ -25,11 +26,12 @@ from .basics import (
     agreement,
     draw_hints,
     fit_size,
+    later_steps,
     nearness,
     row_chunks,
 )
 
-FORMAT = 4
+FORMAT = 5
 """Of the file: rises when one of an earlier release no longer fits this module."""
 
 FILE_NAME = "model.onnx"
@@ -148,6 +150,11 @@ class OffsetCosineScheduler:
         columns += [np.append(column, end) for column, end in zip(following, ends, strict=True)]
         return np.stack(columns, axis=1).astype(np.float32)
 
+    def later_rows(self, steps: int, eta: float) -> np.ndarray:
+        """Those of a second look, which starts part of the way back to noise."""
+        rows = self.rows(later_steps(steps), eta)
+        return rows[rows[:, 0] < BACK * self._total]
+
 
 def model_folder(model: str) -> Path:
     """The folder of a model that ships, or the folder named; a ValueError where there is none."""
@@ -250,6 +257,7 @@ class _Picture:
     size: tuple[int, int]  # of the working picture within it
     hints: np.ndarray  # (1, 3, rows, columns)
     guide: np.ndarray  # (1, 1, 8 * rows, 8 * columns) without padding
+    first: "_Picture | None" = None  # where this is a closer look: the one before
     chroma: np.ndarray | None = None  # (samples, 2, rows, columns)
     spread: np.ndarray | None = None  # (rows, columns), of all candidates
     sample: np.ndarray | None = None  # (samples, 2, rows, columns) with padding
@@ -303,6 +311,7 @@ class OnnxPipeline:
         eta: float | None = None,
         generator: list[Generator] | None = None,
         processing_resolution: int | None = None,
+        refinement: float | None = None,
         hints: list[list[Hint]] | None = None,
         saturation: float = 1.0,
         temperature: float | None = None,
@@ -322,6 +331,8 @@ class OnnxPipeline:
             generator: one a picture; `None` for new random numbers.
             processing_resolution: short side at which colours are invented; `None` is the model's
                 default, 0 the picture's own size.
+            refinement: a second look at pictures whose short side has so many times the processing
+                resolution, at that size; 1 for one look, `None` is the model's default.
             hints: known colours, one list a picture.
             saturation: factor on chroma.
             temperature: scale of all noise; `None` is the model's default.
@@ -335,20 +346,23 @@ class OnnxPipeline:
         temperature = self.config.default_temperature if temperature is None else temperature
         if processing_resolution is None:
             processing_resolution = self.config.default_processing_resolution
+        refinement = self.config.default_refinement if refinement is None else refinement
         if generator is None:
             seeds = np.random.SeedSequence().generate_state(len(image)).tolist()
             generator = [Generator().manual_seed(seed) for seed in seeds]
-        schedule = self.scheduler.rows(steps, eta)
+        schedules = self.scheduler.rows(steps, eta), self.scheduler.later_rows(steps, eta)
+        sizes = (processing_resolution, processing_resolution * refinement)
         factor = np.array([saturation * self.config.default_saturation], np.float32)
         output = OnnxPipelineOutput(
             [], [] if output_uncertainty else None, [] if output_intermediates else None
         )
         for one, known, random in zip(image, hints or [[]] * len(image), generator, strict=True):
-            picture = self._prepare(one, known, processing_resolution)
-            drawn = num_samples * candidates
-            noise = self._noise(picture, random, drawn, steps, eta, temperature)
-            self._invent_chroma(picture, noise, schedule, factor)
-            self._agree(picture, candidates, factor)
+            looks = self._prepare(one, known, *sizes)
+            for picture, schedule in zip(looks, schedules[: len(looks)], strict=True):
+                drawn = num_samples * candidates
+                noise = self._noise(picture, random, drawn, len(schedule), eta, temperature)
+                self._invent_chroma(picture, noise, schedule, factor)
+                self._agree(picture, candidates, factor)
             output.images += self._finish(picture, factor, output_type)
             if output_uncertainty:
                 output.uncertainty.append(_spread(picture))
@@ -358,11 +372,20 @@ class OnnxPipeline:
 
     # --- the parts of the call --------------------------------------------------------------------
 
-    def _prepare(self, image, hints: list[Hint], resolution: int) -> _Picture:
-        told = self.properties
-        if hints and not told["hint_channels"]:
+    def _prepare(self, image, hints: list[Hint], resolution: int, finer: float) -> list[_Picture]:
+        """One look at a picture, and a closer one where it has so many pixels."""
+        if hints and not self.properties["hint_channels"]:
             raise ValueError("This model takes no colour hints.")
         luminance = to_luminance(image)
+        first = self._at(luminance, hints, resolution)
+        if not resolution < finer <= min(luminance.shape):
+            return [first]
+        return [first, self._at(luminance, hints, finer, first)]
+
+    def _at(
+        self, luminance: np.ndarray, hints: list[Hint], resolution: float, first=None
+    ) -> _Picture:
+        told = self.properties
         cell, stride, detail = told["chroma_stride"], told["stride"], told["guide_detail"]
         height, width = size = fit_size(*luminance.shape, resolution, cell)
         working = _resize(luminance, height, width)
@@ -379,6 +402,7 @@ class OnnxPipeline:
             size=size,
             hints=known,
             guide=_resize(luminance, height // cell * detail, width // cell * detail)[None, None],
+            first=first,
         )
 
     def _noise(
@@ -411,20 +435,37 @@ class OnnxPipeline:
         return self._session.run(outputs, given)
 
     def _invent_chroma(self, picture: _Picture, noise, schedule, factor) -> None:
-        names = ["next_sample", "chroma", "estimates"]
+        names, start = ["next_sample", "chroma", "estimates"], noise[0]
+        if picture.first:
+            signal, rate = schedule[0, 1:3]
+            seen = self._finer(picture)
+            start = signal * np.repeat(seen, len(start) // len(seen), axis=0) + rate * start
         picture.sample, picture.chroma, picture.estimates = self._run(
-            names, picture, sample=noise[0], noise=noise[1:], schedule=schedule, saturation=factor
+            names, picture, sample=start, noise=noise[1:], schedule=schedule, saturation=factor
         )
+
+    def _finer(self, picture: _Picture) -> np.ndarray:
+        """What the first look saw (samples, 2, h, w), on the finer grid."""
+        rows, columns = (side // self.properties["chroma_stride"] for side in picture.size)
+        padded = picture.hints.shape[2:]
+        beyond = ((0, padded[0] - rows), (0, padded[1] - columns))
+        cells = picture.first.chroma.shape[2:]
+        seen = picture.first.sample[..., : cells[0], : cells[1]].reshape(-1, *cells)
+        planes = [np.pad(_resize(plane, rows, columns), beyond, mode="edge") for plane in seen]
+        return np.stack(planes).reshape(-1, 2, *padded)
 
     def _agree(self, picture: _Picture, candidates: int, factor) -> None:
         """Make one colouring of each `candidates`, and note how all differ."""
-        if len(picture.chroma) > 1:
+        if picture.first:
+            picture.spread = picture.first.spread
+        elif len(picture.chroma) > 1:
             picture.spread = np.sqrt(picture.chroma.var(axis=0, ddof=1).sum(axis=0))
         rows, columns = picture.chroma.shape[2:]
         # The last estimates are the samples, where they meet the hints already.
         known = nearness(picture.hints)[:rows, :columns]
         last = picture.estimates[-1, ..., :rows, :columns] * self.properties["ab_scale"]
-        weights = agreement(last, candidates, self.properties["chroma_balance"], known)
+        balance, closer = self.properties["chroma_balance"], picture.first is not None
+        weights = agreement(last, candidates, balance, known, closer)
         height, width = picture.sample.shape[2:]  # with padding
         beyond = ((0, 0), (0, 0), (0, 0), (0, height - rows), (0, width - columns))
         weights = np.pad(weights, beyond, mode="edge")
@@ -460,26 +501,18 @@ class OnnxPipeline:
         return colored
 
     def _films(self, picture: _Picture, factor) -> list[list[PIL.Image.Image]]:
-        """Of each sample the clean estimates, at the working size."""
+        """Of each sample the clean estimates, at the working size of the last look."""
         height, width = picture.size
         luminance = np.ascontiguousarray(picture.working[0, 0, :height, :width])
-        small = _Picture(
-            luminance,
-            picture.working,
-            picture.size,
-            picture.hints,
-            _resize(luminance, *picture.guide.shape[2:])[None, None],
-        )
-        whole = slice(0, height)
-        return [
-            [
-                PIL.Image.fromarray(
-                    self._rows("rgb", small, step[None], factor, luminance, whole)[0]
-                )
-                for step in picture.estimates[:, index]
-            ]
-            for index in range(len(picture.sample))
-        ]
+        films, whole = [[] for _ in picture.sample], slice(0, height)
+        for look in (picture.first, picture) if picture.first else (picture,):
+            guide = _resize(luminance, *look.guide.shape[2:])[None, None]
+            small = _Picture(luminance, look.working, look.size, look.hints, guide)
+            for index, film in enumerate(films):
+                for step in look.estimates[:, index]:
+                    frame = self._rows("rgb", small, step[None], factor, luminance, whole)
+                    film.append(PIL.Image.fromarray(frame[0]))
+        return films
 
 
 def _spread(picture: _Picture) -> np.ndarray:

@@ -24,7 +24,7 @@ from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 from torch.nn import functional as F
 
-from .basics import agreed, agreement, nearness
+from .basics import BACK, agreed, agreement, later_steps, nearness
 from .color import core_chroma, rgb_to_lab, undo_coring
 from .hub import address_card, fetch, full_name, publish
 from .image_processor import (
@@ -90,9 +90,11 @@ class _Picture:
     working: WorkingPicture
     hints: torch.Tensor | None  # (1, 3, h, w)
     generator: torch.Generator | None
+    first: "_Picture | None" = None  # where this is a closer look: the one before
     chroma: torch.Tensor | None = None  # (samples, 2, h, w), a*b* without padding
+    known: torch.Tensor | None = None  # (h, w), how much of it hints tell
     spread: torch.Tensor | None = None  # (h, w), of all candidates
-    steps: list[torch.Tensor] | None = None  # the same, after each step
+    steps: list[torch.Tensor] | None = None  # chroma after each step
 
 
 def native_dtype() -> torch.dtype:
@@ -182,6 +184,8 @@ class ColorizationPipeline(DiffusionPipeline):
             the last timestep, and returns the clean colour.
         default_num_inference_steps: steps when a call does not say.
         default_processing_resolution: short side of the working picture when a call does not say.
+        default_refinement: how many times as fine the second look at a picture is when a call does
+            not say; 1 for none.
         default_num_candidates: colourings drawn for each result when a call does not say.
         default_eta: share of fresh noise in each step when a call does not say.
         default_temperature: scale of all noise when a call does not say.
@@ -215,6 +219,7 @@ class ColorizationPipeline(DiffusionPipeline):
         scheduler=None,
         default_num_inference_steps: int = 20,
         default_processing_resolution: int = 128,
+        default_refinement: float = 1.0,
         default_num_candidates: int = 1,
         default_eta: float = 0.0,
         default_temperature: float = 1.0,
@@ -228,6 +233,7 @@ class ColorizationPipeline(DiffusionPipeline):
         self.register_to_config(
             default_num_inference_steps=default_num_inference_steps,
             default_processing_resolution=default_processing_resolution,
+            default_refinement=default_refinement,
             default_num_candidates=default_num_candidates,
             default_eta=default_eta,
             default_temperature=default_temperature,
@@ -254,6 +260,7 @@ class ColorizationPipeline(DiffusionPipeline):
         eta: float | None = None,
         generator: torch.Generator | list[torch.Generator] | None = None,
         processing_resolution: int | None = None,
+        refinement: float | None = None,
         match_input_resolution: bool = True,
         hints: list[Hint] | list[list[Hint]] | None = None,
         saturation: float = 1.0,
@@ -284,6 +291,11 @@ class ColorizationPipeline(DiffusionPipeline):
                 not depend on the others in the call.
             processing_resolution: short side at which colours are invented, in luminance pixels;
                 `None` is the model's default, 0 the picture's own size.
+            refinement: a second look at pictures whose short side has so many times the processing
+                resolution, at that size: from part of the way back to noise, colours are drawn
+                again, with what can be seen there (Meng et al. 2022, SDEdit). It mends tints and
+                tells small things from what surrounds them. 1 for one look; `None` is the model's
+                default.
             match_input_resolution: `False` returns pictures at the working size.
             hints: known colours, which the result has at their places: a list of [`Hint`] for one
                 picture, else one such list a picture.
@@ -317,34 +329,41 @@ class ColorizationPipeline(DiffusionPipeline):
             temperature = self.config.default_temperature
         if processing_resolution is None:
             processing_resolution = self.config.default_processing_resolution
+        if refinement is None:
+            refinement = self.config.default_refinement
         hints = self._hints_by_picture(hints, len(images))
         self._check_inputs(
             num_inference_steps, num_samples, num_candidates, eta, generator,
-            processing_resolution, temperature, saturation, batch_size, output_type,
+            processing_resolution, refinement, temperature, saturation, batch_size, output_type,
             output_uncertainty, output_intermediates, callback_on_step_end_tensor_inputs,
             len(images),
         )  # fmt: skip
         self._interrupt = False
-        drawn = num_samples * num_candidates
 
-        # 2. Luminance, resized for the network
+        # 2. Luminance, resized for the network; of large pictures, for a closer look as well
         generators = generator if isinstance(generator, list) else [generator] * len(images)
-        pictures = [
-            self._prepare(*one, processing_resolution)
-            for one in zip(images, hints, generators, strict=True)
-        ]
+        sizes = (processing_resolution, processing_resolution * refinement)
+        looks = [self._prepare(*one, *sizes) for one in zip(images, hints, generators, strict=True)]
 
         # 3. Colour, for pictures of one working size together
-        batches = self._batches(pictures, batch_size)
-        self._num_timesteps = steps * len(batches) if self.scheduler else len(batches)
+        firsts, seconds = (
+            self._batches([look[k] for look in looks if k < len(look)], batch_size) for k in (0, 1)
+        )
+        self._num_timesteps = len(firsts) * (steps if self.scheduler else 1)
+        self._num_timesteps += len(seconds) * int(BACK * later_steps(steps))
         with self.progress_bar(total=self._num_timesteps) as progress:
-            for batch in batches:
+            for batch in firsts + seconds:
+                closer = batch[0].first is not None
+                if closer and self._interrupt:
+                    break
                 self._invent_chroma(
-                    batch, steps, drawn, eta, temperature, output_intermediates, progress,
+                    batch, later_steps(steps) if closer else steps,
+                    num_samples * num_candidates, eta, temperature, output_intermediates, progress,
                     callback_on_step_end, callback_on_step_end_tensor_inputs,
                 )  # fmt: skip
-        for picture in pictures:
-            self._agree(picture, num_candidates, saturation)
+                for picture in batch:
+                    self._agree(picture, num_candidates, saturation)
+        pictures = [look[-1] if look[-1].chroma is not None else look[0] for look in looks]
 
         # 4. Full size, with the luminance of the input
         uncertainty = intermediates = None
@@ -357,7 +376,7 @@ class ColorizationPipeline(DiffusionPipeline):
         images = [
             self._finish(picture, chroma, match_input_resolution, output_type)
             for picture in pictures
-            for chroma in picture.chroma
+            for chroma in self._saturate(picture.chroma, saturation, picture.known)
         ]
         images = _stack(images)
         self.maybe_free_model_hooks()
@@ -391,7 +410,7 @@ class ColorizationPipeline(DiffusionPipeline):
 
     def _check_inputs(
         self, num_inference_steps, num_samples, num_candidates, eta, generator,
-        processing_resolution, temperature, saturation, batch_size, output_type,
+        processing_resolution, refinement, temperature, saturation, batch_size, output_type,
         output_uncertainty, output_intermediates, tensor_inputs, count,
     ) -> None:  # fmt: skip
         for name, value, least in (
@@ -410,6 +429,12 @@ class ColorizationPipeline(DiffusionPipeline):
         for name, value in (("temperature", temperature), ("saturation", saturation)):
             if value < 0:
                 raise ValueError(f"`{name}` must not be negative, but is {value}.")
+        if refinement < 1:
+            raise ValueError(f"`refinement` is 1 or more, not {refinement}.")
+        if refinement > 1 and (self.scheduler is None or self._colors != 2):
+            raise ValueError(
+                "Only a model that denoises chroma looks a second time: `refinement` must be 1."
+            )
         if output_type not in ("pil", "np", "pt", "latent"):
             raise ValueError(
                 f"`output_type` is 'pil', 'np', 'pt' or 'latent', not {output_type!r}."
@@ -434,13 +459,21 @@ class ColorizationPipeline(DiffusionPipeline):
 
     # --- the parts of the call --------------------------------------------------------------------
 
-    def _prepare(self, image, hints: list[Hint], generator, resolution: int) -> _Picture:
+    def _prepare(
+        self, image, hints: list[Hint], generator, resolution: int, finer: float
+    ) -> list[_Picture]:
+        """One look at a picture, and a closer one where it has so many pixels."""
         luminance = self.image_processor.to_luminance(image)
-        working = self.image_processor.preprocess(luminance, resolution)
-        raster = None
-        if getattr(self.unet.config, "hint_channels", 0):
-            raster = self.image_processor.rasterize_hints(hints, luminance.shape[1:], working)
-        return _Picture(luminance, working, raster, generator)
+        looks = []
+        for size in (resolution, finer):
+            if looks and not resolution < size <= min(luminance.shape[1:]):
+                break
+            working = self.image_processor.preprocess(luminance, size)
+            raster = None
+            if getattr(self.unet.config, "hint_channels", 0):
+                raster = self.image_processor.rasterize_hints(hints, luminance.shape[1:], working)
+            looks.append(_Picture(luminance, working, raster, generator, *looks))
+        return looks
 
     @staticmethod
     def _batches(pictures: list[_Picture], batch_size: int | None) -> list[list[_Picture]]:
@@ -472,6 +505,10 @@ class ColorizationPipeline(DiffusionPipeline):
         return torch.cat([luminance, F.interpolate(hints, luminance.shape[2:])], dim=1)
 
     @property
+    def _colors(self) -> int:
+        return getattr(self.unet.config, "sample_channels", None) or self.unet.config.out_channels
+
+    @property
     def _ab_scale(self) -> float:
         return getattr(self.unet.config, "ab_scale", 110.0)
 
@@ -484,11 +521,13 @@ class ColorizationPipeline(DiffusionPipeline):
         condition = self._condition(batch, hints).to(device, dtype)
         if hasattr(self.unet, "encode"):
             condition = self.unet.encode(condition)  # once a picture, for all steps and samples
-        colors = getattr(self.unet.config, "sample_channels", None) or self.unet.config.out_channels
         stride = self.image_processor.chroma_stride
         height, width = (side // stride for side in batch[0].working.luminance.shape[2:])
-        shape = (num_samples, colors, height, width)
-        films, known = [], None
+        shape = (num_samples, self._colors, height, width)
+        films, known, start = [], None, None
+        if batch[0].first:
+            start = torch.cat([self._finer(picture, (height, width)) for picture in batch])
+            start = start.repeat_interleave(num_samples // len(batch[0].first.chroma), 0).to(device)
         if hints is not None and hints[:, 2].any():
             known = hints.repeat_interleave(num_samples, 0).to(device)
 
@@ -510,7 +549,7 @@ class ColorizationPipeline(DiffusionPipeline):
                 return temperature * randn_tensor(full, generators, device, torch.float32)
 
             clean = self._denoise(
-                make_noise, condition, meet, steps, eta, generators,
+                start, make_noise, condition, meet, steps, eta, generators,
                 films if keep_steps else None, progress, callback, inputs,
             )  # fmt: skip
         chroma = self._to_chroma(clean).split(num_samples)
@@ -523,20 +562,46 @@ class ColorizationPipeline(DiffusionPipeline):
                 crop = self.image_processor.crop
                 picture.steps = [crop(film, picture.working) for film in films[index]]
 
+    def _finer(self, picture: _Picture, grid: tuple[int, int]) -> torch.Tensor:
+        """What the first look saw (samples, 2, h, w), in the network's units on a finer grid."""
+        rows, columns = (
+            side // self.image_processor.chroma_stride
+            for side in (picture.working.height, picture.working.width)
+        )
+        chroma = F.interpolate(
+            picture.first.chroma, (rows, columns),
+            mode="bilinear", antialias=True, align_corners=False,
+        )  # fmt: skip
+        beyond = (0, grid[1] - columns, 0, grid[0] - rows)
+        return F.pad(chroma, beyond, mode="replicate") / self._ab_scale
+
     def _denoise(
-        self, make_noise, condition, meet, steps, eta, generators, films, progress, callback, inputs
-    ) -> torch.Tensor:
-        """From noise (B * samples, C, h, w) to clean colour that meets the hints."""
+        self, start, make_noise, condition, meet, steps, eta, generators, films, progress, callback,
+        inputs,
+    ) -> torch.Tensor:  # fmt: skip
+        """From noise (B * samples, C, h, w) to clean colour that meets the hints.
+
+        With `start`, colour of the same shape, from so far back to noise as `BACK` says.
+        """
         scheduler, latents = self.scheduler, make_noise()
         scheduler.set_timesteps(steps, device=latents.device)
-        latents = latents * scheduler.init_noise_sigma
+        timesteps = scheduler.timesteps
+        if start is None:
+            latents = latents * scheduler.init_noise_sigma
+        else:
+            begin = int((timesteps >= BACK * scheduler.config.num_train_timesteps).sum())
+            begin += begin % scheduler.order
+            timesteps = timesteps[begin:]
+            if hasattr(scheduler, "set_begin_index"):
+                scheduler.set_begin_index(begin)
+            latents = scheduler.add_noise(start, latents, timesteps[:1].expand(len(start)))
         accepted = inspect.signature(scheduler.step).parameters
         extra = {"eta": eta, "generator": generators}
         takes_noise = eta > 0 and "variance_noise" in accepted
         if takes_noise:
             extra = {"eta": eta}  # DDIM refuses a generator beside the noise
         extra = {name: value for name, value in extra.items() if name in accepted}
-        for index, timestep in enumerate(scheduler.timesteps):
+        for index, timestep in enumerate(timesteps):
             if self._interrupt:
                 break
             if takes_noise:
@@ -567,28 +632,35 @@ class ColorizationPipeline(DiffusionPipeline):
         return self.unet(stacked, timestep, return_dict=False)[0].float()
 
     def _agree(self, picture: _Picture, candidates: int, saturation: float) -> None:
-        """Make one colouring of each `candidates`, as it is shown, and note how all differ."""
-        known = None
+        """Make one colouring of each `candidates`, and note how all differ, as they are shown."""
         if picture.hints is not None:
             told = torch.from_numpy(nearness(picture.hints.numpy()))
-            known = self.image_processor.crop(told, picture.working)
-        weights = self._agreement(picture.chroma, candidates, known)
-        if len(picture.chroma) > 1:
-            shown = self._saturate(picture.chroma, saturation, known)
+            picture.known = self.image_processor.crop(told, picture.working)
+        closer = picture.first is not None
+        weights = self._agreement(picture.chroma, candidates, picture.known, closer)
+        if closer:
+            picture.spread = picture.first.spread
+        elif len(picture.chroma) > 1:
+            shown = self._saturate(picture.chroma, saturation, picture.known)
             picture.spread = shown.var(dim=0).sum(0).sqrt()
-        picture.chroma = self._saturate(agreed(picture.chroma, weights), saturation, known)
-        if picture.steps:
-            picture.steps = [
-                self._saturate(agreed(step, weights), saturation, known) for step in picture.steps
-            ]
+        picture.chroma = agreed(picture.chroma, weights)
+        picture.steps = [
+            self._saturate(agreed(step, weights), saturation, picture.known)
+            for step in picture.steps or []
+        ]
+        if closer:
+            picture.steps = picture.first.steps + picture.steps
 
     def _agreement(
-        self, chroma: torch.Tensor, candidates: int, known: torch.Tensor | None = None
+        self,
+        chroma: torch.Tensor,
+        candidates: int,
+        known: torch.Tensor | None = None,
+        closer: bool = False,
     ) -> torch.Tensor:
         """As of `basics.agreement`, with the model's balance."""
-        known = None if known is None else known.numpy()
-        balance = self.config.chroma_balance
-        return torch.from_numpy(agreement(chroma.numpy(), candidates, balance, known))
+        known, balance = None if known is None else known.numpy(), self.config.chroma_balance
+        return torch.from_numpy(agreement(chroma.numpy(), candidates, balance, known, closer))
 
     def _saturate(
         self, chroma: torch.Tensor, saturation: float, known: torch.Tensor | None = None

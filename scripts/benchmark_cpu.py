@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from pipeline_colorize import ColorizationPipeline
+from pipeline_colorize.basics import BACK, later_steps
 from pipeline_colorize.color import merge_luminance
 from pipeline_colorize.image_processor import fit_guided_upsampling
 from pipeline_colorize.pipeline import native_dtype
@@ -90,6 +91,7 @@ def settings(model: str) -> dict[str, tuple[Callable[[], None], int]]:
 
     return {
         f"default: {_name(native)}, channels-last": (lambda: pipe(picture), 1),
+        "one look": (lambda: pipe(picture, refinement=1), 1),
         "one candidate": (lambda: pipe(picture, num_candidates=1), 1),
         _name(other): (lambda: other_pipe(picture), 1),
         "contiguous weights": (lambda: contiguous(picture), 1),
@@ -118,38 +120,58 @@ def in_turns(functions: dict[str, Callable[[], None]], rounds: int) -> dict[str,
     return {name: median(times[1:]) for name, times in seconds.items()}
 
 
-def parts(pipe: ColorizationPipeline, size: tuple[int, int]) -> dict[str, Callable[[], None]]:
-    """The default setting part by part, each to be timed alone."""
-    picture, processor, unet = photograph(*size), pipe.image_processor, pipe.unet
-    steps = pipe.config.default_num_inference_steps
-    luminance = processor.to_luminance(picture)
-    resolution = pipe.config.default_processing_resolution
-    working = processor.preprocess(luminance, resolution)
-    condition = working.luminance / 50 - 1
+def one_look(
+    pipe: ColorizationPipeline, luminance: torch.Tensor, resolution: float, timesteps: torch.Tensor
+) -> tuple[Callable[[], None], Callable[[], None]]:
+    """What the network does at a working size: the encoder's part, and the denoiser's."""
+    unet, scheduler = pipe.unet, copy.deepcopy(pipe.scheduler)
+    condition = pipe.image_processor.preprocess(luminance, resolution).luminance / 50 - 1
     if hints := getattr(unet.config, "hint_channels", 0):
         empty = condition.new_zeros(1, hints, *condition.shape[2:])
         condition = torch.cat([condition, empty], dim=1)
     condition = condition.to(unet.dtype)
     features = unet.encode(condition)
-    candidates = pipe.config.default_num_candidates
-    shape = (candidates, unet.config.sample_channels, *features[0].shape[2:])
-    sample = torch.zeros(shape, dtype=unet.dtype)
-    scheduler = copy.deepcopy(pipe.scheduler)
-    scheduler.set_timesteps(steps)
-    chroma = 20 * torch.rand(2, *sample.shape[2:])
-    full = processor.upsample_chroma(luminance, chroma)
+    scheduler.set_timesteps(len(timesteps))
+    scheduler.timesteps = timesteps
+    candidates, cells = pipe.config.default_num_candidates, features[0].shape[2:]
 
     def denoise():
-        latents = sample.float()
-        for timestep in scheduler.timesteps:
+        latents = torch.zeros(candidates, unet.config.sample_channels, *cells)
+        for timestep in timesteps:
             predicted = unet(latents.to(unet.dtype), timestep, features, return_dict=False)[0]
             latents = scheduler.step(predicted.float(), timestep, latents, eta=1.0).prev_sample
 
+    return lambda: unet.encode(condition), denoise
+
+
+def parts(pipe: ColorizationPipeline, size: tuple[int, int]) -> dict[str, Callable[[], None]]:
+    """The default setting part by part, each to be timed alone."""
+    picture, processor, config = photograph(*size), pipe.image_processor, pipe.config
+    luminance = processor.to_luminance(picture)
+    resolution, scheduler = config.default_processing_resolution, copy.deepcopy(pipe.scheduler)
+    scheduler.set_timesteps(config.default_num_inference_steps)
+    encode, denoise = one_look(pipe, luminance, resolution, scheduler.timesteps)
+    looks = {
+        "grey encoder, once": encode,
+        f"denoiser, {len(scheduler.timesteps)} steps": denoise,
+    }
+    finest = resolution * config.default_refinement
+    if resolution < finest <= min(size):
+        scheduler.set_timesteps(later_steps(config.default_num_inference_steps))
+        later = scheduler.timesteps[
+            scheduler.timesteps < BACK * scheduler.config.num_train_timesteps
+        ]
+        encode, denoise = one_look(pipe, luminance, finest, later)
+        looks["second look: encoder"] = encode
+        looks[f"second look: denoiser, {len(later)} steps"] = denoise
+        resolution = finest
+    cells = (side // processor.chroma_stride for side in processor.working_size(*size, resolution))
+    chroma = 20 * torch.rand(2, *cells)
+    full = processor.upsample_chroma(luminance, chroma)
     return {
         "picture to luminance": lambda: processor.to_luminance(picture),
         "luminance to working size": lambda: processor.preprocess(luminance, resolution),
-        "grey encoder, once": lambda: unet.encode(condition),
-        f"denoiser, {steps} steps, {candidates} candidates": denoise,
+        **looks,
         "guided filter, fitted on the grid": lambda: fit_guided_upsampling(luminance, chroma),
         "chroma to full size (with the fit)": lambda: processor.upsample_chroma(luminance, chroma),
         "gamut and Lab to sRGB": lambda: merge_luminance(luminance, full.clone()),

@@ -106,8 +106,8 @@ TABLES = {
 }
 SETTINGS = (
     "model", "split", "limit", "size", "samples", "candidates", "steps", "temperature",
-    "saturation", "eta", "processing_resolution", "scheduler", "batch_size", "seed", "hints",
-    "mean_color",
+    "saturation", "eta", "processing_resolution", "refinement", "scheduler", "batch_size", "seed",
+    "hints", "mean_color",
 )  # fmt: skip
 WITH_CONSTANT = {
     "a*, b*": "{constant_chroma[0]:.1f}, {constant_chroma[1]:.1f}",
@@ -293,10 +293,16 @@ def mean_chroma(
     return np.mean([mean for _, mean in sorted(gather_object(means))], 0).tolist()
 
 
-def grid_of(pipe, truth: np.ndarray, resolution: int | None) -> tuple[int, int]:
-    """Cells of the chroma grid, down and across."""
+def grid_of(
+    pipe, truth: np.ndarray, resolution: int | None, refinement: float | None = None
+) -> tuple[int, int]:
+    """Cells of the chroma grid of the last look, down and across."""
     if resolution is None:
         resolution = pipe.config.default_processing_resolution
+    if refinement is None:
+        refinement = pipe.config.default_refinement
+    if resolution * refinement <= min(truth.shape[:2]):
+        resolution *= refinement
     processor = pipe.image_processor
     working = processor.working_size(*truth.shape[:2], resolution)
     return tuple(side // processor.chroma_stride for side in working)
@@ -305,9 +311,9 @@ def grid_of(pipe, truth: np.ndarray, resolution: int | None) -> tuple[int, int]:
 def with_hints(pipe, truths: list[np.ndarray], seeds: list[int], settings: dict) -> list[dict]:
     """A record of `metrics.summarize_hints` for each picture."""
     counts = sorted({0, 1, *settings["hints"]})  # one is always among them, for its reach
-    resolution = settings["processing_resolution"]
+    size = settings["processing_resolution"], settings["refinement"]
     known = [
-        metrics.draw_known_colors(truth, grid_of(pipe, truth, resolution), counts[-1], seed)
+        metrics.draw_known_colors(truth, grid_of(pipe, truth, *size), counts[-1], seed)
         for truth, seed in zip(truths, seeds, strict=True)
     ]
     records: list[dict] = [{} for _ in truths]
@@ -574,6 +580,7 @@ def versions() -> dict[str, str]:
 @click.option("--saturation", default=1.0, show_default=True, type=click.FloatRange(0))
 @click.option("--eta", type=click.FloatRange(0, 1), help="Default: the model's.")
 @click.option("--processing-resolution", type=click.IntRange(0), help="Default: the model's.")
+@click.option("--refinement", type=click.FloatRange(1), help="Default: the model's.")
 @click.option("--scheduler", type=click.Choice(OffsetCosineScheduler._compatibles))
 @click.option(
     "--onnx",
@@ -596,7 +603,8 @@ def versions() -> dict[str, str]:
 @click.option("--card", type=click.Path(path_type=Path, exists=True), help="Model card to fill.")
 def main(
     model, data, split, limit, size, samples, candidates, steps, temperature, saturation, eta,
-    processing_resolution, scheduler, onnx, batch_size, seed, output, hints, mean_color, card,
+    processing_resolution, refinement, scheduler, onnx, batch_size, seed, output, hints, mean_color,
+    card,
 ):  # fmt: skip
     params = click.get_current_context().params
     settings = {key: value for key, value in params.items() if key in SETTINGS}
@@ -615,6 +623,7 @@ def main(
         "saturation": saturation,
         "eta": eta,
         "processing_resolution": processing_resolution,
+        "refinement": refinement,
     }
     networks = Networks(state.device)
     if hints and not getattr(pipe.unet.config, "hint_channels", 0):

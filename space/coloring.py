@@ -198,7 +198,7 @@ class Invented:
 
     chroma: torch.Tensor  # (samples, 2, h, w), a*b* on the network's grid
     spread: np.ndarray | None  # (h, w), how much the samples differ, of two and more
-    film: torch.Tensor  # (steps, samples, 2, h, w), the clean estimate after each step
+    film: list[torch.Tensor]  # (samples, 2, h, w) each, the clean estimate after each step
 
 
 def check_settings(settings: Settings, limits: Limits) -> None:
@@ -228,15 +228,21 @@ def invent(image: np.ndarray, settings: Settings) -> Iterator[torch.Tensor | Inv
     """
     pipe = own_copy(settings)
     resolution = settings.processing_resolution or pipe.config.default_processing_resolution
-    size = pipe.image_processor.working_size(*image.shape[:2], resolution)
-    rows, columns = (side // pipe.image_processor.chroma_stride for side in size)
+    # The second look, which larger photographs get, is the one on more cells.
+    sizes = [
+        pipe.image_processor.working_size(*image.shape[:2], resolution * times)
+        for times in (1, pipe.config.default_refinement)
+    ]
     candidates = settings.candidates or pipe.config.default_num_candidates
     news, stopped, film = queue.SimpleQueue(), threading.Event(), []
 
     def tell(running, step, timestep, tensors):
         running._interrupt = stopped.is_set()
         clean = running._to_chroma(tensors["pred_original_sample"])
-        news.put(clean[..., :rows, :columns])
+        cells = [[side // running.image_processor.chroma_stride for side in size] for size in sizes]
+        closer = cells[0] != cells[1] and all(np.greater_equal(clean.shape[-2:], cells[1]))
+        rows, columns = cells[closer]
+        news.put((clean[..., :rows, :columns], closer))
         return {}
 
     def work():
@@ -248,8 +254,9 @@ def invent(image: np.ndarray, settings: Settings) -> Iterator[torch.Tensor | Inv
     with ThreadPoolExecutor(1) as pool:
         future = pool.submit(work)
         try:
-            while (chroma := news.get()) is not None:
-                weights = pipe._agreement(chroma, candidates)
+            while (told := news.get()) is not None:
+                chroma, closer = told
+                weights = pipe._agreement(chroma, candidates, closer=closer)
                 chroma = pipe._saturate(agreed(chroma, weights), settings.saturation)
                 film.append(chroma.half())
                 yield chroma
@@ -257,7 +264,7 @@ def invent(image: np.ndarray, settings: Settings) -> Iterator[torch.Tensor | Inv
             stopped.set()
     output = future.result()
     spread = output.uncertainty[0] if output.uncertainty else None
-    film = torch.stack([*film[:-1], output.images.half()])  # near hints they differ a little
+    film[-1] = output.images.half()  # near hints they differ a little
     yield Invented(output.images, spread, film)
 
 
@@ -351,7 +358,7 @@ def save_film(result: Result, sample: int, folder: Path) -> tuple[Path, Path]:
     """How the colours of a sample came about, as a GIF and as a strip."""
     pipe = load(result.settings.model)
     small = shrunk(result.source.shown, FILM)
-    film = result.invented.film[:, sample].float()
+    film = [step[sample].float() for step in result.invented.film]
     places = np.unique(np.linspace(0, len(film) - 1, min(_FRAMES, len(film))).round().astype(int))
     frames = [colored(pipe, small, film[place]) for place in places]
     animation, strip = (folder / result.name("film", ending) for ending in (".gif", ".png"))

@@ -34,6 +34,7 @@ PATIENCE = 300_000  # milliseconds; a busy machine is slow
 CAMERA = ("--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream")
 FACTS = {
     "default_processing_resolution": 128,
+    "default_refinement": 2,
     "chroma_stride": 4,
     "stride": 32,
     "longest": 8,
@@ -127,13 +128,30 @@ def test_pictures_are_made_smaller_as_torch_does(node, size, target):
     torch.testing.assert_close(torch.tensor(node(script)), wanted, atol=1e-3, rtol=0)
 
 
-def test_working_size_is_that_of_the_pipeline(node):
+def test_working_sizes_are_those_of_the_pipeline(node):
     sizes = [(768, 1024), (1000, 807), (3000, 4000), (64, 64), (1, 500), (90, 2000), (127, 129)]
+    sizes += [(255, 400), (256, 400)]
     processor = ColorizationImageProcessor(4, 32)
     pairs = [{"width": width, "height": height} for height, width in sizes]
-    found = node(f"{pairs}.map((size) => page.workingSize(size, {json.dumps(FACTS)}))")
-    wanted = [processor.working_size(*size, 128) for size in sizes]
-    assert [(one["height"], one["width"]) for one in found] == wanted
+    found = node(f"{pairs}.map((size) => page.workingSizes(size, {json.dumps(FACTS)}))")
+    for size, own in zip(sizes, found, strict=True):
+        resolutions = (128, 256) if min(size) >= 256 else (128,)
+        wanted = [processor.working_size(*size, one) for one in resolutions]
+        assert [(one["height"], one["width"]) for one in own] == wanted
+
+
+def test_colours_come_to_the_finer_grid_as_in_the_pipeline(node):
+    chroma = torch.randn(1, 2, 8, 16, generator=torch.Generator().manual_seed(2))
+    inside = chroma[..., :5, :13]  # the rest is padding
+    layouts = [
+        {"cells": {"width": width, "height": height}, "grid": {"width": wide, "height": high}}
+        for height, width, high, wide in ((5, 13, 8, 16), (11, 25, 16, 32))
+    ]
+    numbers = f"new Float32Array({chroma.flatten().tolist()})"
+    found = node(f"[...page.finer({numbers}, {layouts[0]}, {layouts[1]})]")
+    wanted = F.interpolate(inside, (11, 25), mode="bilinear", antialias=True)
+    wanted = F.pad(wanted, (0, 32 - 25, 0, 16 - 11), mode="replicate")
+    torch.testing.assert_close(torch.tensor(found), wanted.flatten(), atol=1e-5, rtol=0)
 
 
 def test_hints_lie_in_the_cells_that_the_pipeline_gives_them(node):
@@ -151,20 +169,21 @@ def test_hints_lie_in_the_cells_that_the_pipeline_gives_them(node):
     np.testing.assert_allclose(found.reshape(wanted.shape), wanted, atol=1e-3)
 
 
-def test_candidates_agree_on_what_the_pipeline_says(node):
+@pytest.mark.parametrize("closer", [False, True])
+def test_candidates_agree_on_what_the_pipeline_says(node, closer):
     chroma = np.random.default_rng(3).normal(0, 20, (4, 2, 16, 24)).astype(np.float32)
     inside = chroma[..., :13, :21]  # the rest is padding
     inside[:, 0, :, 10:] += 50  # where they are of one mind
     hints = np.zeros((3, 16, 24), np.float32)
     hints[2, 4:6, 3] = hints[2, 12, 20] = 1
     known = nearness(hints[None])[:13, :21]
-    expected = agreed(inside, agreement(inside, 4, 0.5, known))[0]
+    expected = agreed(inside, agreement(inside, 4, 0.5, known, closer))[0]
     planes = f"{(chroma / 4).reshape(4, -1).tolist()}.map((one) => new Float32Array(one))"
     layout = '{"grid": {"width": 24, "height": 16}, "cells": {"width": 21, "height": 13}}'
     near = f"page.nearness(new Float32Array({hints.ravel().tolist()}), {layout})"
     assert np.allclose(np.reshape(node(f"Array.from({near})"), (13, 21)), known, atol=1e-6)
     facts = '{"chroma_balance": 0.5, "ab_scale": 4}'
-    script = f"Array.from(page.agreed({planes}, {layout}, {facts}, {near}))"
+    script = f"Array.from(page.agreed({planes}, {layout}, {facts}, {near}, {json.dumps(closer)}))"
     found = 4 * np.reshape(node(script), (2, 16, 24))
     assert np.allclose(found[:, :13, :21], expected, atol=1e-3)
 

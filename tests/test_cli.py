@@ -284,11 +284,12 @@ def test_a_model_folder_is_told_without_its_path(album, pipe, tmp_path):
 def test_options_reach_the_pipeline(album, pipe, tmp_path):
     run(album / "a.png", "-o", tmp_path / "x.png", "--steps", 7, "--eta", 0.5, "--saturation", 2,
         "--processing-resolution", 64, "--temperature", 0.3, "--candidates", 5,
-        "--hint", "3,4.5,#AA0011")  # fmt: skip
+        "--refinement", 1.5, "--hint", "3,4.5,#AA0011")  # fmt: skip
     (call,) = pipe.calls
     assert (call["num_inference_steps"], call["eta"], call["saturation"]) == (7, 0.5, 2)
     assert (call["processing_resolution"], call["temperature"]) == (64, 0.3)
     assert (call["num_samples"], call["num_candidates"]) == (1, 5)
+    assert call["refinement"] == 1.5
     ((hint,),) = call["hints"]
     assert (hint.x, hint.y, hint.color) == (3, 4.5, "#aa0011")
 

@@ -219,6 +219,8 @@ def test_same_chroma_and_pictures(engines, size):
         {"processing_resolution": 64, "temperature": 1.4},
         {"hints": [[Hint(3, 4, "#a03020", radius=9), Hint(30, 20, (0, 60, 200))], []]},
         {"hints": [[Hint(3, 4, "#a03020", radius=9)], []], "num_candidates": 4},
+        {"refinement": 1.2, "num_samples": 2, "num_candidates": 3},
+        {"refinement": 1.2, "hints": [[Hint(3, 4, "#a03020", radius=9)], []], "eta": 0.0},
     ],
     ids=lambda options: "-".join(options),
 )
@@ -235,13 +237,15 @@ def test_deep_pictures(hinted):
     assert result.images[0].dtype == np.float32
 
 
-def test_uncertainty_and_intermediates(hinted):
+@pytest.mark.parametrize(("refinement", "frames"), [(1.0, 3), (1.25, 4)])
+def test_uncertainty_and_intermediates(hinted, refinement, frames):
     options = {"num_samples": 3, "output_uncertainty": True, "output_intermediates": True}
+    options["refinement"] = refinement
     images = [noise_picture(45, 61), noise_picture(40, 40)]
     expected, result = call(hinted, images, **options)
     for ours, reference in zip(result.uncertainty, expected.uncertainty, strict=True):
         np.testing.assert_allclose(ours, reference, atol=1e-3)
-    assert [len(film) for film in result.intermediates] == [3] * 6
+    assert [len(film) for film in result.intermediates] == [frames] * 6
     for film, reference in zip(result.intermediates, expected.intermediates, strict=True):
         assert_same_pictures(film, reference)
 
@@ -259,7 +263,7 @@ def test_rows_in_chunks_are_the_whole(hinted, monkeypatch):
 
 def test_step_by_step_is_all_at_once(hinted):
     runtime = hinted[1]
-    picture = runtime._prepare(noise_picture(45, 61), [], 32)
+    [picture] = runtime._prepare(noise_picture(45, 61), [], 32, 32)
     noise = runtime._noise(picture, Generator(), 2, 3, 1.0, 1.0)
     rows, factor = runtime.scheduler.rows(3, 1.0), np.ones(1, np.float32)
     names = ["next_sample", "estimates", "next_features"]

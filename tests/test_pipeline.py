@@ -348,6 +348,95 @@ def test_hints_are_met(make_unet, photo, scheduler):
         assert torch.allclose(film[:, cell[0], cell[1]], 2 * there, atol=1e-3)
 
 
+@pytest.mark.parametrize("scheduler", ["OffsetCosineScheduler", *COMPATIBLE])
+def test_second_look(make_unet, photo, scheduler):
+    """Large pictures are coloured twice: finer the second time, from the first colours on."""
+    pipe = make_pipe(make_unet("hints"), default_processing_resolution=16)
+    if scheduler in COMPATIBLE:
+        pipe.scheduler = getattr(diffusers, scheduler).from_config(pipe.scheduler.config)
+    starts, grids = [], []
+
+    def watch(pipe, step, timestep, tensors):
+        clean = tensors["pred_original_sample"]
+        if not grids or grids[-1] != clean.shape[2:]:
+            starts.append(float(timestep))
+            grids.append(clean.shape[2:])
+        return {}
+
+    options = {"callback_on_step_end": watch, "output_type": "latent", "refinement": 2}
+    options["callback_on_step_end_tensor_inputs"] = ["pred_original_sample"]
+    small = photo.resize((31, 31))
+    first, second = pipe([photo, small], 8, generator=seeds(0, 1), **options).images
+    assert pipe.num_timesteps == 2 * 8 + 1  # of four, the one below timestep 400
+    assert first.shape[1:] == (8, 11) and second.shape[1:] == (4, 4)  # 40x56 at 32, 31x31 at 16
+    assert starts[0] > 900 and starts[-1] < 400 and len(grids[-1]) == 2
+    (alone,) = pipe(photo, 8, generator=seeds(0), output_type="latent", refinement=2).images
+    assert torch.equal(alone, first)
+    (once,) = pipe(small, 8, generator=seeds(1), output_type="latent").images
+    assert torch.equal(once, second)
+
+
+def test_second_look_starts_from_the_first(make_unet, photo):
+    """Part of the way back to noise, the sample is the first look's colours, finer, and noise."""
+    pipe = make_pipe(make_unet("hints"), default_processing_resolution=16)
+    samples, predict = [], pipe._predict
+
+    def watch(latents, timestep, condition):
+        samples.append((int(timestep), latents))
+        return predict(latents, timestep, condition)
+
+    pipe._predict = watch
+    pipe(photo, 4, refinement=2, temperature=0.0)
+    *_, (before, seen), (timestep, start) = [*samples[:4], samples[4]]
+    assert before > 0 and timestep == 332 and start.shape[2:] != seen.shape[2:]
+    pipe._predict = predict
+    first = pipe(photo, 4, refinement=1, temperature=0.0, output_type="latent").images[0]
+    signal = pipe.scheduler.alphas_cumprod[timestep].sqrt()
+    wanted = torch.nn.functional.interpolate(
+        signal * first[None] / pipe._ab_scale, (8, 11), mode="bilinear", antialias=True
+    )
+    assert torch.allclose(start[..., :8, :11], wanted, atol=1e-5)
+
+
+def test_hints_are_met_in_the_second_look(make_unet, photo):
+    pipe = make_pipe(make_unet("hints"), default_processing_resolution=16)
+    hint = Hint(20, 20, "#c02020")
+    options = {"hints": [hint], "num_candidates": 3, "output_type": "latent"}
+    chroma = pipe(photo, 3, refinement=2, **options).images[0]
+    there = chroma[:, int(20 / 40 * 8), int(20 / 56 * 11)]
+    assert torch.allclose(there, torch.from_numpy(hint.chroma()).float(), atol=1e-3)
+
+
+def test_film_and_doubt_of_two_looks(make_unet, photo):
+    pipe = make_pipe(make_unet("hints"), default_processing_resolution=16)
+    options = {"num_samples": 2, "output_uncertainty": True, "output_intermediates": True}
+    two, one = (pipe(photo, 4, generator=seeds(0), refinement=times, **options) for times in (2, 1))
+    assert [len(film) for film in two.intermediates] == [5, 5]
+    assert {frame.size for frame in two.intermediates[0]} == {(44, 32)}
+    assert np.array_equal(two.uncertainty[0], one.uncertainty[0])  # the first look's
+
+
+def test_no_second_look_after_an_interruption(make_unet, photo):
+    pipe, calls = make_pipe(make_unet("hints"), default_processing_resolution=16), []
+
+    def stop(pipe, step, timestep, tensors):
+        calls.append(step)
+        pipe._interrupt = True
+        return tensors
+
+    result = pipe(photo, 4, refinement=2, callback_on_step_end=stop, output_type="latent")
+    assert calls == [0] and result.images[0].shape[1:] == (4, 6)
+
+
+@pytest.mark.parametrize("kind", ["seed", None])
+def test_second_look_is_for_models_that_denoise_chroma(make_unet, photo, kind):
+    pipe = make_pipe(make_unet(kind or "grid"))
+    if kind is None:
+        pipe.register_modules(scheduler=None)
+    with pytest.raises(ValueError, match="`refinement` must be 1"):
+        pipe(photo, refinement=2)
+
+
 def test_hints_need_a_model_with_hint_channels(make_unet, photo):
     with pytest.raises(ValueError, match="takes no colour hints"):
         make_pipe(make_unet("grid"))(photo, hints=[Hint(1, 1, "#ffffff")])
@@ -407,6 +496,7 @@ def test_interrupt(pipe, photo):
         ({"batch_size": 0}, "batch_size"),
         ({"processing_resolution": -1}, "processing_resolution"),
         ({"eta": 1.5}, "eta"),
+        ({"refinement": 0.5}, "`refinement` is 1 or more"),
         ({"temperature": -1.0}, "temperature"),
         ({"saturation": -1.0}, "saturation"),
         ({"output_type": "jpeg"}, "output_type"),

@@ -4,13 +4,16 @@ import { lightnessOf } from "./color";
 import {
   type ModelFacts,
   type Plane,
+  type Size,
+  type Layout,
   agreed,
+  finer,
   gridOf,
   nearness,
   pad,
   paddedSize,
   rasterizeHints,
-  workingSize,
+  workingSizes,
 } from "./layout";
 import { markedJpeg, xmpPacket } from "./mark";
 import { Network, type Seen } from "./network";
@@ -43,10 +46,15 @@ interface Answer {
   recipe: Asks["colorize"];
 }
 
-interface Opened {
-  photo: Photo;
+/** The light of a photograph at the two sizes at which the colours are made. */
+interface Look {
   working: Plane; // L*, without padding
   guide: Plane; // L*, finer
+}
+
+interface Opened {
+  photo: Photo;
+  looks: Look[]; // at first sight, and closer where there are the pixels for it
   screens: Map<number, Screen>; // the photograph made smaller, by its longest side
   answers: Answer[];
 }
@@ -73,9 +81,9 @@ export class Engine {
     const turn = ++this.turn;
     report({ phase: "decoded" });
     await this.loading;
-    const small = await this.read(photo, turn, report);
+    const looks = await this.read(photo, turn, report);
     this.opened?.photo.close();
-    this.opened = { photo, ...small, screens: new Map(), answers: [] };
+    this.opened = { photo, looks, screens: new Map(), answers: [] };
     return photo.size;
   }
 
@@ -89,14 +97,15 @@ export class Engine {
     return this.opened;
   }
 
-  /** The light of the photograph at the two sizes at which the colours are made. */
-  private async read(photo: Photo, turn: number, report: Report) {
+  private async read(photo: Photo, turn: number, report: Report): Promise<Look[]> {
     const { model } = this.ready;
     const { width, height } = photo.size;
-    const small = workingSize(photo.size, model);
-    const resizers = [1, model.guide_detail / model.chroma_stride].map(
-      (times) => new RowResizer(width, height, small.width * times, small.height * times),
-    );
+    const looks = workingSizes(photo.size, model).map((small) => {
+      const resizer = (times: number) =>
+        new RowResizer(width, height, small.width * times, small.height * times);
+      return { working: resizer(1), guide: resizer(model.guide_detail / model.chroma_stride) };
+    });
+    const resizers = looks.flatMap(({ working, guide }) => [working, guide]);
     for (const { top, rows, pixels } of photo.strips()) {
       const light = lightOf(pixels);
       for (let y = 0; y < rows; y++) {
@@ -106,8 +115,7 @@ export class Engine {
       report({ phase: "read", share: (top + rows) / height });
       await this.stillWanted(turn);
     }
-    const [working, guide] = resizers.map((resizer) => resizer.plane) as [Plane, Plane];
-    return { working, guide };
+    return looks.map(({ working, guide }) => ({ working: working.plane, guide: guide.plane }));
   }
 
   private async stillWanted(turn: number): Promise<void> {
@@ -119,38 +127,47 @@ export class Engine {
     const turn = ++this.turn;
     const began = performance.now();
     const { model } = this.ready;
-    const { photo, working, guide } = this.current;
-    const padded = paddedSize(working, model.stride);
-    const layout = { grid: gridOf(padded, model), cells: gridOf(working, model) };
-    const { grid, cells } = layout;
-    const hints = rasterizeHints(ask.hints, photo.size, cells, grid);
-    const known = nearness(hints, layout);
-    const seen = this.ready.look(pad(working, padded), guide, hints);
+    const generator = new TorchGenerator(ask.seed);
+    const looks = this.current.looks.map((one, index) => {
+      const schedule = index ? model.later_schedule : model.schedule;
+      return { schedule, ...this.look(one, ask, schedule.length, generator) };
+    });
+    const steps = looks.flatMap((look) => look.schedule).length;
     this.current.answers = [];
-    const length = 2 * grid.width * grid.height;
-    const steps = model.schedule.length;
-    for (const [sample, noise] of drawNoise(ask, model, length).entries()) {
-      for await (const { estimates, step } of this.steps(seen, noise)) {
-        await this.stillWanted(turn);
-        const drawn = cut(estimates, length);
-        const estimate = agreed(drawn, layout, model, known);
-        this.current.answers[sample] = { seen, estimate, recipe: ask };
-        const picture = await this.paint({ sample, saturation: 1, longest: STEP_PREVIEW });
-        report({ phase: "step", sample, step, steps, picture }, [picture]);
+    for (let sample = 0; sample < ask.samples; sample++) {
+      let step = 0;
+      let before: Layout | undefined;
+      for (const { schedule, seen, layout, known, noise } of looks) {
+        const [start, ...fresh] = noise[sample]!;
+        if (before) {
+          blend(start!, finer(this.answer(sample).estimate, before, layout), schedule[0]!);
+        }
+        let drawn = start!;
+        for (const [index, row] of schedule.entries()) {
+          const next = await this.ready.step(seen, row, drawn, fresh[index]!);
+          drawn = next.sample;
+          await this.stillWanted(turn);
+          const candidates = cut(next.estimate, 2 * layout.grid.width * layout.grid.height);
+          const estimate = agreed(candidates, layout, model, known, Boolean(before));
+          this.current.answers[sample] = { seen, estimate, recipe: ask };
+          const picture = await this.paint({ sample, saturation: 1, longest: STEP_PREVIEW });
+          report({ phase: "step", sample, step: ++step, steps, picture }, [picture]);
+        }
+        before = layout;
       }
     }
     return { seconds: (performance.now() - began) / 1000 };
   }
 
-  /** The clean estimates of all candidates after each step, from noise. */
-  private async *steps(seen: Seen, noise: Float32Array[]) {
-    const still = new Float32Array(noise[0]!.length); // the last step takes no fresh noise
-    let sample = noise[0]!;
-    for (let step = 1; step <= this.ready.model.schedule.length; step++) {
-      const next = await this.ready.step(seen, step - 1, sample, noise[step] ?? still);
-      sample = next.sample;
-      yield { estimates: next.estimate, step };
-    }
+  /** Takes up a photograph at one of its working sizes, with noise for all steps there. */
+  private look({ working, guide }: Look, ask: Asks["colorize"], steps: number, generator: TorchGenerator) {
+    const { model } = this.ready;
+    const padded = paddedSize(working, model.stride);
+    const layout = { grid: gridOf(padded, model), cells: gridOf(working, model) };
+    const hints = rasterizeHints(ask.hints, this.current.photo.size, layout.cells, layout.grid);
+    const seen = this.ready.look(pad(working, padded), guide, hints);
+    const noise = drawNoise(generator, ask.samples, steps + 1, model, layout.grid);
+    return { seen, layout, known: nearness(hints, layout), noise };
   }
 
   async paint({ sample, saturation, longest }: Asks["paint"]): Promise<ImageBitmap> {
@@ -273,22 +290,34 @@ function cut(array: Float32Array, length: number): Float32Array[] {
   return Array.from({ length: count }, (_, i) => array.subarray(i * length, (i + 1) * length));
 }
 
+/** Noise of several samples to what lies between it and `colors`, at the start of a step. */
+function blend(noise: Float32Array, colors: Float32Array, [, signal, rate]: number[]): void {
+  for (let i = 0; i < noise.length; i++) {
+    noise[i] = signal! * colors[i % colors.length]! + rate! * noise[i]!;
+  }
+}
+
 /**
  * Noise for each answer, that of its candidates one behind the other: the start, then what is fresh
- * after each step but the last. It is drawn as the pipeline draws it: for each step, every
- * candidate's in turn.
+ * after each step. It is drawn as the pipeline draws it: for each step, every candidate's in turn.
  */
-function drawNoise({ seed, samples }: Asks["colorize"], model: ModelFacts, length: number) {
-  const generator = new TorchGenerator(seed);
+function drawNoise(
+  generator: TorchGenerator,
+  samples: number,
+  draws: number,
+  model: ModelFacts,
+  grid: Size,
+): Float32Array[][] {
+  const length = 2 * grid.width * grid.height;
   const noise: Float32Array[][] = Array.from({ length: samples }, () => []);
-  const draws = model.default_eta ? model.schedule.length : 1;
   for (let draw = 0; draw < draws; draw++) {
     for (const own of noise) {
       const drawn = new Float32Array(model.default_num_candidates * length);
+      own.push(drawn);
+      if (draw > 0 && !model.default_eta) continue; // deterministic steps take none
       for (const part of cut(drawn, length)) {
         part.set(generator.normal(length).map((value) => value * model.default_temperature));
       }
-      own.push(drawn);
     }
   }
   return noise;

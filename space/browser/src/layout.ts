@@ -1,6 +1,7 @@
 /** The picture as the network sees it: sizes, padding, and hints on the grid of chroma cells. */
 
 import { chromaOf } from "./color";
+import { RowResizer } from "./resize";
 
 /** What the page must know of a model: the properties of its ONNX file (docs/onnx.md), and the file. */
 export interface ModelFacts {
@@ -9,6 +10,7 @@ export interface ModelFacts {
   file: string; // beside the facts
   bytes: number;
   default_processing_resolution: number; // short side of the working picture
+  default_refinement: number; // how many times as fine the second look is; 1: there is none
   longest: number; // its long side is at most this many times the short one
   default_eta: number;
   default_temperature: number;
@@ -21,6 +23,7 @@ export interface ModelFacts {
   guide_detail: number; // pixels of the guide to a cell
   hint_channels: number;
   schedule: number[][]; // a row for each step
+  later_schedule: number[][]; // of the second look
 }
 
 /** One channel of numbers, row by row. */
@@ -47,9 +50,19 @@ function round(value: number): number {
   return whole % 2 ? whole + 1 : whole;
 }
 
-/** Size at which colours are invented: the short side at the model's resolution, whole cells. */
-export function workingSize({ width, height }: Size, model: ModelFacts): Size {
-  const { default_processing_resolution: resolution, chroma_stride: cell } = model;
+/**
+ * Sizes at which colours are invented: the short side at the model's resolution, in whole cells, and
+ * finer, where the photograph has so many pixels.
+ */
+export function workingSizes(photo: Size, model: ModelFacts): Size[] {
+  const { default_processing_resolution: resolution, default_refinement: times } = model;
+  const again = times > 1 && resolution * times <= Math.min(photo.width, photo.height);
+  const resolutions = again ? [resolution, resolution * times] : [resolution];
+  return resolutions.map((one) => workingSize(photo, one, model));
+}
+
+function workingSize({ width, height }: Size, resolution: number, model: ModelFacts): Size {
+  const cell = model.chroma_stride;
   const short = Math.min(height, width);
   const long = Math.max(height, width);
   const scale = Math.min(resolution / short, (model.longest * resolution) / long);
@@ -66,6 +79,7 @@ export function gridOf({ width, height }: Size, model: ModelFacts): Size {
 const AGREEMENT = 20;
 const APART = { least: 5, share: 0.15 }; // in a*b*
 const TOLD = 4;
+const CLOSER = 1.06;
 const HINT_FADE = { reach: 8, sigma: 3 };
 
 /** Mean over windows of 2 * reach + 1 cells, as far as they lie inside, down and across. */
@@ -87,7 +101,7 @@ function windowMean(x: Float64Array, { width, height }: Size, reach: number): Fl
 }
 
 /** Where the cells of the photograph lie on the grid, which has padding to the right and below. */
-interface Layout {
+export interface Layout {
   grid: Size;
   cells: Size;
 }
@@ -123,13 +137,15 @@ export function nearness(hints: Float32Array, { grid, cells }: Layout): Float64A
 
 /**
  * What the drawn colours agree on, place by place, as strong as true colours are; see `agreement` in
- * pipeline_colorize/basics.py. `drawn` is in the network's units, `known` the `nearness` to hints.
+ * pipeline_colorize/basics.py. `drawn` is in the network's units, `known` the `nearness` to hints,
+ * `closer` says that it is a second look.
  */
 export function agreed(
   drawn: Float32Array[],
   layout: Layout,
   model: Pick<ModelFacts, "ab_scale" | "chroma_balance">,
   known: Float64Array,
+  closer = false,
 ): Float32Array {
   if (drawn.length < 3) return drawn[0]!;
   const { grid, cells } = layout;
@@ -158,7 +174,8 @@ export function agreed(
       result[at + area]! += (weights[k]! / sum) * one[at + area]!;
     }
   }
-  const factors = balanced(drawn, result, layout, model, known);
+  const raise = closer ? known.map(() => CLOSER) : balanced(drawn, result, layout, model);
+  const factors = besideHints(raise, known, cells);
   return result.map((value, at) => value * factors[cellAt(at % area, layout)]!);
 }
 
@@ -168,7 +185,6 @@ function balanced(
   agreed: Float32Array,
   layout: Layout,
   model: Pick<ModelFacts, "ab_scale" | "chroma_balance">,
-  known: Float64Array,
 ): Float64Array {
   const { grid, cells } = layout;
   const area = grid.width * grid.height;
@@ -177,18 +193,40 @@ function balanced(
     const mean = drawn.reduce((sum, one) => sum + one[at]!, 0) / drawn.length;
     return drawn.reduce((sum, one) => sum + (one[at]! - mean) ** 2, 0) / drawn.length;
   };
-  const averaged = (of: (at: number) => number) =>
-    windowMean(known.map((_, i) => of(onGrid(i, layout))), cells, reach);
+  const averaged = (of: (at: number) => number) => {
+    const cell = new Float64Array(cells.width * cells.height);
+    return windowMean(cell.map((_, i) => of(onGrid(i, layout))), cells, reach);
+  };
   const apart = averaged((at) => Math.sqrt(spread(at) + spread(at + area)));
   const usual = averaged(
     (at) => APART.least / model.ab_scale + APART.share * Math.hypot(agreed[at]!, agreed[at + area]!),
   );
-  const told = windowMean(known, cells, reach);
-  return known.map((near, i) => {
-    const free = (1 - near) * Math.max(1 - TOLD * told[i]!, 0);
-    const lead = (apart[i]! - usual[i]!) / (apart[i]! + usual[i]!);
-    return 1 + model.chroma_balance * free * lead;
-  });
+  return apart.map((p, i) => 1 + (model.chroma_balance * (p - usual[i]!)) / (p + usual[i]!));
+}
+
+/** A factor on colour in each cell, 1 near hints. */
+function besideHints(factor: Float64Array, known: Float64Array, cells: Size): Float64Array {
+  const told = windowMean(known, cells, Math.floor(Math.min(cells.width, cells.height) / 4));
+  return factor.map(
+    (value, i) => 1 + (1 - known[i]!) * Math.max(1 - TOLD * told[i]!, 0) * (value - 1),
+  );
+}
+
+/** Chroma on a grid without its padding, brought to a finer grid with its own. */
+export function finer(chroma: Float32Array, from: Layout, to: Layout): Float32Array {
+  const area = from.grid.width * from.grid.height;
+  const result = new Float32Array(2 * to.grid.width * to.grid.height);
+  for (const channel of [0, 1]) {
+    const resizer = new RowResizer(
+      from.cells.width, from.cells.height, to.cells.width, to.cells.height,
+    );
+    for (let row = 0; row < from.cells.height; row++) {
+      const start = channel * area + row * from.grid.width;
+      resizer.push(chroma.subarray(start, start + from.cells.width));
+    }
+    result.set(pad(resizer.plane, to.grid).data, (channel * result.length) / 2);
+  }
+  return result;
 }
 
 /** `size` made larger to a multiple of `stride`. */

@@ -128,7 +128,7 @@ export class Network {
     const { width, height } = gridOf(size, this.model);
     const seen = this.look(light(1), light(times), new Float32Array(3 * width * height));
     const noise = new Float32Array(2 * width * height);
-    const { estimate } = await this.step(seen, 0, noise, noise);
+    const { estimate } = await this.step(seen, this.model.schedule[0]!, noise, noise);
     await this.finish(seen, estimate, 1, { top: 0, height: side, light: light(1) });
   }
 
@@ -150,12 +150,12 @@ export class Network {
   }
 
   /**
-   * One step of the schedule for several samples, one behind the other: the next ones, and the clean
+   * One step, a row of a schedule, for several samples, one behind the other: the next ones, and the clean
    * chroma they are thought to become.
    */
   async step(
     seen: Seen,
-    index: number,
+    row: number[],
     sample: Float32Array,
     fresh: Float32Array,
   ): Promise<{ sample: Float32Array; estimate: Float32Array }> {
@@ -164,7 +164,7 @@ export class Network {
     const results = await this.run(seen, ["next_sample", "estimates", "next_features"], {
       sample: this.floats(sample, [count, 2, height, width]),
       noise: this.floats(fresh, [1, count, 2, height, width]),
-      schedule: this.floats(this.model.schedule[index]!, [1, 6]),
+      schedule: this.floats(row, [1, 6]),
     });
     seen.features = results["next_features"]!;
     return {
