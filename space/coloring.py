@@ -264,7 +264,7 @@ def invent(image: np.ndarray, settings: Settings) -> Iterator[torch.Tensor | Inv
             stopped.set()
     output = future.result()
     spread = output.uncertainty[0] if output.uncertainty else None
-    film[-1] = output.images.half()  # near hints they differ a little
+    film = [*film[:-1], output.images.half()]  # near hints they differ a little
     yield Invented(output.images, spread, film)
 
 

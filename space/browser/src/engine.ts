@@ -160,7 +160,12 @@ export class Engine {
   }
 
   /** Takes up a photograph at one of its working sizes, with noise for all steps there. */
-  private look({ working, guide }: Look, ask: Asks["colorize"], steps: number, generator: TorchGenerator) {
+  private look(
+    { working, guide }: Look,
+    ask: Asks["colorize"],
+    steps: number,
+    generator: TorchGenerator,
+  ) {
     const { model } = this.ready;
     const padded = paddedSize(working, model.stride);
     const layout = { grid: gridOf(padded, model), cells: gridOf(working, model) };
