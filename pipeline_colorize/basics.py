@@ -159,6 +159,12 @@ def beside_hints(factor: np.ndarray, known: np.ndarray | None) -> np.ndarray:
     return 1 + (1 - known) * (1 - TOLD * told).clip(min=0) * (factor - 1)
 
 
+def look_sizes(height: int, width: int, resolution: int, refinement: float) -> list[float]:
+    """Short sides at which a picture is looked at: once, or a second time if it has the pixels."""
+    closer = resolution * refinement
+    return [resolution, closer] if resolution < closer <= min(height, width) else [resolution]
+
+
 def later_steps(steps: int) -> int:
     """To the whole schedule, of which a second look takes the part below `BACK`."""
     return max(steps // 2, 3)

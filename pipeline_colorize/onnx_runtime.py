@@ -27,6 +27,7 @@ from .basics import (
     draw_hints,
     fit_size,
     later_steps,
+    look_sizes,
     nearness,
     row_chunks,
 )
@@ -351,15 +352,14 @@ class OnnxPipeline:
             seeds = np.random.SeedSequence().generate_state(len(image)).tolist()
             generator = [Generator().manual_seed(seed) for seed in seeds]
         schedules = self.scheduler.rows(steps, eta), self.scheduler.later_rows(steps, eta)
-        sizes = (processing_resolution, processing_resolution * refinement)
+        drawn = num_samples * candidates
         factor = np.array([saturation * self.config.default_saturation], np.float32)
         output = OnnxPipelineOutput(
             [], [] if output_uncertainty else None, [] if output_intermediates else None
         )
         for one, known, random in zip(image, hints or [[]] * len(image), generator, strict=True):
-            looks = self._prepare(one, known, *sizes)
+            looks = self._prepare(one, known, processing_resolution, refinement)
             for picture, schedule in zip(looks, schedules[: len(looks)], strict=True):
-                drawn = num_samples * candidates
                 noise = self._noise(picture, random, drawn, len(schedule), eta, temperature)
                 self._invent_chroma(picture, noise, schedule, factor)
                 self._agree(picture, candidates, factor)
@@ -372,15 +372,17 @@ class OnnxPipeline:
 
     # --- the parts of the call --------------------------------------------------------------------
 
-    def _prepare(self, image, hints: list[Hint], resolution: int, finer: float) -> list[_Picture]:
+    def _prepare(
+        self, image, hints: list[Hint], resolution: int, refinement: float
+    ) -> list[_Picture]:
         """One look at a picture, and a closer one where it has so many pixels."""
         if hints and not self.properties["hint_channels"]:
             raise ValueError("This model takes no colour hints.")
         luminance = to_luminance(image)
-        first = self._at(luminance, hints, resolution)
-        if not resolution < finer <= min(luminance.shape):
-            return [first]
-        return [first, self._at(luminance, hints, finer, first)]
+        looks = []
+        for size in look_sizes(*luminance.shape, resolution, refinement):
+            looks.append(self._at(luminance, hints, size, *looks))
+        return looks
 
     def _at(
         self, luminance: np.ndarray, hints: list[Hint], resolution: float, first=None

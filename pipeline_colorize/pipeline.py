@@ -24,7 +24,7 @@ from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 from torch.nn import functional as F
 
-from .basics import BACK, agreed, agreement, later_steps, nearness
+from .basics import BACK, agreed, agreement, later_steps, look_sizes, nearness
 from .color import core_chroma, rgb_to_lab, undo_coring
 from .hub import address_card, fetch, full_name, publish
 from .image_processor import (
@@ -342,8 +342,10 @@ class ColorizationPipeline(DiffusionPipeline):
 
         # 2. Luminance, resized for the network; of large pictures, for a closer look as well
         generators = generator if isinstance(generator, list) else [generator] * len(images)
-        sizes = (processing_resolution, processing_resolution * refinement)
-        looks = [self._prepare(*one, *sizes) for one in zip(images, hints, generators, strict=True)]
+        looks = [
+            self._prepare(*one, processing_resolution, refinement)
+            for one in zip(images, hints, generators, strict=True)
+        ]
 
         # 3. Colour, for pictures of one working size together
         firsts, seconds = (
@@ -460,14 +462,12 @@ class ColorizationPipeline(DiffusionPipeline):
     # --- the parts of the call --------------------------------------------------------------------
 
     def _prepare(
-        self, image, hints: list[Hint], generator, resolution: int, finer: float
+        self, image, hints: list[Hint], generator, resolution: int, refinement: float
     ) -> list[_Picture]:
         """One look at a picture, and a closer one where it has so many pixels."""
         luminance = self.image_processor.to_luminance(image)
         looks = []
-        for size in (resolution, finer):
-            if looks and not resolution < size <= min(luminance.shape[1:]):
-                break
+        for size in look_sizes(*luminance.shape[1:], resolution, refinement):
             working = self.image_processor.preprocess(luminance, size)
             raster = None
             if getattr(self.unet.config, "hint_channels", 0):

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from pipeline_colorize import ColorizationPipeline
-from pipeline_colorize.basics import BACK, later_steps
+from pipeline_colorize.basics import BACK, later_steps, look_sizes
 from pipeline_colorize.color import merge_luminance
 from pipeline_colorize.image_processor import fit_guided_upsampling
 from pipeline_colorize.pipeline import native_dtype
@@ -155,12 +155,11 @@ def parts(pipe: ColorizationPipeline, size: tuple[int, int]) -> dict[str, Callab
         "grey encoder, once": encode,
         f"denoiser, {len(scheduler.timesteps)} steps": denoise,
     }
-    finest = resolution * config.default_refinement
-    if resolution < finest <= min(size):
+    *_, finest = look_sizes(*size, resolution, config.default_refinement)
+    if finest > resolution:
         scheduler.set_timesteps(later_steps(config.default_num_inference_steps))
-        later = scheduler.timesteps[
-            scheduler.timesteps < BACK * scheduler.config.num_train_timesteps
-        ]
+        start = BACK * scheduler.config.num_train_timesteps
+        later = scheduler.timesteps[scheduler.timesteps < start]
         encode, denoise = one_look(pipe, luminance, finest, later)
         looks["second look: encoder"] = encode
         looks[f"second look: denoiser, {len(later)} steps"] = denoise

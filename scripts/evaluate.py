@@ -29,6 +29,7 @@ from PIL import Image, ImageDraw, ImageOps
 from tqdm import tqdm
 
 from pipeline_colorize import ColorizationPipeline, Hint, OffsetCosineScheduler, metrics
+from pipeline_colorize.basics import look_sizes
 from pipeline_colorize.onnx_runtime import Generator, OnnxPipeline
 
 PROTOCOL = """\
@@ -301,10 +302,8 @@ def grid_of(
         resolution = pipe.config.default_processing_resolution
     if refinement is None:
         refinement = pipe.config.default_refinement
-    if resolution * refinement <= min(truth.shape[:2]):
-        resolution *= refinement
-    processor = pipe.image_processor
-    working = processor.working_size(*truth.shape[:2], resolution)
+    processor, size = pipe.image_processor, truth.shape[:2]
+    working = processor.working_size(*size, look_sizes(*size, resolution, refinement)[-1])
     return tuple(side // processor.chroma_stride for side in working)
 
 

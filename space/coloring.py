@@ -34,7 +34,7 @@ from PIL import Image, ImageDraw
 
 import pipeline_colorize
 from pipeline_colorize import ColorizationPipeline, cli, photo
-from pipeline_colorize.basics import agreed
+from pipeline_colorize.basics import agreed, look_sizes
 from pipeline_colorize.jobs import Settings
 
 SHOWN = 1280  # pixels of the long side of what the page shows
@@ -228,10 +228,10 @@ def invent(image: np.ndarray, settings: Settings) -> Iterator[torch.Tensor | Inv
     """
     pipe = own_copy(settings)
     resolution = settings.processing_resolution or pipe.config.default_processing_resolution
-    # The second look, which larger photographs get, is the one on more cells.
-    sizes = [
-        pipe.image_processor.working_size(*image.shape[:2], resolution * times)
-        for times in (1, pipe.config.default_refinement)
+    processor, size = pipe.image_processor, image.shape[:2]
+    looks = [
+        tuple(side // processor.chroma_stride for side in processor.working_size(*size, short))
+        for short in look_sizes(*size, resolution, pipe.config.default_refinement)
     ]
     candidates = settings.candidates or pipe.config.default_num_candidates
     news, stopped, film = queue.SimpleQueue(), threading.Event(), []
@@ -239,9 +239,11 @@ def invent(image: np.ndarray, settings: Settings) -> Iterator[torch.Tensor | Inv
     def tell(running, step, timestep, tensors):
         running._interrupt = stopped.is_set()
         clean = running._to_chroma(tensors["pred_original_sample"])
-        cells = [[side // running.image_processor.chroma_stride for side in size] for size in sizes]
-        closer = cells[0] != cells[1] and all(np.greater_equal(clean.shape[-2:], cells[1]))
-        rows, columns = cells[closer]
+        # The second look is the one on so many cells; both have padding.
+        closer = (
+            len(looks) > 1 and clean.shape[-2] >= looks[1][0] and clean.shape[-1] >= looks[1][1]
+        )
+        rows, columns = looks[closer]
         news.put((clean[..., :rows, :columns], closer))
         return {}
 

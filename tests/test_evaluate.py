@@ -168,9 +168,7 @@ def test_hints_that_are_obeyed_are_met_and_help(evaluate):
         (255 * smooth_picture(*size, seed=seed).movedim(0, -1).numpy()).astype(np.uint8)
         for seed, size in enumerate([(48, 48), (50, 71)])
     ]
-    settings = {"hints": (5, 20), "call": {}} | dict.fromkeys(
-        ("processing_resolution", "refinement")
-    )
+    settings = {"hints": (5, 20), "processing_resolution": None, "refinement": None, "call": {}}
     records = evaluate.with_hints(Obedient(), truths, [0, 1], settings)
     for record in records:
         assert record[20]["grid"] == pytest.approx([0] * 20, abs=1e-3)

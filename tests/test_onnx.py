@@ -263,7 +263,7 @@ def test_rows_in_chunks_are_the_whole(hinted, monkeypatch):
 
 def test_step_by_step_is_all_at_once(hinted):
     runtime = hinted[1]
-    [picture] = runtime._prepare(noise_picture(45, 61), [], 32, 32)
+    [picture] = runtime._prepare(noise_picture(45, 61), [], 32, 1.0)
     noise = runtime._noise(picture, Generator(), 2, 3, 1.0, 1.0)
     rows, factor = runtime.scheduler.rows(3, 1.0), np.ones(1, np.float32)
     names = ["next_sample", "estimates", "next_features"]

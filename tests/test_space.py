@@ -32,6 +32,7 @@ from gradio_client import Client, handle_file  # noqa: E402
 from gradio_client.utils import Status  # noqa: E402
 
 sys.path.insert(0, str(ROOT / "space"))
+import coloring  # noqa: E402
 from limits import Limits  # noqa: E402
 
 WAIT = 120_000  # milliseconds, on a busy machine
@@ -609,6 +610,18 @@ def test_a_picture_that_is_shown_again_is_not_written_again(monkeypatch, tmp_pat
     path.write_bytes(b"a browser may be reading this")
     assert photograph.postprocess(picture).path == str(path)
     assert path.read_bytes() == b"a browser may be reading this"
+
+
+@pytest.mark.parametrize(
+    ("model", "grids"),
+    [("default", [(32, 40)] * 12 + [(64, 80)] * 2), ("driving-regression", [])],
+)
+def test_colours_come_about_in_one_look_or_two_or_in_one_pass(model, grids):
+    image = (255 * smooth_picture(256, 320, seed=1)[0].numpy()).astype(np.uint8)
+    *steps, invented = coloring.invent(image, coloring.command_line(model))
+    assert [tuple(step.shape[2:]) for step in steps] == grids
+    assert len(invented.film) == max(len(grids), 1)
+    assert torch.equal(invented.film[-1], invented.chroma.half())
 
 
 def test_on_a_gpu_space_the_model_asks_for_the_gpu(monkeypatch):

@@ -2,10 +2,10 @@
 
 import { lightnessOf } from "./color";
 import {
+  type Layout,
   type ModelFacts,
   type Plane,
   type Size,
-  type Layout,
   agreed,
   finer,
   gridOf,
