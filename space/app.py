@@ -501,7 +501,6 @@ class Page:
                 self.outcome: gr.update(visible=True),
                 self.download: gr.update(interactive=False),
             }
-            steps = settings.steps or coloring.load(model).config.default_num_inference_steps
             small, shown = coloring.shrunk(source.shown, coloring.LIVE), 0.0
             before, after = folder / "before.webp", folder / "after.webp"
             small.save(before)
@@ -510,9 +509,10 @@ class Page:
                     return
                 if isinstance(invented, Invented):
                     break
+                chroma, steps = invented
                 progress((step, max(step, steps)), desc="Inventing colours")
                 if time.monotonic() - shown > LIVE_SECONDS:
-                    coloring.colored(coloring.load(model), small, invented[0]).save(after)
+                    coloring.colored(coloring.load(model), small, chroma[0]).save(after)
                     yield {self.slider: (str(before), str(after))}
                     shown = time.monotonic()
             result = Result(source, settings, invented)

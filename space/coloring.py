@@ -221,8 +221,8 @@ def check_settings(settings: Settings, limits: Limits) -> None:
 
 
 @on_gpu
-def invent(image: np.ndarray, settings: Settings) -> Iterator[torch.Tensor | Invented]:
-    """The colours (samples, 2, h, w) after each step, and at the end what came out.
+def invent(image: np.ndarray, settings: Settings) -> Iterator[tuple[torch.Tensor, int] | Invented]:
+    """The colours (samples, 2, h, w) after each step, of how many, and at the end what came out.
 
     Leaving it early stops the model after the step that it is in.
     """
@@ -244,7 +244,7 @@ def invent(image: np.ndarray, settings: Settings) -> Iterator[torch.Tensor | Inv
             len(looks) > 1 and clean.shape[-2] >= looks[1][0] and clean.shape[-1] >= looks[1][1]
         )
         rows, columns = looks[closer]
-        news.put((clean[..., :rows, :columns], closer))
+        news.put((clean[..., :rows, :columns], closer, running.num_timesteps))
         return {}
 
     def work():
@@ -257,11 +257,11 @@ def invent(image: np.ndarray, settings: Settings) -> Iterator[torch.Tensor | Inv
         future = pool.submit(work)
         try:
             while (told := news.get()) is not None:
-                chroma, closer = told
+                chroma, closer, steps = told
                 weights = pipe._agreement(chroma, candidates, closer=closer)
                 chroma = pipe._saturate(agreed(chroma, weights), settings.saturation)
                 film.append(chroma.half())
-                yield chroma
+                yield chroma, steps
         finally:
             stopped.set()
     output = future.result()
