@@ -34,6 +34,7 @@ from .basics import (
 from .onnx_runtime import FORMAT, OffsetCosineScheduler
 
 OPSET = 18
+ENLARGED = 2  # unet.py, `Trunk`
 PRECISIONS = ("fp32", "fp16", "int8")
 
 
@@ -139,11 +140,29 @@ def tensor_info(name: str, dtype: int, shape: list) -> onnx.ValueInfoProto:
 # --- layers --------------------------------------------------------------------------------------
 
 
-def convolution(g: Graph, x: str, name: str) -> str:
-    """A convolution of stride 1 that keeps the size."""
+def convolution(g: Graph, x: str, name: str, **attributes) -> str:
+    """A convolution that keeps the size, or divides it by its stride."""
     pad = g.weights[f"{name}.weight"].shape[2] // 2
     weight, bias = g.weight(f"{name}.weight"), g.weight(f"{name}.bias")
-    return g.add("Conv", x, weight, bias, pads=[pad] * 4)
+    return g.add("Conv", x, weight, bias, pads=[pad] * 4, **attributes)
+
+
+def clipped(g: Graph, x: str) -> str:
+    """ReLU6."""
+    return g.add("Clip", x, g.constant(0), g.constant(6))
+
+
+def inverted_residual(g: Graph, x: str, name: str, stride: int) -> str:
+    """Expansion, depthwise convolution and projection (unet.py, `InvertedResidual`)."""
+    h = x
+    if f"{name}.expand.weight" in g.weights:
+        h = clipped(g, convolution(g, h, f"{name}.expand"))
+    channels = g.weights[f"{name}.depthwise.weight"].shape[0]
+    h = clipped(g, convolution(g, h, f"{name}.depthwise", strides=[stride] * 2, group=channels))
+    projection = g.weights[f"{name}.project.weight"]
+    previous = g.weights.get(f"{name}.expand.weight", projection).shape[1]
+    h = convolution(g, h, f"{name}.project")
+    return g.add("Add", x, h) if stride == 1 and previous == len(projection) else h
 
 
 def linear(g: Graph, x: str, name: str) -> str:
@@ -209,8 +228,13 @@ def self_attention(g: Graph, x: str, name: str, groups: int) -> str:
     return g.add("Add", x, convolution(g, h, f"{name}.out"))
 
 
-def level(g: Graph, x: str, name: str, groups: int, embedding: str | None) -> list[str]:
-    """The blocks of one level, one after the other; what each returns."""
+def level(
+    g: Graph, x: str, name: str, groups: int, embedding: str | None, beside: str | None = None
+) -> list[str]:
+    """The blocks of one level, one after the other; what each returns.
+
+    `beside` is added to what the first returns.
+    """
     results = []
     for index in itertools.count():
         if f"{name}.{index}.qkv.weight" in g.weights:
@@ -219,6 +243,8 @@ def level(g: Graph, x: str, name: str, groups: int, embedding: str | None) -> li
             x = residual_block(g, x, f"{name}.{index}", groups, embedding)
         else:
             return results
+        if beside and index == 0:
+            x = g.add("Add", x, beside)
         results.append(x)
 
 
@@ -304,9 +330,29 @@ def nearness(g: Graph, hints: str) -> str:
     return g.add("Min", told, g.constant(1))
 
 
+def trunk(g: Graph, config: dict, luminance: str) -> list[str]:
+    """Feature maps of the luminance, a level each (unet.py, `Trunk`)."""
+    larger = g.constant([1, 1, ENLARGED, ENLARGED])
+    x = g.add("Resize", luminance, "", larger, mode="linear")
+    x = clipped(g, convolution(g, x, "encoder.trunk.conv_in", strides=[2, 2]))
+    ends, reached = {}, 2
+    for index, (_, _, _, blocks, stride) in enumerate(config["encoder_trunk"]):
+        for block in range(blocks):
+            name = f"encoder.trunk.stages.{index}.{block}"
+            x = inverted_residual(g, x, name, stride if block == 0 else 1)
+        reached *= stride
+        ends[reached] = x
+    first, maps = ENLARGED * config["chroma_stride"], []
+    for index in range(len(config["encoder_block_out_channels"])):
+        reached = first * 2**index
+        maps.append(ends[reached] if reached in ends else halve(g, maps[-1]))
+    return maps
+
+
 def encode(g: Graph, config: dict, luminance: str, hints: str | None) -> str:
     """All that depends on the picture alone, flat: (F,)."""
     x = g.add("Sub", g.add("Mul", luminance, g.constant(1 / 50)), g.constant(1))
+    maps = trunk(g, config, x) if config.get("encoder_trunk") else None
     if config["chroma_stride"] > 1:
         x = g.add("SpaceToDepth", x, blocksize=config["chroma_stride"])
     if hints is not None:
@@ -316,7 +362,9 @@ def encode(g: Graph, config: dict, luminance: str, hints: str | None) -> str:
         features, x = [], convolution(g, x, "encoder.conv_in")
         for index in range(len(config["encoder_block_out_channels"])):
             x = x if index == 0 else halve(g, x)
-            x = level(g, x, f"encoder.levels.{index}", config["norm_num_groups"], None)[-1]
+            beside = maps and convolution(g, maps[index], f"encoder.projections.{index}")
+            name = f"encoder.levels.{index}"
+            x = level(g, x, name, config["norm_num_groups"], None, beside)[-1]
             features.append(x)
     flat = [g.add("Reshape", feature, g.ints(-1)) for feature in features]
     return g.add("Concat", *flat, axis=0)

@@ -169,32 +169,123 @@ def to_chroma_grid(condition: torch.Tensor, luminance_channels: int, stride: int
     return torch.cat([grid, F.avg_pool2d(hints, stride)], dim=1) if hints.shape[1] else grid
 
 
+class InvertedResidual(nn.Module):
+    """Expansion, depthwise convolution and projection (Sandler et al. 2018).
+
+    Without normalisation: that of a pretrained network is folded into its convolutions.
+    """
+
+    def __init__(self, in_channels, out_channels, expansion, kernel, stride):
+        super().__init__()
+        inner = in_channels * expansion
+        self.expand = nn.Conv2d(in_channels, inner, 1) if expansion > 1 else nn.Identity()
+        self.depthwise = nn.Conv2d(inner, inner, kernel, stride, kernel // 2, groups=inner)
+        self.project = nn.Conv2d(inner, out_channels, 1)
+        self.adds = stride == 1 and in_channels == out_channels
+
+    def forward(self, x):
+        h = F.relu6(self._filter(F.relu6(self.expand(x))))
+        return x + self.project(h) if self.adds else self.project(h)
+
+    def _filter(self, x):
+        if x.device.type != "cpu" or not x.requires_grad:
+            return self.depthwise(x)
+        # On a CPU its backward pass takes up to seven times as long in bf16 as in full precision.
+        with torch.autocast("cpu", enabled=False):
+            return self.depthwise(x.to(self.depthwise.weight.dtype))
+
+
+class Trunk(nn.Module):
+    """Feature maps of the luminance by a small classifier, such as EfficientNet-Lite0 (Tan 2020).
+
+    Args:
+        stages: (expansion, kernel, width, blocks, stride) of each; before the first comes a
+            convolution of stride 2 with 32 channels.
+        stride: luminance pixels to a cell of the first map, along one side.
+        levels: maps that are wanted, each half the size of the one before.
+        frozen: stages, with the first convolution, that training leaves as they are.
+    """
+
+    ENLARGED = 2  # such networks learned from larger pictures, and see more in them
+
+    def __init__(self, stages, stride, levels, frozen):
+        super().__init__()
+        self.conv_in = nn.Conv2d(1, 32, 3, 2, 1)
+        self.stages = nn.ModuleList()
+        previous, reached, widths = 32, 2, {}
+        self.reached = []  # input pixels to a cell of what each stage returns
+        for expansion, kernel, width, blocks, step in stages:
+            self.stages.append(nn.ModuleList())
+            for block in range(blocks):
+                shape = (previous, width, expansion, kernel, step if block == 0 else 1)
+                self.stages[-1].append(InvertedResidual(*shape))
+                previous = width
+            reached *= step
+            self.reached.append(reached)
+            widths[reached] = width
+        self.wanted = [self.ENLARGED * stride * 2**level for level in range(levels)]
+        if self.wanted[0] not in widths:
+            raise ValueError(f"The stages of a trunk come to {list(widths)}, not {self.wanted[0]}.")
+        self.channels = [widths.get(size, previous) for size in self.wanted]
+        for part in [self.conv_in, *self.stages][: frozen + 1 if frozen else 0]:
+            part.requires_grad_(False)
+
+    def forward(self, luminance: torch.Tensor) -> list[torch.Tensor]:
+        """(B, 1, H, W) in [-1, 1] to maps (B, channels, H / stride, W / stride) and halvings."""
+        x = F.interpolate(luminance, scale_factor=self.ENLARGED, mode="bilinear")
+        # Depthwise convolutions are up to four times as fast in this format.
+        x = F.relu6(self.conv_in(x)).contiguous(memory_format=torch.channels_last)
+        last, maps = {}, []  # of each size
+        for reached, blocks in zip(self.reached, self.stages, strict=True):
+            for block in blocks:
+                x = block(x)
+            last[reached] = x
+        for size in self.wanted:
+            maps.append(last[size] if size in last else F.avg_pool2d(maps[-1], 2))
+        return maps
+
+
 class GreyEncoder(nn.Module):
     """First half of a U-Net over the luminance (and hints): one feature map a level.
 
     It knows neither time nor noise, so one run serves every step and every sample of a picture.
     """
 
-    def __init__(self, in_channels, widths, layers_per_block, groups):
+    def __init__(self, in_channels, widths, layers_per_block, groups, trunk=None):
         super().__init__()
         self.conv_in = nn.Conv2d(in_channels, widths[0], 3, padding=1)
         self.levels = nn.ModuleList()
+        if isinstance(layers_per_block, int):
+            layers_per_block = [layers_per_block] * len(widths)
         previous = widths[0]
-        for level, width in enumerate(widths):
+        for level, (width, layers) in enumerate(zip(widths, layers_per_block, strict=True)):
             blocks = [ResidualBlock(previous, width, groups)]
-            blocks += [ResidualBlock(width, width, groups) for _ in range(layers_per_block - 1)]
+            blocks += [ResidualBlock(width, width, groups) for _ in range(layers - 1)]
             if level == len(widths) - 1:
-                blocks.insert(max(layers_per_block - 1, 1), SelfAttention(width, groups))
+                blocks.insert(max(layers - 1, 1), SelfAttention(width, groups))
             self.levels.append(nn.ModuleList(blocks))
             previous = width
+        self.trunk = trunk
+        if trunk is not None:
+            self.projections = nn.ModuleList(
+                nn.Conv2d(channels, width, 1)
+                for channels, width in zip(trunk.channels, widths, strict=True)
+            )
+            for projection in self.projections:
+                nn.init.zeros_(projection.weight)
+                nn.init.zeros_(projection.bias)
 
-    def forward(self, x):
+    def forward(self, x, luminance=None):
+        """(B, in_channels, h, w) on the grid; for a trunk, the luminance (B, 1, H, W) in full."""
         h = self.conv_in(x)
+        maps = [] if self.trunk is None else self.trunk(luminance)
         features = []
         for level, blocks in enumerate(self.levels):
             h = h if level == 0 else F.avg_pool2d(h, 2)
-            for block in blocks:
+            for index, block in enumerate(blocks):
                 h = block(h)
+                if maps and index == 0:
+                    h = h + self.projections[level](maps[level])
             features.append(h)
         return tuple(features)
 
@@ -209,7 +300,7 @@ class ColorizationUNet(ModelMixin, ConfigMixin):
     - *Lab*: chroma is noised (`sample_channels=2`), with a grey encoder whose feature maps are
       concatenated along the down path (`encoder_block_out_channels`). A frozen pretrained network
       can take the encoder's place (`encoder_backbone`), and the bottleneck can attend to what it
-      saw (`cross_attention`).
+      saw (`cross_attention`); or one stands beside the encoder and learns (`encoder_trunk`).
     - *chroma grid*: chroma lives on a grid `chroma_stride` times coarser than the luminance, which
       is pixel-unshuffled onto that grid (Shi et al. 2016), so that none of its detail is lost.
 
@@ -240,7 +331,9 @@ class ColorizationUNet(ModelMixin, ConfigMixin):
         min_signal_rate: float = 0.02,  # of the schedule, for "variance"
         chroma_stride: int = 1,  # luminance pixels to a cell of the sample, along one side
         encoder_block_out_channels: tuple[int, ...] | None = None,  # the grey encoder's widths
-        encoder_layers_per_block: int = 2,  # residual blocks a level of the grey encoder
+        encoder_layers_per_block: int | tuple[int, ...] = 2,  # its residual blocks, of each level
+        encoder_trunk: list | None = None,  # a classifier beside it: see `Trunk`
+        encoder_trunk_frozen: int = 0,  # stages of it that training leaves as they are
         encoder_backbone: str | dict | None = None,  # its pretrained stand-in: id, folder; as saved
         cross_attention: bool = False,  # of the bottleneck, to the last map of the backbone
         ab_scale: float = 110.0,  # chroma is divided by this; the pipeline reads it
@@ -288,8 +381,12 @@ class ColorizationUNet(ModelMixin, ConfigMixin):
         config = self.config
         widths = list(config.encoder_block_out_channels)
         if config.encoder_backbone is None:
+            trunk = None
+            if config.encoder_trunk is not None:
+                frozen = config.encoder_trunk_frozen
+                trunk = Trunk(config.encoder_trunk, config.chroma_stride, len(widths), frozen)
             blocks = (config.encoder_layers_per_block, config.norm_num_groups)
-            return GreyEncoder(grid_channels, widths, *blocks)
+            return GreyEncoder(grid_channels, widths, *blocks, trunk)
         encoder = BackboneEncoder(config.encoder_backbone, widths, grid_channels)
         # What is saved needs neither the folder nor the Hub.
         self.register_to_config(encoder_backbone=encoder.told)
@@ -328,6 +425,17 @@ class ColorizationUNet(ModelMixin, ConfigMixin):
                 "`encoder_backbone` needs `encoder_block_out_channels`, the channels that its "
                 "features are brought to, one a level."
             )
+        layers = config.encoder_layers_per_block
+        if encoder is not None and not isinstance(layers, int) and len(layers) != len(encoder):
+            raise ValueError(
+                f"`encoder_layers_per_block` is one number, or one a level, {len(encoder)}, not "
+                f"{len(layers)}."
+            )
+        if config.encoder_trunk is not None and (encoder is None or config.encoder_backbone):
+            raise ValueError(
+                "`encoder_trunk` stands beside a grey encoder: it needs "
+                "`encoder_block_out_channels` and no `encoder_backbone`."
+            )
         if config.cross_attention and config.encoder_backbone is None:
             raise ValueError("`cross_attention` is to the features of an `encoder_backbone`.")
 
@@ -364,7 +472,7 @@ class ColorizationUNet(ModelMixin, ConfigMixin):
             return (grid,)
         grid = self._memory_format(grid)
         if config.encoder_backbone is None:
-            return self.encoder(grid)
+            return self.encoder(grid, condition[:, :1])
         features, last_map = self.encoder(condition[:, :1], grid)
         return (*features, last_map) if config.cross_attention else features
 

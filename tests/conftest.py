@@ -33,6 +33,15 @@ UNET_CONFIGS = {
         "encoder_block_out_channels": (8, 12),
         "encoder_layers_per_block": 2,
     },
+    "trunk": {
+        **_SMALL,
+        "chroma_stride": 4,
+        "ab_scale": 33.0,
+        "hint_channels": 3,
+        "encoder_block_out_channels": (8, 12),
+        "encoder_layers_per_block": (2, 1),
+        "encoder_trunk": [[1, 3, 8, 1, 1], [2, 5, 8, 2, 4]],
+    },
 }
 
 

@@ -171,6 +171,8 @@ def test_bfloat16_and_channels_last_stay_close(unet, make_inputs):
         ({"block": "scale_shift"}, "'variance'"),
         ({"hint_channels": 2}, "not 2"),
         ({"encoder_block_out_channels": (8, 8)}, "has 2"),
+        ({"encoder_block_out_channels": (8,) * 4, "encoder_layers_per_block": (1, 1)}, "4, not 2"),
+        ({"encoder_trunk": [[1, 3, 8, 1, 1]]}, "beside a grey encoder"),
     ],
 )
 def test_configurations_that_cannot_be_are_refused(config, message):
