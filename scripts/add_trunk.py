@@ -8,6 +8,7 @@ The trunk gets the published weights of EfficientNet-Lite (Tan 2020), in the net
 normalisation is folded into the convolutions, and the first of them takes luminance alone.
 """
 
+import pickle
 from pathlib import Path
 
 import click
@@ -66,6 +67,8 @@ def main(file, folder, config, model):
         load_trunk(unet.encoder.trunk, torch.load(file, weights_only=True))
     except ValueError as error:
         raise click.ClickException(str(error)) from error
+    except pickle.UnpicklingError as error:
+        raise click.ClickException(f"{file} is no file of weights that torch wrote.") from error
     unet.save_pretrained(folder)
     click.echo(f"The network is in {folder}.")
 

@@ -7,7 +7,8 @@ from click.testing import CliRunner
 from conftest import UNET_CONFIGS, load_script, tiny_unet, unet_inputs
 from torch import nn
 
-from pipeline_colorize.unet import ColorizationUNet, Trunk
+from pipeline_colorize import ColorizationPipeline, ColorizationUNet, OffsetCosineScheduler
+from pipeline_colorize.unet import Trunk
 
 STAGES = UNET_CONFIGS["trunk"]["encoder_trunk"]
 
@@ -91,9 +92,6 @@ def test_a_model_with_a_fresh_trunk_beside_it_is_the_model(published, tmp_path):
     """Blocks that the new encoder lacks are left out; here there are none."""
     _, file = published
     old = tiny_unet("hints")
-    old.save_pretrained(tmp_path / "old" / "unet")
-    from pipeline_colorize import ColorizationPipeline, OffsetCosineScheduler
-
     ColorizationPipeline(old, OffsetCosineScheduler()).save_pretrained(tmp_path / "old")
     config = config_file(tmp_path, encoder_layers_per_block=2)
     options = ("--config", config, "--model", tmp_path / "old")
@@ -109,6 +107,8 @@ def test_other_weights_and_other_networks_are_refused(published, tmp_path):
     wider = config_file(tmp_path, encoder_trunk=[[1, 3, 12, 1, 1], [2, 5, 8, 2, 4]])
     result = add_trunk(file, tmp_path / "grown", "--config", wider)
     assert result.exit_code == 1 and "not the weights" in result.output
+    result = add_trunk(wider, tmp_path / "grown", "--config", config_file(tmp_path))
+    assert result.exit_code == 1 and "no file of weights" in result.output
     result = add_trunk(
         file, tmp_path / "grown", "--config", config_file(tmp_path, encoder_trunk=None)
     )
