@@ -33,11 +33,14 @@ def load_trunk(trunk: nn.Module, weights: dict[str, torch.Tensor]) -> None:
     Raises:
         ValueError: if they are those of another network.
     """
-    tensors = [one for one in weights.values() if one.ndim]  # without counts of batches
+    # Without counts of batches.
+    tensors = [one for one in weights.values() if torch.is_tensor(one) and one.ndim]
     convolutions = [one for one in trunk.modules() if isinstance(one, nn.Conv2d)]
     for index, convolution in enumerate(convolutions):
         layer = tensors[5 * index : 5 * index + 5]
-        if len(layer) != 5 or len(layer[0]) != len(convolution.weight):
+        outputs, inputs, *sides = convolution.weight.shape
+        wanted = [(outputs, 3 if index == 0 else inputs, *sides), *[(outputs,)] * 4]
+        if [tuple(one.shape) for one in layer] != wanted:
             raise ValueError("These are not the weights of the network that the trunk is part of.")
         kernel, gain, bias, mean, variance = layer
         gain = gain / (variance + EPSILON).sqrt()
@@ -55,9 +58,10 @@ def load_trunk(trunk: nn.Module, weights: dict[str, torch.Tensor]) -> None:
 )
 @click.option("--model", help="Model whose weights go where they fit; the rest begins anew.")
 def main(file, folder, config, model):
-    unet = ColorizationUNet(**yaml.safe_load(Path(config).read_text())["model"])
-    if unet.encoder is None or getattr(unet.encoder, "trunk", None) is None:
+    arguments = yaml.safe_load(Path(config).read_text())["model"]
+    if not arguments.get("encoder_trunk"):
         raise click.ClickException(f"The network of {config} has no `encoder_trunk`.")
+    unet = ColorizationUNet(**arguments)
     if model:
         state = unet.state_dict()
         known = ColorizationPipeline.from_pretrained(model, dtype=torch.float32).unet.state_dict()

@@ -10,8 +10,6 @@ from torch import nn
 from pipeline_colorize import ColorizationPipeline, ColorizationUNet, OffsetCosineScheduler
 from pipeline_colorize.unet import Trunk
 
-STAGES = UNET_CONFIGS["trunk"]["encoder_trunk"]
-
 
 class Layer(nn.Sequential):
     """Convolution without bias, and normalisation that has seen pictures."""
@@ -28,7 +26,7 @@ class Layer(nn.Sequential):
 
 
 class Classifier(nn.Module):
-    """What `STAGES` say, as such networks are published: RGB, with normalisation."""
+    """What the layout's trunk is part of, as it is published: RGB, with normalisation."""
 
     def __init__(self):
         super().__init__()
@@ -62,8 +60,7 @@ def published(tmp_path):
 
 
 def config_file(folder, **changes):
-    stages = [STAGES[0], [2, 5, 8, 2, 4]]
-    config = {**UNET_CONFIGS["trunk"], "encoder_trunk": stages, **changes}
+    config = {**UNET_CONFIGS["trunk"], **changes}
     config = {key: list(v) if isinstance(v, tuple) else v for key, v in config.items()}
     (folder / "config.yaml").write_text(yaml.safe_dump({"model": config}))
     return folder / "config.yaml"
@@ -107,6 +104,9 @@ def test_other_weights_and_other_networks_are_refused(published, tmp_path):
     wider = config_file(tmp_path, encoder_trunk=[[1, 3, 12, 1, 1], [2, 5, 8, 2, 4]])
     result = add_trunk(file, tmp_path / "grown", "--config", wider)
     assert result.exit_code == 1 and "not the weights" in result.output
+    finer = config_file(tmp_path, encoder_trunk=[[1, 3, 8, 1, 1], [2, 3, 8, 2, 4]])
+    result = add_trunk(file, tmp_path / "grown", "--config", finer)
+    assert result.exit_code == 1 and "not the weights" in result.output
     result = add_trunk(wider, tmp_path / "grown", "--config", config_file(tmp_path))
     assert result.exit_code == 1 and "no file of weights" in result.output
     result = add_trunk(
@@ -127,6 +127,18 @@ def test_frozen_stages_do_not_learn(frozen):
         learns = [one.grad is not None for one in stage.parameters()]
         assert all(learns) if index >= frozen else not any(learns)
     assert (trunk.conv_in.weight.grad is not None) == (frozen == 0)
+
+
+def test_it_learns_in_mixed_precision_what_it_learns_in_full():
+    unet, gradients = tiny_unet("trunk"), []
+    for enabled in (False, True):
+        unet.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            output = unet(*unet_inputs(unet)).sample
+        output.float().square().mean().backward()
+        parameters = unet.encoder.trunk.parameters()
+        gradients.append(torch.cat([parameter.grad.flatten() for parameter in parameters]))
+    assert torch.cosine_similarity(*gradients, dim=0) > 0.99
 
 
 def test_a_trunk_without_a_map_on_the_grid_is_refused():
