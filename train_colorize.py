@@ -126,6 +126,13 @@ class Run:
         self.pictures, self.steps_per_epoch, self.validation = data.load_training_pictures(
             self.data, self.config.seed, self.pictures_per_step, bar
         )
+        self.closer, self.closer_validation = None, {}
+        if self.data.closer_datasets:
+            left = self.data.cache_gigabytes - self.pictures.held_gigabytes
+            closer = dataclasses.replace(data.as_closer(self.data), cache_gigabytes=left)
+            self.closer, _, self.closer_validation = data.load_training_pictures(
+                closer, self.config.seed, self.pictures_per_step, bar
+            )
         patience = self.config.early_stopping_patience
         if patience is not None and not (patience > 0 and self.validation):
             raise ValueError(
@@ -173,6 +180,7 @@ class Run:
             accumulation=accumulation,
             process=accelerator.process_index,
             processes=accelerator.num_processes,
+            closer=self.closer,
         )
         span = (first_step * accumulation, steps * accumulation)
         on_gpu = accelerator.device.type == "cuda"
@@ -296,9 +304,16 @@ def validate(run: Run) -> dict[str, float]:
     """Losses of the averaged weights on each validation set, with the same noise every time."""
     if not run.validation or not run.accelerator.is_main_process:
         return {}
-    losses, timesteps, how = {}, [], (run.layout, run.data, run.optim.batch_size, run.timesteps)
-    for name, pictures in run.validation.items():
+    losses, timesteps = {}, []
+    sets = [(name, pictures, run.data) for name, pictures in run.validation.items()]
+    closer = data.as_closer(run.data)
+    sets += [
+        (f"{name}_{closer.resolution}", pictures, closer)
+        for name, pictures in run.closer_validation.items()
+    ]
+    for name, pictures, config in sets:
         losses[name] = []
+        how = (run.layout, config, run.optim.batch_size, run.timesteps)
         for batch in data.validation_batches(pictures, *how):
             batch = {key: tensor.to(run.accelerator.device) for key, tensor in batch.items()}
             with run.accelerator.autocast():

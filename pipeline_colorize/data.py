@@ -40,7 +40,7 @@ from .objectives import stratified_timesteps
 FILMS = torch.tensor([RGB_TO_XYZ[1], (0.02, 0.55, 0.43), (0.0, 0.1, 0.9)])
 
 # Independent streams of random numbers under one seed.
-PICTURES, ORDER, TIMESTEPS, VALIDATION = range(4)
+PICTURES, ORDER, TIMESTEPS, VALIDATION, CLOSER, CLOSER_STEPS = range(6)
 
 
 @dataclasses.dataclass
@@ -71,6 +71,13 @@ class DataConfig:
     load_size: int | None = option(
         None, "short side at which pictures are kept, to cut squares from; none: the resolution"
     )
+    closer_datasets: list[str] = option(
+        [], "sets of larger pictures, which some steps see at `closer_resolution`"
+    )
+    closer_resolution: int = option(224, "height and width of a picture in those steps")
+    closer_share: float = option(
+        0.33, "share of those steps; they have as many pixels as others, in fewer pictures"
+    )
     cache_gigabytes: float = option(8.0, "memory a process for decoded pictures")
     workers: int = option(0, "processes that make batches ahead; 0: made between the steps")
     flip: bool = option(True, "mirror half of the pictures")
@@ -87,6 +94,18 @@ class DataConfig:
     condition_dropout: float = option(
         0.0, "share of pictures whose colours are learned without their luminance, for guidance"
     )
+
+
+def as_closer(config: DataConfig) -> DataConfig:
+    """The configuration of the steps that see larger pictures, which enlarge none of them."""
+    changes = {
+        "datasets": config.closer_datasets,
+        "dataset_weights": [],
+        "resolution": config.closer_resolution,
+        "load_size": None,
+        "crop_probability": 0.0,
+    }
+    return dataclasses.replace(config, **changes)
 
 
 # Random numbers
@@ -396,6 +415,8 @@ class TrainingBatches(torch.utils.data.Dataset):
         accumulation: micro-batches a step.
         process: rank of this process.
         processes: how many there are.
+        closer: draw number -> picture for the steps at `config.closer_resolution`, if there are
+            to be any.
     """
 
     def __init__(
@@ -410,52 +431,62 @@ class TrainingBatches(torch.utils.data.Dataset):
         accumulation: int = 1,
         process: int = 0,
         processes: int = 1,
+        closer: "PictureMix | None" = None,
     ):
         self.pictures = pictures
+        self.closer = closer
         self.layout = layout
         self.config = config
         self.seed = seed
         self.batch_size = batch_size
         self.noise_levels = noise_levels
         self.num_train_timesteps = num_train_timesteps
-        self.draws_per_step = batch_size * accumulation * processes
+        self.accumulation = accumulation
         self.process = process
         self.processes = processes
 
     def __getitem__(self, number: int) -> dict[str, torch.Tensor]:
-        first = (number * self.processes + self.process) * self.batch_size
-        draws = range(first, first + self.batch_size)
-        generators = [make_generator(self.seed, PICTURES, draw) for draw in draws]
-        size = self.config.resolution
+        closer = self._is_closer(number // self.accumulation)
+        config = as_closer(self.config) if closer else self.config
+        pictures, stream = (self.closer, CLOSER) if closer else (self.pictures, PICTURES)
+        count = max(self.batch_size * self.config.resolution**2 // config.resolution**2, 1)
+        first = (number * self.processes + self.process) * count
+        draws = range(first, first + count)
+        generators = [make_generator(self.seed, stream, draw) for draw in draws]
         squares = [
-            cut_square(self.pictures[draw], size, generator)
+            cut_square(pictures[draw], config.resolution, generator)
             for draw, generator in zip(draws, generators, strict=True)
         ]
         # A few at a time stay in the processor's cache, which halves the time.
         parts = [
-            make_batch(
-                torch.stack(squares[i : i + 8]), self.layout, self.config, generators[i : i + 8]
-            )
+            make_batch(torch.stack(squares[i : i + 8]), self.layout, config, generators[i : i + 8])
             for i in range(0, len(squares), 8)
         ]
         batch = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
         if self.num_train_timesteps is not None:
             shape = (self.noise_levels, *batch["color"].shape[1:])
             batch["noise"] = normal(generators, shape).flatten(0, 1)
-            batch["timesteps"] = self._timesteps(first)
-        if self.config.condition_dropout:
-            unknown = uniform(generators, 1)[:, 0] < self.config.condition_dropout
+            batch["timesteps"] = self._timesteps(first, count)
+        if config.condition_dropout:
+            unknown = uniform(generators, 1)[:, 0] < config.condition_dropout
             batch["condition"][unknown] = 0
         return batch
 
-    def _timesteps(self, first: int) -> torch.Tensor:
-        """Those of the draws from `first`, stratified over all draws of the step."""
-        step, place = divmod(first, self.draws_per_step)
+    def _is_closer(self, step: int) -> bool:
+        """Whether it is one of the steps that see larger pictures; so in all processes."""
+        if self.closer is None:
+            return False
+        return make_generator(self.seed, CLOSER_STEPS, step).random() < self.config.closer_share
+
+    def _timesteps(self, first: int, count: int) -> torch.Tensor:
+        """Those of `count` draws from `first` on, stratified over all draws of the step."""
+        draws = count * self.accumulation * self.processes
+        step, place = divmod(first, draws)
         generator = make_generator(self.seed, TIMESTEPS, step)
         timesteps = stratified_timesteps(
-            self.draws_per_step, self.noise_levels, self.num_train_timesteps, generator
+            draws, self.noise_levels, self.num_train_timesteps, generator
         )
-        return timesteps[place : place + self.batch_size].flatten()
+        return timesteps[place : place + count].flatten()
 
 
 def batch_loader(
@@ -687,6 +718,12 @@ class PictureMix:
             self._epoch, self._order = epoch, order
         source, index = self._order
         return self.sets[source[place]][index[place]]
+
+    @property
+    def held_gigabytes(self) -> float:
+        """Memory that decoded pictures take."""
+        held = [picture for one in self.sets for picture in getattr(one, "cached", ())]
+        return sum(picture.numel() for picture in held) / 2**30
 
 
 class PictureStream:

@@ -298,7 +298,7 @@ pipe(image).images[0].save("colorized.png")
 ```
 
 {network}, {parameters:,} parameters, trained with `train_colorize.py` on {data}: {steps:,} steps,
-{pictures:,} pictures at {resolution} px, {hours:.2f} hours. Training loss {loss:.4f} (average of
+{pictures:,} pictures at {size}, {hours:.2f} hours. Training loss {loss:.4f} (average of
 the last steps), validation loss of these weights {validation:.4f}.{stopped}
 
 The terms of the training pictures apply to the weights: state them here before sharing them.
@@ -327,11 +327,20 @@ def model_card(
         validation: loss of the weights that are released.
     """
     pictures, model, optim, run = parts
-    sources = [Path(source).name for source in pictures.datasets]
-    steps, stopped = progress.step, ""
+    sources, closer = (
+        [Path(source).name for source in sets]
+        for sets in (pictures.datasets, pictures.closer_datasets)
+    )
+    size, steps, stopped = f"{pictures.resolution} px", progress.step, ""
     if run.early_stopping_patience is not None:
         steps = progress.best_step
         stopped = f" Training stopped at step {progress.step:,}; these did best in validation."
+    if closer:
+        size += (
+            f" ({pictures.closer_share:.0%} of the steps: fewer, of {', '.join(closer)}, at "
+            f"{pictures.closer_resolution} px)"
+        )
+    named = dataclasses.replace(pictures, datasets=sources, closer_datasets=closer)
     return _CARD.format(
         name=run.hub_model_id or Path(run.output_dir).name,
         where=where,
@@ -340,10 +349,10 @@ def model_card(
         data=", ".join(sources),
         steps=steps,
         pictures=steps * pictures_per_step,
-        resolution=pictures.resolution,
+        size=size,
         hours=progress.seconds / 3600,
         loss=progress.smooth_loss,
         validation=validation,
         stopped=stopped,
-        config=to_yaml([dataclasses.replace(pictures, datasets=sources), model, optim]),
+        config=to_yaml([named, model, optim]),
     )

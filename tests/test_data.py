@@ -103,6 +103,32 @@ def test_a_draw_does_not_depend_on_its_batch_or_process(layout):
     assert whole["noise"].std() == pytest.approx(1, abs=0.1)
 
 
+def test_some_steps_see_larger_pictures_and_the_others_what_they_would_see_anyway():
+    config = plain(crop_probability=1.0, closer_resolution=32, closer_share=0.4)
+    closer = List(random_pictures(3, 32, 48))
+
+    def batches(**changes):
+        pictures = List(random_pictures(5))
+        return data.TrainingBatches(pictures, LAB, config, seed=1, noise_levels=2, **changes)
+
+    mixed, plainly = batches(batch_size=8, closer=closer), batches(batch_size=8)
+    steps = [mixed[number] for number in range(40)]
+    large = [step for step in steps if step["color"].shape[-1] == 8]
+    assert 8 <= len(large) <= 24
+    for step in large:  # as many pixels, in fewer pictures, which are not enlarged any more
+        assert step["condition"].shape == (2, 4, 32, 32) and step["noise"].shape == (4, 2, 8, 8)
+        assert (step["timesteps"].sort().values * 4 // 1000 - torch.arange(4)).abs().max() <= 1
+    for number, step in enumerate(steps):
+        if step["color"].shape[-1] == 4:
+            for name, expected in plainly[number].items():
+                assert torch.equal(step[name], expected)
+    ranks = [batches(batch_size=4, process=r, processes=2, closer=closer) for r in range(2)]
+    for number, step in enumerate(steps):
+        both = [rank[number] for rank in ranks]
+        for name, expected in step.items():
+            assert torch.allclose(torch.cat([one[name] for one in both]), expected, atol=1e-5)
+
+
 def test_a_share_of_the_conditions_is_dropped_whole_and_nothing_else_changes():
     pictures = List(random_pictures(5))
     settings = {"seed": 0, "batch_size": 200}

@@ -548,6 +548,25 @@ def test_dry_run_trains_nothing(pictures, tmp_path, capsys):
     assert not (tmp_path / "run").exists()
 
 
+def test_some_steps_see_larger_pictures_and_a_resumed_run_the_same_ones(pictures, tmp_path):
+    large = tmp_path / "large"
+    large.mkdir()
+    for file in pictures.iterdir():
+        Image.open(file).resize((40, 32)).save(large / file.name)
+    closer = {"closer_datasets": [str(large)], "closer_resolution": 32, "closer_share": 0.5}
+    whole = train(pictures, tmp_path / "whole", **closer, checkpointing_steps=3)
+    resumed = train(
+        pictures, tmp_path / "b", **closer, resume_from_checkpoint=str(whole / "checkpoint-3")
+    )
+    assert_same(released(whole), released(resumed))
+    plain = train(pictures, tmp_path / "plain")
+    assert losses(whole) != losses(plain)
+    last = json.loads((whole / "metrics.jsonl").read_text().splitlines()[-1])
+    assert last["validation_large_32"] > 0 and last[f"validation_{pictures.name}"] > 0
+    card = (whole / "model" / "README.md").read_text()
+    assert "16 px (50% of the steps: fewer, of large, at 32 px)" in card and str(large) not in card
+
+
 def test_init_from_starts_from_released_weights(pictures, tmp_path):
     run = train(pictures, tmp_path / "a", max_train_steps=2)
     again = train(
