@@ -260,17 +260,19 @@ def memory_advice(settings: str):
         raise SystemExit(f"Too little memory: {error}\nLower {settings}") from error
 
 
-def memory_estimate(parts: list, parameters: int, activations: int, pictures_held: int) -> str:
+def memory_estimate(
+    parts: list, parameters: int, activations: int, pictures_held: list[tuple[int, int]]
+) -> str:
     """A line about what a process will need.
 
     Args:
         parts: the four parts of the configuration.
         parameters: of the network.
         activations: what `activation_bytes` says.
-        pictures_held: how many there are to be kept decoded; 0 for a stream.
+        pictures_held: (how many, short side) of those that are to be kept decoded.
     """
     pictures, _, optim, _ = parts
-    decoded = 3 * pictures_held * (pictures.load_size or pictures.resolution) ** 2
+    decoded = sum(3 * number * side**2 for number, side in pictures_held)
     megabytes = {
         # Weights, gradients, two moments and the average, 4 bytes each.
         "weights and optimizer": 20 * parameters,
