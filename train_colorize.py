@@ -389,12 +389,11 @@ def dry_run(configs: list) -> None:
     """Print the whole configuration, the length of the run and the memory it takes."""
     pictures, *others = configs
     run = Run([dataclasses.replace(pictures, cache_gigabytes=0), *others])
-    kinds = [(pictures, run.pictures), (data.as_closer(pictures), run.closer)]
-    held = [
-        (sum(mix.sizes), part.load_size or part.resolution)
-        for part, mix in kinds
-        if mix and not part.streaming
-    ]
+    held = []
+    if not pictures.streaming:
+        held.append((sum(run.pictures.sizes), pictures.load_size or pictures.resolution))
+        if run.closer:
+            held.append((sum(run.closer.sizes), pictures.closer_resolution))
     memory = monitor.memory_estimate(configs, run.parameters, run.activation_bytes, held)
     run.accelerator.print(
         f"{to_yaml(configs)}\n{run.parameters:,} parameters; {run.total_steps:,} steps of "
