@@ -12,6 +12,7 @@ import contextlib
 import functools
 import io
 import os
+import stat
 import struct
 import uuid
 import warnings
@@ -62,6 +63,9 @@ _LAYOUT_TAGS = frozenset(
     [*range(254, 260), *range(262, 267), 273, *range(277, 282), 284, *range(288, 294)]
     + [301, *range(317, 326), *range(330, 348), *range(512, 533), 700, 33723, 34377, 34675]
 )
+# Rating, and title, comment, author, keywords and subject as the Explorer of Windows has them.
+_WINDOWS_TAGS = frozenset([0x4746, 0x4749, *range(0x9C9B, 0x9CA0)])
+_LAB = frozenset(["CIELAB", "ICCLAB", "ITULAB"])
 _CHANNELS = {"gray": 1, "rgb": 3, "cmyk": 4}
 _IPTC_RESOURCE = 0x0404  # in Photoshop's blocks
 _IPTC_TIFF_TAG = 33723
@@ -136,7 +140,10 @@ def read(path: str | Path) -> Photo:
     """
     path = Path(path)
     try:
-        if path.stat().st_size == 0:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
+            raise PhotoError("not a file but a pipe or device; save it as a file first")
+        if found.st_size == 0:
             raise PhotoError("the file is empty (0 bytes)")
         return _read(path)
     except PhotoError:
@@ -270,7 +277,7 @@ def _tiff_pixels(path: Path, notes: list[str]) -> tuple[np.ndarray, str]:
         page = tiff.pages[0]
         _check_size((page.imagewidth, page.imagelength))
         pixels = page.asarray()
-        photometric, bits = page.photometric.name, page.bitspersample
+        photometric, bits, extra = page.photometric.name, page.bitspersample, page.extrasamples
         if photometric == "PALETTE":
             pixels, bits = np.moveaxis(page.colormap[:, pixels], 0, -1), 16
         elif page.axes == "SYX":
@@ -278,12 +285,27 @@ def _tiff_pixels(path: Path, notes: list[str]) -> tuple[np.ndarray, str]:
     pixels = _with_channels(pixels)
     if pixels.ndim != 3 or pixels.shape[2] > 5:
         raise PhotoError(f"its pixels have the shape {pixels.shape}, which is not a photograph's")
+    if photometric in _LAB:
+        raise PhotoError(f"its colours are {photometric}, which is not read here; save it as RGB")
+    if extra and extra[0] == 0:  # not alpha, but such as what a scanner sees in infrared
+        pixels = pixels[..., : -len(extra)]
     pixels = _unit_range(pixels, notes) if pixels.dtype.kind == "f" else _full_range(pixels, bits)
     if photometric == "MINISWHITE":
         pixels = (1 if pixels.dtype.kind == "f" else np.iinfo(pixels.dtype).max) - pixels
+    if extra and extra[0] == 1:
+        pixels = _unmultiplied(pixels, len(extra))
     if photometric == "SEPARATED":
         return pixels, "cmyk"
     return pixels, "gray" if pixels.shape[2] < 3 else "rgb"
+
+
+def _unmultiplied(pixels: np.ndarray, extra: int) -> np.ndarray:
+    """Colours that a TIFF has multiplied by alpha, as they were."""
+    color, alpha = pixels[..., :-extra], pixels[..., -extra, None]
+    top = 1 if pixels.dtype.kind == "f" else np.iinfo(pixels.dtype).max
+    full = (color * (np.float32(top) / np.maximum(alpha, 1e-6 * top))).clip(0, top)
+    full = full if pixels.dtype.kind == "f" else np.rint(full)
+    return np.concatenate([full.astype(pixels.dtype), pixels[..., -extra:]], axis=2)
 
 
 def _full_range(pixels: np.ndarray, bits: int) -> np.ndarray:
@@ -503,10 +525,33 @@ def _exif(opened: Image.Image, notes: list[str]) -> Image.Exif:
         exif = opened.getexif()
         for directory in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
             exif.get_ifd(directory)
+        exif.bigtiff = False  # of the file that it came from, not of the block that is made of it
         return exif
     except Exception:  # damaged blocks raise struct.error, SyntaxError, KeyError and more
         notes.append("its EXIF data is damaged and was left out")
         return Image.Exif()
+
+
+class _Latin1(str):
+    """Text of EXIF: Pillow reads it as Latin-1, but would write ASCII, and "?" for the rest.
+
+    Written as it was read, text keeps its bytes, in whatever encoding they are.
+    """
+
+    def encode(self, *_) -> bytes:
+        return super().encode("latin-1", "replace")
+
+
+def _keep_texts(directory: Image.Exif | dict) -> None:
+    for tag, value in list(directory.items()):
+        if isinstance(value, str):
+            directory[tag] = _Latin1(value)
+
+
+def _exif_block(exif: Image.Exif) -> bytes:
+    for directory in (exif, *map(exif.get_ifd, (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo))):
+        _keep_texts(directory)
+    return exif.tobytes()
 
 
 def _exif_bytes(exif: Image.Exif, shape: tuple[int, ...], notes: list[str]) -> bytes:
@@ -526,7 +571,7 @@ def _exif_bytes(exif: Image.Exif, shape: tuple[int, ...], notes: list[str]) -> b
         if tag in details:
             details[tag] = value
     try:
-        return exif.tobytes()
+        return _exif_block(exif)
     except Exception:  # a tag whose value does not fit its type
         notes.append("its EXIF data is damaged and was left out")
         return b""
@@ -539,7 +584,8 @@ def _xmp(opened: Image.Image) -> bytes:
 
 def _iptc(opened: Image.Image) -> bytes:
     if opened.format == "TIFF":
-        found = opened.tag_v2.get(_IPTC_TIFF_TAG, b"")
+        # Its bytes, whatever type the tag has: many programs say that they are whole numbers.
+        found = opened.tag_v2._tagdata.get(_IPTC_TIFF_TAG, b"")
     else:
         found = opened.info.get("photoshop", {}).get(_IPTC_RESOURCE, b"")
     return found if isinstance(found, bytes) else b""
@@ -726,10 +772,18 @@ def _save_options(kind: str, photo: Photo, xmp: bytes) -> dict[str, object]:
         options |= {"lossless": photo.lossless, "quality": 80 if photo.lossless else 95}
         options |= {"exact": True}
     elif kind == "AVIF":
-        options |= {"quality": 90, "subsampling": "4:4:4"}
+        options |= {"quality": 90, "subsampling": "4:4:4", "exif": _unturned(photo.exif)}
     elif kind == "PNG":
         options |= {"pnginfo": _png_texts(photo, xmp)}
     return options
+
+
+def _unturned(block: bytes) -> bytes:
+    """EXIF without orientation: to take it out, Pillow's writer of AVIF would spoil the texts."""
+    exif = Image.Exif()
+    exif.load(block)
+    exif.pop(ExifTags.Base.Orientation, None)
+    return _exif_block(exif) if len(exif) else b""
 
 
 def _iptc_segment(iptc: bytes) -> bytes:
@@ -776,11 +830,17 @@ def _encoded_tiff(pixels: np.ndarray, photo: Photo, xmp: bytes) -> bytes:
 
     exif = Image.Exif()
     exif.load(photo.exif)
-    texts = [
-        (int(tag), 2, 0, value.encode() + b"\0", True)
+    told = [
+        (int(tag), 2, 0, value.encode("latin-1") + b"\0", True)
         for tag, value in exif.items()
         if isinstance(value, str)
     ]
+    for tag in _WINDOWS_TAGS.intersection(exif):
+        value = exif[tag]
+        if isinstance(value, bytes):
+            told.append((tag, 1, len(value), value, True))
+        elif isinstance(value, int):
+            told.append((tag, 3, 1, value, True))
     iptc = [(_IPTC_TIFF_TAG, 7, len(photo.iptc), photo.iptc, True)] if photo.iptc else []
     file = io.BytesIO()
     tifffile.imwrite(
@@ -797,7 +857,7 @@ def _encoded_tiff(pixels: np.ndarray, photo: Photo, xmp: bytes) -> bytes:
         iccprofile=srgb_profile(),
         software=False,
         metadata=None,
-        extratags=[(274, 3, 1, 1, True), (700, 1, len(xmp), xmp, True), *iptc, *texts],
+        extratags=[(274, 3, 1, 1, True), (700, 1, len(xmp), xmp, True), *iptc, *told],
     )
     directories = {
         int(tag): exif.get_ifd(tag)
@@ -822,6 +882,7 @@ def _append_directories(file: BinaryIO, directories: dict[int, dict]) -> None:
     for tag, values in directories.items():
         offset = _even_end(file)
         directory = TiffImagePlugin.ImageFileDirectory_v2(prefix=b"II", group=tag)
+        _keep_texts(values)
         for name, value in values.items():
             directory[name] = value
         file.write(directory.tobytes(offset))

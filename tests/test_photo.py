@@ -1,6 +1,7 @@
 """Photographs as files: what goes in must come out again, with colours and a mark."""
 
 import io
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -180,11 +181,45 @@ def test_exif_is_kept(tmp_path, gray, suffix):
     assert exif.get_ifd(ExifTags.IFD.GPSInfo)[2] == (48.0, 12.0, 3.0)
 
 
+@pytest.mark.parametrize("text", ["Ad\u00e1 \u0416".encode(), b"Ad\xe1"])
+@pytest.mark.parametrize("suffix", [".png", ".webp", ".jpg", ".tif", ".avif"])
+def test_texts_of_exif_keep_their_bytes(tmp_path, gray, suffix, text):
+    exif = with_exif(1)
+    exif[ExifTags.Base.Artist] = "?" * len(text)
+    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.LensMake] = "?" * len(text)
+    block = exif.tobytes().replace(b"?" * len(text), text)
+    read = photo.Photo(image=gray, depth=8, exif=block)
+    photo.write(tmp_path / f"in{suffix}", colored(read), read, MARK)
+    found = round_trip(tmp_path / f"in{suffix}", tmp_path / f"out{suffix}").getexif()
+    lens = found.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.LensMake]
+    assert found[ExifTags.Base.Artist].encode("latin-1") == lens.encode("latin-1") == text
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif"])
+def test_titles_and_ratings_of_windows_are_kept(tmp_path, gray, suffix):
+    exif = with_exif(1)
+    exif[ExifTags.Base.Rating] = 4
+    exif[ExifTags.Base.XPTitle] = "Gro\u00dfmutter\0".encode("utf-16le")
+    Image.fromarray(gray).save(tmp_path / f"in{suffix}", exif=exif)
+    found = round_trip(tmp_path / f"in{suffix}", tmp_path / f"out{suffix}").getexif()
+    assert found[ExifTags.Base.Rating] == 4
+    assert found[ExifTags.Base.XPTitle].decode("utf-16le") == "Gro\u00dfmutter\0"
+
+
 def test_exif_of_a_tiff_does_not_bring_its_layout_along(tmp_path, gray):
     Image.fromarray(gray).save(tmp_path / "in.tif", exif=with_exif(1))
     exif = round_trip(tmp_path / "in.tif", tmp_path / "out.jpg").getexif()
     assert exif[ExifTags.Base.Artist] == "Ada"
     assert not {256, 257, 258, 259, 273, 279} & set(exif)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_bigtiff(tmp_path, gray, dtype, suffix):
+    tag = (ExifTags.Base.Artist, 2, 0, b"Ada\0", True)
+    tifffile.imwrite(tmp_path / "in.tif", gray.astype(dtype), bigtiff=True, extratags=[tag])
+    result = round_trip(tmp_path / "in.tif", tmp_path / f"out{suffix}")
+    assert result.getexif()[ExifTags.Base.Artist] == "Ada"
 
 
 @pytest.mark.filterwarnings("ignore:Truncated File Read")
@@ -242,6 +277,19 @@ def test_iptc_captions_are_kept(tmp_path, gray, suffix):
     for target in (".jpg", ".tif"):
         result = round_trip(tmp_path / f"in{suffix}", tmp_path / f"out{target}")
         assert IptcImagePlugin.getiptcinfo(result)[2, 0x78] == b"Landscape"
+
+
+@pytest.mark.parametrize("kind", [1, 4, 7])  # bytes, whole numbers, undefined
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_iptc_captions_of_any_tiff_are_kept(tmp_path, gray, dtype, order, kind):
+    block = IPTC + bytes(-len(IPTC) % 4)
+    count = len(block) // (4 if kind == 4 else 1)
+    tifffile.imwrite(
+        tmp_path / "in.tif", gray.astype(dtype), byteorder=order, metadata=None,
+        extratags=[(33723, kind, count, block, True)],
+    )  # fmt: skip
+    assert photo.read(tmp_path / "in.tif").iptc == block
 
 
 def test_texts_and_comments_are_kept(tmp_path, gray):
@@ -540,6 +588,26 @@ def test_alpha_of_16_bit_files_is_kept(tmp_path):
         assert np.array_equal(photo.read(tmp_path / name).alpha, deep[..., 3])
 
 
+def test_what_else_a_16_bit_tiff_has_beside_colour(tmp_path):
+    rgb = np.full((8, 12, 3), 40_000, np.uint16)
+    extra = np.full((8, 12, 1), 32_768, np.uint16)
+    pixels = {"unspecified": rgb, "unassalpha": rgb, "assocalpha": rgb // 2}
+    for kind, color in pixels.items():
+        tifffile.imwrite(
+            tmp_path / "in.tif", np.concatenate([color, extra], 2), photometric="rgb",
+            extrasamples=[kind],
+        )  # fmt: skip
+        read = photo.read(tmp_path / "in.tif")
+        assert np.abs(read.image.astype(int) - 40_000).max() <= 1
+        assert (read.alpha is None) == (kind == "unspecified")
+
+
+def test_lab_in_16_bits_is_refused(tmp_path):
+    tifffile.imwrite(tmp_path / "in.tif", np.zeros((8, 12, 3), np.uint16), photometric="cielab")
+    with pytest.raises(photo.PhotoError, match="save it as RGB"):
+        photo.read(tmp_path / "in.tif")
+
+
 def test_palette_with_transparency(tmp_path):
     picture = Image.new("P", (12, 8), 1)
     picture.putpalette([255, 0, 0, 90, 90, 90])
@@ -603,6 +671,13 @@ def test_text_empty_file_folder_and_missing_file(tmp_path):
         photo.read(tmp_path / "c.jpg")
     with pytest.raises(photo.PhotoError, match="no such file"):
         photo.read(tmp_path / "d.jpg")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes there")
+def test_a_pipe(tmp_path):
+    os.mkfifo(tmp_path / "a.jpg")
+    with pytest.raises(photo.PhotoError, match="pipe"):
+        photo.read(tmp_path / "a.jpg")
 
 
 def test_a_file_without_permission(tmp_path, gray, monkeypatch):
