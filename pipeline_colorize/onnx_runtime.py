@@ -283,6 +283,7 @@ class OnnxPipeline:
     """
 
     def __init__(self, path: str | Path):
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # it would call home
         import onnxruntime
 
         options = onnxruntime.SessionOptions()

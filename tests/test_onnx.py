@@ -492,6 +492,7 @@ def test_the_command_needs_no_torch(folders, cache, photograph, tmp_path):
         told.append((done.stdout.splitlines()[-1], done.stderr))
         out.rename(out.with_stem(f"onnx{len(told)}"))
     [file] = cache.iterdir()
+    assert list(cache.parent.iterdir()) == [cache]  # nothing that onnxruntime would send anywhere
     assert told[0] == ("set() True True", f"colorize: wrote {file}, once for this model\n")
     assert told[1] == ("set() False False", "")  # what is written is only read the next time
     first, second = (Image.open(tmp_path / f"onnx{n}.png") for n in (1, 2))
