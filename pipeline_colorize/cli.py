@@ -78,6 +78,7 @@ generated, by which model, settings and seed.
 # Colourings behind an uncertainty picture when fewer are asked for.
 _UNCERTAINTY_SAMPLES = 4
 _COMPARE_HEIGHT = 1200
+_WIDEST = 65_000  # that surely fits a JPEG
 _STRIP_FRAMES = 8
 _FRAME_MILLISECONDS = 120
 # Errors after which no other photograph can be written either.
@@ -143,7 +144,8 @@ def _load_pipeline(settings: Settings):
 
 def _silence() -> None:
     """Let diffusers, transformers and the Hub's client say nothing; this command does."""
-    for name in ("HF_HUB_DISABLE_PROGRESS_BARS", "HF_HUB_DISABLE_TELEMETRY"):
+    quiet = ("HF_HUB_DISABLE_PROGRESS_BARS", "HF_HUB_DISABLE_TELEMETRY", "ORT_DISABLE_TELEMETRY")
+    for name in quiet:  # diffusers imports onnxruntime where it finds it
         os.environ.setdefault(name, "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     from diffusers.utils import logging as diffusers_logging
@@ -154,12 +156,12 @@ def _silence() -> None:
 
 def _check_model(model: str) -> None:
     """A clear and quick word about a model that cannot be there, before the Hub is asked for it."""
-    path = Path(model)
-    if path.is_dir() and not (path / "model_index.json").is_file():
+    path, shipped = Path(model), model in _shipped_models()
+    if path.is_dir() and not shipped and not (path / "model_index.json").is_file():
         raise click.ClickException(
             f"the folder {model} holds no model: it has no model_index.json."
         )
-    if path.is_dir() or model in _shipped_models():
+    if path.is_dir() or shipped:
         return
     if not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", model):  # what a repository's name looks like
         raise click.ClickException(f"no model {model!r} here. {_known_models()}")
@@ -371,8 +373,13 @@ def as_picture(image: Image.Image | np.ndarray) -> Image.Image:
 
 
 def side_by_side(pictures: list[Image.Image], height: int) -> Image.Image:
-    """Pictures in a row on white, all as high as the lowest of them, and at most `height`."""
+    """Pictures in a row on white, all as high as the lowest of them, and at most `height`.
+
+    Lower where the row would be too wide for a JPEG.
+    """
     height = min(height, *(picture.height for picture in pictures))
+    wide = sum(picture.width / picture.height for picture in pictures) + len(pictures) / 60
+    height = max(1, min(height, int(_WIDEST / wide)))
     scaled = [
         picture.resize(
             (max(1, round(picture.width * height / picture.height)), height),
@@ -465,15 +472,35 @@ def _rich_progress():
     )
 
 
-def check_writable(folder: Path) -> None:
-    """Fail before the model is loaded, not after, where nothing can be written."""
+def writable(jobs: list[Job], report: Report) -> list[Job]:
+    """Jobs without those of a folder, among others, that takes nothing.
+
+    Fails before the model is loaded, not after, where nothing can be written at all.
+    """
+    first = jobs[0].target.parent
+    closed = {}
+    for folder in {first: None} | {job.target.parent: None for job in jobs}:
+        if (folder == first or folder.is_dir()) and (error := _probe(folder)):
+            closed[folder] = error
+    rest = [job for job in jobs if job.target.parent not in closed]
+    if not rest:
+        raise _cannot_write(first, closed[first]) from closed[first]
+    for job in jobs:
+        if error := closed.get(job.target.parent):
+            report.fail(job.name, f"cannot write to {job.target.parent} ({error.strerror})")
+    return rest
+
+
+def _probe(folder: Path) -> OSError | None:
+    """What keeps files from being written to a folder, which is made where it is missing."""
     probe = folder / f".colorize-{os.getpid()}.part"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe.write_bytes(b"")
         probe.unlink()
     except OSError as error:
-        raise _cannot_write(folder, error) from error
+        return error
+    return None
 
 
 def _cannot_write(folder: Path, error: OSError) -> click.ClickException:
@@ -497,7 +524,7 @@ def finish(job: Job, future: Future, report: Report) -> None:
 
 def colorize_jobs(jobs: list[Job], settings: Settings, report: Report, share: Share) -> None:
     """Decode, run the model and encode, all at the same time."""
-    check_writable(jobs[0].target.parent)
+    jobs = writable(jobs, report)
     limit = settings.batch_size + THREADS
     with Bar(len(jobs), share.rank) as bar, threads() as readers:
         report.advance = bar.advance
@@ -536,6 +563,17 @@ def run(settings: Settings) -> int:
     if report and (report.total > 1 or report.skipped or report.failed):
         click.echo(report.summary(), err=True)
     return code
+
+
+class FiniteRange(click.FloatRange):
+    """A range of numbers, which "nan" and "inf" are not."""
+
+    def convert(self, value, param, ctx):
+        """Called by click; `fail` ends the program with the message."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a finite number.", param, ctx)
+        return number
 
 
 class HintType(click.ParamType):
@@ -597,7 +635,7 @@ class HintType(click.ParamType):
 @click.option(
     "--saturation",
     metavar="X",
-    type=click.FloatRange(0),
+    type=FiniteRange(0),
     default=1.0,
     show_default=True,
     help="Factor on the colours' strength.",
@@ -605,7 +643,7 @@ class HintType(click.ParamType):
 @click.option(
     "--temperature",
     metavar="X",
-    type=click.FloatRange(0),
+    type=FiniteRange(0),
     help="1: one possible colouring; 0: the expected one. [default: the model's]",
 )
 @click.option(
@@ -620,7 +658,7 @@ class HintType(click.ParamType):
 @click.option(
     "--eta",
     metavar="X",
-    type=click.FloatRange(0, 1),
+    type=FiniteRange(0, 1),
     help="Fresh noise in each step, for samplers that know it; 0: none. [default: the model's]",
 )
 @click.option(
@@ -632,7 +670,7 @@ class HintType(click.ParamType):
 @click.option(
     "--refinement",
     metavar="X",
-    type=click.FloatRange(1),
+    type=FiniteRange(1),
     help="Look a second time, so many times as closely, at photographs that have the pixels for "
     "it; 1: one look, which is quicker. [default: the model's]",
 )

@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import re
+import sys
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -100,10 +101,20 @@ class Job:
     def missing(self, settings: Settings) -> set[Path]:
         """What has to be written."""
         paths = [*self.results(settings), *self.extras(settings)]
-        return {path for path in paths if settings.overwrite or not path.exists()}
+        return {path for path in paths if settings.overwrite or not os.path.exists(path)}
 
     def _beside(self, addition: str, suffix: str) -> Path:
         return self.target.with_name(f"{self.target.stem}{addition}{suffix}")
+
+
+def _tell(line: str) -> None:
+    """A line to stdout; what stands there is no reason to say that a photograph failed."""
+    try:
+        click.echo(line)
+    except UnicodeEncodeError:  # a name that is not text, or not in the terminal's encoding
+        click.echo(line.encode("utf-8", "surrogateescape"))
+    except OSError:  # the reader has gone, as `head` does, or its disk is full
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
 
 
 @dataclass
@@ -120,7 +131,7 @@ class Report:
         """A photograph is through; each result that was written goes to stdout."""
         self.colorized += 1
         for result in results:
-            click.echo(f"{name} -> {result}")
+            _tell(f"{name} -> {result}")
         self.advance()
 
     def fail(self, name: str | Path, reason: object) -> None:
@@ -241,19 +252,23 @@ def _glob(text: str) -> list[str]:
 
 def _in_folder(folder: Path, settings: Settings, report: Report) -> list[Path]:
     """Photographs in a folder, without hidden files and without what is in the output folder."""
-    output = settings.output.resolve() if settings.output else None
-    try:
-        candidates = sorted(folder.rglob("*") if settings.recursive else folder.iterdir())
-    except OSError as error:
-        report.fail(folder, f"cannot be read ({error.strerror})")
+    output = Path(os.path.realpath(settings.output)) if settings.output else None
+    unreadable: list[OSError] = []
+    candidates = []
+    for place, inner, files in os.walk(folder, onerror=unreadable.append):
+        candidates += [Path(place, name) for name in files]
+        inner[:] = [name for name in inner if settings.recursive and not name.startswith(".")]
+    for error in unreadable:
+        report.fail(error.filename, f"cannot be read ({error.strerror})")
+    if unreadable and not candidates:
         return []
     photos = [
         path
-        for path in candidates
+        for path in sorted(candidates)
         if path.suffix.lower() in photo.READABLE | {parquet.SUFFIX}
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
         and not _lies_in(path, output, folder)
-        and path.is_file()
+        and os.path.isfile(path)
     ]
     if not photos:
         more = "" if settings.recursive else "; --recursive searches its sub-folders"
@@ -263,9 +278,10 @@ def _in_folder(folder: Path, settings: Settings, report: Report) -> list[Path]:
 
 def _lies_in(path: Path, output: Path | None, folder: Path) -> bool:
     """Whether `path` is in the output folder, where that is a sub-folder of the input folder."""
-    if output is None or output == folder.resolve():
+    folder = Path(os.path.realpath(folder))
+    if output is None or folder not in output.parents:
         return False
-    return output in path.resolve().parents
+    return output in Path(os.path.realpath(path)).parents
 
 
 def plan(settings: Settings, report: Report) -> list[Job]:
@@ -326,7 +342,8 @@ def _target(source: Path, root: Path, row: int | None, output: Path | None) -> P
     if output is None:
         return source.with_name(beside)
     target = output / source.parent.relative_to(root) / f"{source.stem}{suffix}"
-    return target.with_name(beside) if target.resolve() == source.resolve() else target
+    same = os.path.realpath(target) == os.path.realpath(source)
+    return target.with_name(beside) if same else target
 
 
 def _check_clashes(jobs: list[Job], settings: Settings) -> None:

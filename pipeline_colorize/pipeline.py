@@ -717,7 +717,8 @@ class ColorizationPipeline(DiffusionPipeline):
         channels-last weights, which is what is quick there.
         """
         name = str(pretrained_model_name_or_path)
-        if (_SHIPPED / name / "model_index.json").is_file() and not os.path.isdir(name):
+        there = os.path.isfile(os.path.join(name, "model_index.json"))
+        if (_SHIPPED / name / "model_index.json").is_file() and not there:
             name = str(_SHIPPED / name)
         if kwargs.get("use_safetensors") is False:
             raise ValueError("`use_safetensors=False` would unpickle files, which can run code.")

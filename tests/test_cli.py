@@ -3,6 +3,7 @@
 import errno
 import gc
 import math
+import os
 import signal
 import subprocess
 import sys
@@ -132,6 +133,21 @@ def test_sub_folders_are_kept(album, pipe, tmp_path):
     assert names(tmp_path / "flat") == ["a.png", "b.png", "c.png"]
     run(album, "-o", tmp_path / "deep", "--recursive")
     assert names(tmp_path / "deep") == ["1911/a.png", "a.png", "b.png", "c.png"]
+
+
+def test_results_in_the_folder_above(album, pipe, tmp_path, monkeypatch):
+    assert run(album, "-o", tmp_path).exit_code == 0
+    assert {"a.png", "b.png", "c.png"} < set(names(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert "3 done already" in run("album", "-o", ".").stderr
+
+
+def test_a_link_to_itself_is_no_obstacle(album, pipe, tmp_path):
+    (album / "loop.png").symlink_to("loop.png")
+    assert run(album, "-o", tmp_path / "out").exit_code == 0
+    result = run(album / "loop.png", album / "a.png", "-o", tmp_path / "out2")
+    one_line_error(result, "loop.png")
+    assert names(tmp_path / "out2") == ["a.png"]
 
 
 def test_results_are_not_taken_as_photographs(album, pipe):
@@ -320,6 +336,11 @@ def test_compare_of_large_and_unequal_pictures():
     assert row.size == (1800 + 20 + 200, 1200)
 
 
+def test_compare_of_many_wide_pictures():
+    row = cli.side_by_side([Image.new("RGB", (20_000, 600))] * 5, 1200)
+    assert 60_000 < row.width <= 65_500
+
+
 def test_uncertainty_draws_samples_of_its_own(album, pipe, tmp_path):
     run(album / "a.png", "-o", tmp_path / "x.png", "--uncertainty")
     run(album / "a.png", "-o", tmp_path / "plain.png")
@@ -354,6 +375,37 @@ def test_one_bad_file_is_named_and_the_rest_go_on(album, pipe, tmp_path):
     assert names(tmp_path / "out") == ["a.png", "b.png", "c.png"]
 
 
+def test_a_name_too_long_for_a_result_is_one_photographs(album, pipe):
+    save(album / f"{'n' * 245}.png")
+    one_line_error(run(album), "nnn.png", "cannot be written", "name too long")
+    assert len(names(album)) == 4 + 3
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError(32, "gone"), OSError(errno.ENOSPC, "full")])
+def test_a_list_that_nobody_takes_is_no_failure(album, pipe, tmp_path, monkeypatch, error):
+    from pipeline_colorize import jobs
+
+    echo = jobs.click.echo
+
+    def refuse(message=None, file=None, nl=True, err=False, color=None):
+        if not err:
+            raise error
+        echo(message, file, nl, err, color)
+
+    monkeypatch.setattr(jobs.click, "echo", refuse)
+    result = run(album, "-o", tmp_path / "out")
+    assert result.exit_code == 0 and "3 colorized" in result.stderr, result.output
+    assert names(tmp_path / "out") == ["a.png", "b.png", "c.png"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are text there")
+def test_a_name_that_is_not_text(album, pipe, tmp_path):
+    (album / "a.png").rename(album / "caf\udce9.png")
+    result = run(album, "-o", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert b"caf\xe9.png" in result.stdout_bytes
+
+
 def test_many_failures_are_listed_again_at_the_end(pipe, tmp_path):
     for index in range(25):
         save(tmp_path / f"{index}.png")
@@ -377,6 +429,21 @@ def test_the_pixel_limit_can_be_set(album, pipe, tmp_path):
     assert limit == Image.MAX_IMAGE_PIXELS
 
 
+def test_a_sub_folder_that_cannot_be_read_is_named(album, pipe, tmp_path, monkeypatch):
+    (album / "closed").mkdir()
+    scandir = os.scandir
+
+    def refuse(path="."):
+        if os.path.basename(path) == "closed":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    result = run(album, "-r", "-o", tmp_path / "out")
+    one_line_error(result, "closed", "cannot be read")
+    assert names(tmp_path / "out") == ["a.png", "b.png", "c.png"]
+
+
 def test_no_input_matched(pipe, tmp_path):
     one_line_error(run(tmp_path / "none.jpg"), "none.jpg", "no such file")
     one_line_error(run(tmp_path / "*.jpg"), "*.jpg", "no such file")
@@ -392,6 +459,12 @@ def test_a_missing_input_does_not_stop_the_others(album, pipe, tmp_path):
 def test_a_wrong_hint(album, pipe, hint):
     result = run(album / "a.png", f"--hint={hint}")
     assert result.exit_code == 2 and "is not X,Y,#RRGGBB" in result.stderr
+
+
+@pytest.mark.parametrize("option", ["saturation", "temperature", "eta", "refinement"])
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_a_number_that_is_none(album, pipe, option, value):
+    assert run(album / "a.png", f"--{option}", value).exit_code == 2
 
 
 def test_hints_are_for_one_photograph(album, pipe):
@@ -415,6 +488,20 @@ def test_an_output_folder_is_tried_before_the_model_is_loaded(album, tmp_path, m
     monkeypatch.setattr(cli, "load_model", lambda settings: pytest.fail("loaded"))
     (tmp_path / "file").write_text("in the way")
     one_line_error(run(album, "-o", tmp_path / "file" / "out"), "cannot write to", "--output")
+
+
+def test_a_folder_that_takes_nothing_does_not_stop_the_others(album, pipe, monkeypatch):
+    save(album / "1911" / "d.png")
+    probe = cli._probe
+
+    def refuse(folder):
+        return PermissionError(13, "Permission denied") if folder == album else probe(folder)
+
+    monkeypatch.setattr(cli, "_probe", refuse)
+    result = run(album, "--recursive")
+    one_line_error(result, "a.png", "cannot write to", "Permission denied")
+    assert "1 colorized, 3 failed" in result.stderr
+    assert "1911/d-colorized.png" in names(album)
 
 
 def test_a_failure_of_the_model_is_one_photographs(album, pipe, tmp_path, monkeypatch):
