@@ -177,7 +177,8 @@ def cached_file(folder: Path) -> Path:
         folder / "unet" / "config.json",
         folder / "unet" / "diffusion_pytorch_model.safetensors",
         folder / "scheduler" / "scheduler_config.json",
-        Path(__file__).with_name("onnx_export.py"),
+        *(Path(__file__).with_name(f"{name}.py") for name in ("basics", "onnx_export")),
+        Path(__file__),
     ]
     for part in parts:
         digest.update(part.read_bytes())
@@ -187,10 +188,20 @@ def cached_file(folder: Path) -> Path:
 
 
 def find_file(folder: Path) -> Path | None:
-    """The ONNX file of the model in `folder`: beside it, else in the cache, else `None`."""
+    """The ONNX file of the model in `folder`: beside it, else in the cache, else `None`.
+
+    One that lies beside other weights than it was made of is left alone.
+    """
     beside = folder / FILE_NAME
-    path = beside if beside.is_file() else cached_file(folder)
+    path = beside if beside.is_file() and _is_of(beside, folder) else cached_file(folder)
     return path if path.is_file() else None
+
+
+def _is_of(file: Path, folder: Path) -> bool:
+    weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    if not weights.is_file():
+        return True
+    return hashlib.sha256(weights.read_bytes()).hexdigest().encode() in file.read_bytes()
 
 
 # --- pictures ------------------------------------------------------------------------------------

@@ -606,12 +606,17 @@ class ColorizationPipeline(DiffusionPipeline):
                 break
             if takes_noise:
                 extra["variance_noise"] = make_noise()
+            if "order" in accepted:  # LMS counts the steps from the schedule's start, not from ours
+                extra["order"] = min(index + 1, 4)
             scaled = scheduler.scale_model_input(latents, timestep)
             output = scheduler.step(
                 self._predict(scaled, timestep, condition), timestep, latents, **extra
             )
             latents = output.prev_sample
             clean = getattr(output, "pred_original_sample", None)
+            if clean is not None and index == len(timesteps) - 1:
+                # DDIM goes down by a fixed stride, which may end at the first timestep's noise.
+                latents = clean
             clean = meet(latents if clean is None else clean)
             if films is not None:
                 films.append(clean)
@@ -735,6 +740,18 @@ class ColorizationPipeline(DiffusionPipeline):
         return pipe
 
     @classmethod
+    def from_pipe(cls, pipeline: DiffusionPipeline, **kwargs):
+        """As in diffusers, with the network of another pipeline whatever its class.
+
+        It is shared, and keeps its precision unless `dtype` says another.
+        """
+        parts = ("unet", "scheduler")
+        shared = {name: one for name, one in pipeline.components.items() if name in parts}
+        if "torch_dtype" not in kwargs:
+            kwargs.setdefault("dtype", pipeline.dtype)
+        return super().from_pipe(pipeline, **{**shared, **kwargs})
+
+    @classmethod
     def load_config(cls, pretrained_model_name_or_path, **kwargs):
         """As in diffusers, with our classes for the files of the same name in the folder."""
         loaded = super().load_config(pretrained_model_name_or_path, **kwargs)
@@ -776,6 +793,7 @@ class ColorizationPipeline(DiffusionPipeline):
     def _as_stored(self):
         """The network as its files hold it, where nothing but loading has changed it."""
         unet, variant = self.unet, getattr(self, "_stored_variant", None)
+        unet = getattr(unet, "_orig_mod", unet)  # behind torch.compile
         folder = unet.config.get("_name_or_path", "")
         if variant is None or unet.dtype != torch.bfloat16 or not os.path.isdir(folder):
             return unet
@@ -878,7 +896,7 @@ class ColorizationPipeline(DiffusionPipeline):
             address_card(Path(folder, "README.md"), repo_id)
             keep = () if "README.md" in [file.name for file in companions] else ("README.md",)
             # Weights under other names would now be those of another model.
-            replace = (f"unet/*.{variant}*",) if variant else ("unet/*", "scheduler/*")
+            replace = (f"unet/*.{variant}*",) if variant else ("unet/*", "scheduler/*", "*.onnx")
             return publish(
                 folder, repo_id, commit_message or "Upload model", private=private, token=token,
                 keep=keep, replace=replace, create_pr=create_pr,
@@ -888,7 +906,9 @@ class ColorizationPipeline(DiffusionPipeline):
         """Card, pictures and licence of the folder or other repository that this came from."""
         source = str(self.config.get("_name_or_path") or "")
         if source and source != repo_id and not os.path.isdir(source):
-            commit = Path(self.unet.config["_name_or_path"]).parent.name
+            weights = Path(self.unet.config.get("_name_or_path") or "")
+            ours = f"models--{source.replace('/', '--')}" in weights.parts
+            commit = weights.parent.name if ours else None  # the network may be another's
             options = {"revision": commit, "token": token}
             source = fetch(source, list(_COMPANIONS), options)
         if not os.path.isdir(source):

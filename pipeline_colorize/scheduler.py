@@ -55,7 +55,6 @@ class OffsetCosineScheduler(SchedulerMixin, ConfigMixin):
         "KDPM2DiscreteScheduler",
         "LCMScheduler",
         "LMSDiscreteScheduler",
-        "PNDMScheduler",
         "UniPCMultistepScheduler",
     ]
 

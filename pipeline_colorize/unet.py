@@ -11,6 +11,7 @@ import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils import BaseOutput
+from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import nn
 from torch.nn import functional as F
 
@@ -312,6 +313,7 @@ class ColorizationUNet(ModelMixin, ConfigMixin):
     _supports_gradient_checkpointing = True
     _no_split_modules = ["PlainResidualBlock", "ResidualBlock", "SelfAttention", "CrossAttention"]
     _repeated_blocks = ["PlainResidualBlock", "ResidualBlock"]
+    _skip_layerwise_casting_patterns = ["time_proj", "norm"]
 
     @register_to_config
     def __init__(
@@ -444,6 +446,7 @@ class ColorizationUNet(ModelMixin, ConfigMixin):
         """Height and width of a condition are multiples of this many luminance pixels."""
         return self.config.chroma_stride * 2 ** (len(self.config.block_out_channels) - 1)
 
+    @apply_forward_hook  # `enable_model_cpu_offload` moves a network in its forward pass only
     def encode(self, condition: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Everything that depends on the condition alone, to be computed once a picture.
 

@@ -610,8 +610,8 @@ def test_a_file_beside_the_model_or_by_name(folders, cache, tmp_path, photograph
     result = run(photograph, "--model", beside, "--overwrite")
     assert result.exit_code == 1 and f"colorize: cannot load {beside}" in result.stderr
     assert len(result.stderr.splitlines()) == 1
-    result = run(photograph, "--model", folder, "--overwrite")  # torch can do that
-    assert result.exit_code == 0 and "; torch goes on" in result.stderr
+    result = run(photograph, "--model", folder, "--overwrite")  # it is not of these weights
+    assert result.exit_code == 0 and "once for this model" in result.stderr
 
 
 def test_other_weights_get_another_file(folders, tmp_path, cache):
@@ -621,3 +621,13 @@ def test_other_weights_get_another_file(folders, tmp_path, cache):
     index = folder / "model_index.json"
     index.write_text(index.read_text().replace("0.9", "0.8"))
     assert onnx_runtime.cached_file(folder) != before
+
+
+def test_a_file_beside_other_weights_is_left_alone(folders, tmp_path, cache):
+    folder = save_model(tmp_path / "grid", "grid")
+    write_model(folder, folder / onnx_runtime.FILE_NAME)
+    assert onnx_runtime.find_file(folder).name == onnx_runtime.FILE_NAME
+    pipe = ColorizationPipeline.from_pretrained(folder, dtype=torch.float32)
+    pipe.unet.conv_out.bias.data += 1
+    pipe.save_pretrained(folder)
+    assert onnx_runtime.find_file(folder) is None

@@ -94,6 +94,29 @@ def test_ddim_of_diffusers_gives_the_same_colours(pipe, photo):
     assert torch.allclose(ours, theirs, atol=0.02)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # diffusers' own, of NumPy
+@pytest.mark.parametrize("steps", [7, 12])  # 1000 is no multiple of them, nor of half of them
+@pytest.mark.parametrize("name", ["OffsetCosineScheduler", *COMPATIBLE])
+def test_no_scheduler_leaves_noise(make_unet, photo, name, steps):
+    """What a network is sure of comes out, of both looks."""
+    pipe = make_pipe(make_unet("hints"), default_processing_resolution=16)
+    rates = torch.stack([pipe.scheduler.signal_rates, pipe.scheduler.noise_rates])
+
+    def oracle(latents, timestep, condition):
+        timestep = float(timestep)  # between two of the schedule's, as some solvers ask
+        signal, rate = (np.interp(timestep, np.arange(1000), one) for one in rates.numpy())
+        return signal * (latents - signal * 0.25) / rate - rate * 0.25
+
+    pipe._predict = oracle
+    if name in COMPATIBLE:
+        pipe.scheduler = getattr(diffusers, name).from_config(pipe.scheduler.config)
+    for refinement in (1, 2):
+        options = {"refinement": refinement, "eta": 1.0, "generator": seeds(0)}
+        chroma = pipe(photo, steps, output_type="latent", **options).images[0]
+        wanted = torch.full_like(chroma, 0.25 * pipe._ab_scale)
+        assert torch.allclose(chroma, wanted, atol=0.01 * pipe._ab_scale)
+
+
 @pytest.mark.parametrize("colors", [2, 3])
 def test_stock_unet(photo, colors):
     (image,) = make_pipe(small_stock_unet(colors), "epsilon")(
@@ -530,6 +553,45 @@ def test_save_and_load(pipe, photo, tmp_path):
     loaded.save_pretrained(tmp_path / "swapped")
     again = ColorizationPipeline.from_pretrained(tmp_path / "swapped")
     assert type(again.scheduler) is diffusers.UniPCMultistepScheduler
+
+
+def test_a_compiled_network_is_saved_as_it_was(pipe, tmp_path):
+    pipe.save_pretrained(tmp_path / "model")
+    loaded = ColorizationPipeline.from_pretrained(tmp_path / "model", dtype=torch.bfloat16)
+    loaded._stored_variant = ""  # as where the CPU has bfloat16
+    loaded.unet = torch.compile(loaded.unet, backend="eager")
+    loaded.save_pretrained(tmp_path / "again")
+    again = ColorizationPipeline.from_pretrained(tmp_path / "again", dtype=torch.float32)
+    for name, tensor in pipe.unet.state_dict().items():
+        assert torch.equal(again.unet.state_dict()[name], tensor)
+
+
+def test_from_another_pipeline(pipe):
+    pipe.unet.bfloat16()
+    other = ColorizationPipeline.from_pipe(pipe, default_eta=0.5)
+    assert other.unet is pipe.unet and other.unet.dtype == torch.bfloat16
+    assert other.config.default_eta == 0.5 and other.config.default_processing_resolution == 32
+
+
+def test_the_encoder_moves_with_its_network(pipe, photo):
+    """`enable_model_cpu_offload` brings a network to its device when it is called."""
+    calls = []
+
+    class Hook:
+        def pre_forward(self, module):
+            calls.append(module)
+
+    pipe.unet._hf_hook = Hook()
+    pipe.unet.encode(torch.zeros(1, 4, 32, 32))
+    assert calls == [pipe.unet]
+
+
+def test_weights_of_eight_bits(pipe, photo):
+    options = {"output_type": "latent", "processing_resolution": 32}
+    full = pipe(photo, 3, generator=seeds(0), **options).images[0]
+    pipe.unet.enable_layerwise_casting(torch.float8_e4m3fn, torch.float32)
+    less = pipe(photo, 3, generator=seeds(0), **options).images[0]
+    assert (full - less).norm(dim=0).mean() < full.norm(dim=0).mean() / 2
 
 
 PLAIN_DIFFUSERS = """
