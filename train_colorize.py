@@ -14,6 +14,7 @@ import json
 import math
 import signal
 import sys
+import traceback
 from pathlib import Path
 
 import diffusers
@@ -38,7 +39,7 @@ from pipeline_colorize.config import (
 from pipeline_colorize.data import DataConfig
 from pipeline_colorize.ema import ExponentialMovingAverage
 from pipeline_colorize.hub import publish
-from pipeline_colorize.objectives import denoising_loss, regression_loss
+from pipeline_colorize.objectives import check_noise, denoising_loss, regression_loss
 from pipeline_colorize.optimizers import ConvolutionMuon
 from pipeline_colorize.pipeline import ColorizationPipeline
 from pipeline_colorize.teacher import Lesson
@@ -104,13 +105,17 @@ class Run:
         self.folder = Path(self.config.output_dir)
         known = list(inspect.signature(ColorizationPipeline).parameters)
         refuse_unknown(self.config.pipeline, known, "pipeline")
+        if self.config.checkpoints_total_limit < 1:
+            limit = self.config.checkpoints_total_limit
+            raise ValueError(f"`checkpoints_total_limit` must be at least 1, not {limit}.")
         self.accelerator = make_accelerator(self.config, optim)
-        set_seed(self.config.seed)
+        set_seed(self.config.seed % 2**32)  # all that numpy takes
         self.scheduler, self.timesteps = None, None
         if self.model_config.scheduler_class != "none":
             name, arguments = self.model_config.scheduler_class, self.model_config.scheduler
             self.scheduler = construct(name, arguments, [pipeline_colorize, diffusers])
             self.timesteps = self.scheduler.config.num_train_timesteps
+            check_noise(self.scheduler)
         self.bare = build_model(self.model_config, optim)
         self.parameters = sum(parameter.numel() for parameter in self.bare.parameters())
         layout = data.BatchFormat.of_model(self.bare.config)
@@ -164,6 +169,7 @@ class Run:
         if self.lesson:
             self.lesson.heads = self.accelerator.prepare(self.lesson.heads)
         self.progress, self.best = checkpoint.Progress(), {}
+        self.squares = None  # of grids
         self.identity = {"seed": self.config.seed, "pictures_per_step": self.pictures_per_step}
 
     def loader(self, first_step: int, steps: int) -> torch.utils.data.DataLoader:
@@ -224,7 +230,7 @@ class Run:
         """Whether it came to its last step, or validation has not improved for long enough."""
         patience = self.config.early_stopping_patience
         exhausted = patience is not None and self.progress.stale_validations >= patience
-        return exhausted or self.progress.step == self.total_steps
+        return exhausted or self.progress.step >= self.total_steps
 
     def save(self) -> None:
         """Write a checkpoint."""
@@ -348,9 +354,12 @@ def draw_grid(run: Run) -> None:
     if not run.accelerator.is_main_process or run.layout.color_channels == 1:
         return
     side = min(run.data.load_size or run.data.resolution, 256)
-    squares = data.sample_squares(run.validation, run.pictures, run.config.grid_pictures, side)
+    if run.squares is None:  # only once: a stream is read again from its start
+        run.squares = data.sample_squares(
+            run.validation, run.pictures, run.config.grid_pictures, side
+        )
     file = run.folder / "grids" / f"step-{run.progress.step:07d}.png"
-    grid = monitor.draw_grid(run.pipeline(), squares, file)
+    grid = monitor.draw_grid(run.pipeline(), run.squares, file)
     for tracker in run.accelerator.trackers:
         monitor.track_grid(tracker, grid, file, run.progress.step)
 
@@ -422,7 +431,12 @@ def main(argv: list[str]) -> None:
         if model.init_from and not found:
             log(run, {"step": 0} | validate(run))  # what is to be improved on
         if not run.is_complete:
-            train(run)
+            try:
+                train(run)
+            except Exception as error:
+                # Or else they keep the loader, whose workers would be waited for in vain.
+                traceback.clear_frames(error.__traceback__)
+                raise
         if run.is_complete:
             release(run)
         else:

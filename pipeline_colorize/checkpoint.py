@@ -78,7 +78,14 @@ def load_encoder(model: torch.nn.Module, name: str) -> None:
 
 def checkpoints(folder: Path) -> list[Path]:
     """The whole checkpoints in a run's folder, oldest first."""
-    return sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    found = [path for path in folder.glob("checkpoint-*") if _step(path) is not None]
+    return sorted(found, key=_step)
+
+
+def _step(checkpoint: Path) -> int | None:
+    """The step in a checkpoint's name; `None` for other names, such as those of copies."""
+    number = checkpoint.name.removeprefix("checkpoint-")
+    return int(number) if number.isdecimal() else None
 
 
 def newest(folder: Path) -> Path | None:
@@ -169,6 +176,12 @@ def find(folder: Path, wanted: str | None) -> Path | None:
     if not (Path(wanted) / "state.json").is_file():
         names = [path.name for path in checkpoints(folder)]
         raise ValueError(f"{wanted} is no checkpoint; {folder} has {names}.")
+    step = json.loads((Path(wanted) / "state.json").read_text(encoding="utf-8"))["progress"]["step"]
+    if last is not None and _step(last) > step:
+        raise ValueError(
+            f"{folder} already holds {last.name}, which is later than {wanted} and would be taken "
+            "for the newest of this run: move it away, or choose another `--output_dir`."
+        )
     return Path(wanted)
 
 
@@ -188,6 +201,8 @@ def load(
                 "sequence of pictures would not go on. `init_from` starts anew from its weights."
             )
     accelerator.load_state(checkpoint)
+    # It counts forward passes, of which a step may have another number now.
+    accelerator.step = 0
     averaged = load_file(checkpoint / "ema.safetensors", device=str(accelerator.device))
     ema.load_state_dict({"model": averaged, "updates": content["ema_updates"]})
     best = checkpoint / "best.safetensors"

@@ -100,7 +100,7 @@ class RunConfig:
     resume_from_checkpoint: str | None = option(None, "a checkpoint folder, or latest")
     checkpointing_steps: int | None = option(None, "save every so many steps")
     checkpointing_epochs: int | None = option(50, "save every so many epochs")
-    checkpoints_total_limit: int = option(2, "checkpoints kept")
+    checkpoints_total_limit: int = option(2, "checkpoints kept, one at least")
     validation_epochs: int = option(1, "validate every so many epochs")
     early_stopping_patience: int | None = option(
         None, "stop after so many validations without a new best, and release the best weights"

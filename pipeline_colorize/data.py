@@ -500,6 +500,7 @@ def batch_loader(
         num_workers=workers,
         worker_init_fn=_ignore_signals,
         pin_memory=pin_memory,
+        generator=torch.Generator(),  # or it draws a seed from that of dropout at each start
     )
 
 
@@ -753,9 +754,10 @@ class PictureStream:
         for epoch in itertools.count():
             self.dataset.set_epoch(epoch)  # another order in each
             empty = True
-            for row in self.dataset:
+            # Not `for row in self.dataset`, which gives each worker of a loader other rows.
+            for rows in self.dataset.iter(1):
                 empty = False
-                yield row["image"]
+                yield from rows["image"]
             if empty:
                 raise ValueError("The stream has no picture in it.")
 
@@ -779,6 +781,31 @@ def _looks_like_path(name: str) -> bool:
     return name.startswith((".", "/", "~")) or name.count("/") != 1
 
 
+def _refuse_hidden_pictures(folder: Path) -> None:
+    """Refuse a folder of pictures of which `datasets` would leave some out for others' names."""
+    from datasets import load_dataset_builder
+
+    builder = load_dataset_builder(str(folder))
+    if builder.name != "imagefolder":
+        return
+    taken = {str(file) for files in builder.config.data_files.values() for file in files}
+    suffixes = Image.registered_extensions()
+    folder = folder.resolve()
+    pictures = [
+        file
+        for file in folder.rglob("*")
+        if file.suffix.lower() in suffixes
+        and not any(part.startswith((".", "__")) for part in file.relative_to(folder).parts)
+    ]
+    left_out = sorted(str(file) for file in pictures if str(file) not in taken)
+    if left_out:
+        raise ValueError(
+            f"{folder}: {len(left_out)} of {len(pictures)} pictures are in no split, such as "
+            f"{left_out[0]}, since the names of others have a word like train, val, dev, test or "
+            "eval, which makes a split: rename those, or put the rest into a folder `train`."
+        )
+
+
 def open_splits(name: str, config: DataConfig) -> dict:
     """The splits of a data set, each with one undecoded column `image`.
 
@@ -793,6 +820,8 @@ def open_splits(name: str, config: DataConfig) -> dict:
     if _looks_like_path(name) and not path.is_dir():
         raise ValueError(f"There is no folder {name!r} to train on.")
     try:
+        if path.is_dir():
+            _refuse_hidden_pictures(path)
         splits = load_dataset(str(path), streaming=config.streaming)
     except (FileNotFoundError, DatasetsError) as error:
         raise ValueError(f"{name}: no data set of pictures: {error}") from error

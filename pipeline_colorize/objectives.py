@@ -43,6 +43,26 @@ def signal_and_noise_rates(
     return alphas_cumprod.sqrt(), (1 - alphas_cumprod).sqrt()
 
 
+def check_noise(scheduler) -> None:
+    """Refuse a scheduler that does not add noise as the objective takes it to.
+
+    Raises:
+        ValueError: for those that keep the signal at 1, or count timesteps in another way.
+    """
+    one, timesteps = torch.ones(3, 1), torch.tensor([0, 1, 2])
+    timesteps = timesteps * (scheduler.config.num_train_timesteps - 1) // 2
+    try:
+        signal, rate = signal_and_noise_rates(scheduler, timesteps, one)
+        fits = torch.allclose(scheduler.add_noise(one, one, timesteps), signal + rate, atol=1e-3)
+    except (AttributeError, IndexError):
+        fits = False
+    if not fits:
+        raise ValueError(
+            f"{type(scheduler).__name__} is one to sample with: train with OffsetCosineScheduler, "
+            "DDPMScheduler or DDIMScheduler, and give it to the pipeline afterwards."
+        )
+
+
 def prediction_target(
     scheduler, color: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor
 ) -> torch.Tensor:

@@ -624,6 +624,8 @@ def main(
         "processing_resolution": processing_resolution,
         "refinement": refinement,
     }
+    if len({Path(path).name for path in data}) < len(data):
+        raise click.ClickException(f"--data: the sets need different names, not {list(data)}.")
     networks = Networks(state.device)
     if hints and not getattr(pipe.unet.config, "hint_channels", 0):
         raise click.ClickException(f"--hints: the model {model} takes no colour hints.")

@@ -57,7 +57,11 @@ def steps_in(seconds: float, settings: dict, folder: Path) -> int:
     small = {"datasets": settings["datasets"][:1], "validation_pictures": 0}
     records = train(settings, folder, max_train_steps=PROBE_STEPS, **small)
     speeds = [one["images_per_second"] for one in records if "images_per_second" in one]
-    return round(seconds * statistics.median(speeds[10:]) / settings["batch_size"])
+    return round(seconds * statistics.median(speeds[10:]) / pictures_per_step(settings))
+
+
+def pictures_per_step(settings: dict) -> int:
+    return settings["batch_size"] * settings.get("gradient_accumulation_steps", 1)
 
 
 def try_out(settings: dict, folder: Path, seconds: float, truths: list) -> dict:
@@ -85,7 +89,7 @@ def train_and_measure(settings: dict, seconds: float, truths: list, folder: Path
     losses = [one["validation_loss"] for one in records if "validation_loss" in one]
     figures |= {
         "steps": steps,
-        "pictures": steps * settings["batch_size"],
+        "pictures": steps * pictures_per_step(settings),
         "parameters": sum(one.numel() for one in pipe.unet.parameters()),
         "validation_loss": losses[-1],
         "minutes": sum(_seconds(one, settings) for one in records) / 60,
@@ -95,7 +99,7 @@ def train_and_measure(settings: dict, seconds: float, truths: list, folder: Path
 
 def _seconds(record: dict, settings: dict) -> float:
     speed = record.get("images_per_second")
-    return settings["batch_size"] / speed if speed else 0.0
+    return pictures_per_step(settings) / speed if speed else 0.0
 
 
 def to_markdown(results: dict[str, dict]) -> str:

@@ -470,3 +470,13 @@ def test_condition_carries_hints_at_the_size_of_the_luminance():
         json.dumps(data.luminance_to_input(torch.tensor([0.0, 50, 100])).tolist())
         == "[-1.0, 0.0, 1.0]"
     )
+
+
+def test_names_that_make_splits_hide_no_pictures(tmp_path):
+    (tmp_path / "train station").mkdir()
+    for name in ("beach.png", "forest.png", "train station/platform.png"):
+        Image.new("RGB", (8, 8), (90, 60, 30)).save(tmp_path / name)
+    with pytest.raises(ValueError, match="2 of 3 pictures are in no split, such as .*beach.png"):
+        data.open_splits(str(tmp_path), data.DataConfig())
+    (tmp_path / "train station").rename(tmp_path / "station")
+    assert len(data.open_splits(str(tmp_path), data.DataConfig())["train"]) == 3

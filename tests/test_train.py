@@ -244,6 +244,87 @@ def test_resumed_run_equals_the_uninterrupted_one_to_the_last_bit(pictures, tmp_
     assert_same(optimizers[0][0], optimizers[1][0])
 
 
+def test_a_step_may_be_cut_into_other_passes_when_it_is_resumed(pictures, tmp_path):
+    whole = train(pictures, tmp_path / "a", checkpointing_steps=3)
+    halves = {"batch_size": 2, "gradient_accumulation_steps": 2}
+    again = train(
+        pictures, tmp_path / "b", **halves, resume_from_checkpoint=str(whole / "checkpoint-3")
+    )
+    expected = {step: loss for step, loss in losses(whole).items() if step > 3}
+    assert losses(again) == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_network_with_dropout_is_resumed_to_the_last_bit(pictures, tmp_path):
+    network = {
+        "in_channels": 4, "out_channels": 3, "block_out_channels": [8, 8], "norm_num_groups": 4,
+        "layers_per_block": 1, "down_block_types": ["DownBlock2D"] * 2,
+        "up_block_types": ["UpBlock2D"] * 2, "dropout": 0.3,
+    }  # fmt: skip
+    stock = {"model_class": "UNet2DModel", "model": network}
+    whole = train(pictures, tmp_path / "a", checkpointing_steps=3, **stock)
+    again = train(
+        pictures, tmp_path / "b", resume_from_checkpoint=str(whole / "checkpoint-3"), **stock
+    )
+    assert_same(released(whole), released(again))
+
+
+def test_workers_read_the_same_stream(pictures, tmp_path):
+    stream = {"streaming": True, "shuffle_buffer": 5, "max_train_steps": 3}
+    alone = train(pictures, tmp_path / "a", **stream)
+    assert losses(train(pictures, tmp_path / "b", workers=2, **stream)) == losses(alone)
+
+
+def test_going_back_does_not_leave_a_later_checkpoint_behind(pictures, tmp_path):
+    run = train(pictures, tmp_path, checkpointing_steps=2)
+    with pytest.raises(ValueError, match="checkpoint-6, which is later than .*checkpoint-4"):
+        train(pictures, tmp_path, resume_from_checkpoint=str(run / "checkpoint-4"))
+
+
+def test_other_folders_are_no_checkpoints(pictures, tmp_path):
+    run = train(pictures, tmp_path, max_train_steps=1)
+    for name in ("checkpoint-1-good", "checkpoint-best"):
+        (run / name).mkdir()
+    train(
+        pictures, tmp_path, max_train_steps=4, checkpointing_steps=1, checkpoints_total_limit=1,
+        resume_from_checkpoint="latest",
+    )  # fmt: skip
+    assert (run / "checkpoint-1-good").is_dir() and checkpoint.newest(run).name == "checkpoint-4"
+
+
+def test_a_run_beyond_its_last_step_is_complete(pictures, tmp_path):
+    run = train(pictures, tmp_path)
+    shutil.rmtree(run / "model")
+    train(pictures, tmp_path, max_train_steps=3, resume_from_checkpoint="latest")
+    assert (run / "model").is_dir()
+
+
+@pytest.mark.parametrize("limit", [0, -1])
+def test_at_least_one_checkpoint_is_kept(pictures, tmp_path, limit):
+    with pytest.raises(ValueError, match=f"at least 1, not {limit}"):
+        train(pictures, tmp_path, checkpoints_total_limit=limit)
+
+
+@pytest.mark.parametrize("name", ["EulerDiscreteScheduler", "DPMSolverMultistepScheduler"])
+def test_a_scheduler_that_only_samples_is_not_trained_with(pictures, tmp_path, name):
+    with pytest.raises(ValueError, match=f"{name} is one to sample with"):
+        train(pictures, tmp_path, scheduler_class=name, scheduler={})
+
+
+def test_memory_of_synchronised_batchnorm_is_estimated_among_processes(tmp_path):
+    optim = train_colorize.OptimizerConfig(sync_batchnorm=True)
+    model = train_colorize.ModelConfig(model={"block_out_channels": [8, 8], "layers_per_block": 1})
+    network = train_colorize.build_model(model, optim)
+    layout = train_colorize.data.BatchFormat.of_model(network.config)
+    alone = monitor.activation_bytes(network, layout, 16, 2, 1)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{tmp_path}/group", rank=0, world_size=1
+    )
+    try:
+        assert monitor.activation_bytes(network, layout, 16, 2, 1) == alone > 0
+    finally:
+        torch.distributed.destroy_process_group()
+
+
 def test_a_run_with_muon_and_guidance_is_resumed_to_the_last_bit(pictures, tmp_path):
     options = {"optimizer": "muon", "condition_dropout": 0.5, "guidance_weight": 0.3}
     whole = train(pictures, tmp_path / "a", checkpointing_steps=3, **options)
