@@ -100,6 +100,8 @@ def hex_color(color: str) -> str:
     if color.startswith("#"):
         return color[:7]
     parts = [min(255, round(float(part))) for part in re.findall(r"[\d.]+", color)[:3]]
+    if len(parts) < 3:
+        raise Refused("Choose a colour first.")
     return "#{:02x}{:02x}{:02x}".format(*parts)
 
 
@@ -132,7 +134,7 @@ class Page:
     def __init__(self, limits: Limits, models: list[str]):
         self.limits, self.models = limits, models
         self.first = coloring.load(models[0])
-        self.stops: dict[str, threading.Event] = {}  # of jobs under way, by session
+        self.stops: dict[tuple, threading.Event] = {}  # of jobs under way, by session and kind
         self.queued = {"concurrency_id": "work", "concurrency_limit": limits.concurrency}
         keep = limits.keep_minutes * 60
         with gr.Blocks(
@@ -198,8 +200,8 @@ class Page:
         with self.hints:
             self.placing = gr.Checkbox(visible=False)  # whether this is open: clicks count then
             gr.Markdown(POINTS_HELP)
+            self.color = gr.ColorPicker(FIRST_POINT, label="Colour", elem_id="color")
             with gr.Row():
-                self.color = gr.ColorPicker(FIRST_POINT, label="Colour", min_width=90)
                 self.undo = gr.Button("Undo", min_width=80)
                 self.clear = gr.Button("Clear", min_width=80)
             self.points = gr.Textbox(
@@ -335,8 +337,6 @@ class Page:
         self.photograph.upload(self.take, self.photograph, fresh, **options)
         self.tray.select(self.take_example, None, fresh, **options)
         self.photograph.clear(self.take, None, fresh, **HIDDEN)
-        rooms = [self.welcome, self.outcome]
-        self.photograph.clear(self.empty, None, rooms, **QUICK)
 
     def take(self, path: str | None = None) -> tuple:
         """A new photograph, or none."""
@@ -352,11 +352,6 @@ class Page:
         for note in source.notes:
             gr.Info(html.escape(f"{Path(path).name} {note}"))
         return source, source.shown, "", says(f"{source.width} x {source.height} pixels"), on
-
-    @staticmethod
-    def empty():
-        """The page as it was in the beginning."""
-        return gr.update(visible=True), gr.update(visible=False)
 
     def take_example(self, event: gr.SelectData) -> tuple:
         """A photograph of the tray."""
@@ -390,7 +385,8 @@ class Page:
             min(int(place * scale), side - 1)
             for place, side in zip(event.index, (source.width, source.height), strict=True)
         )
-        return "\n".join([*text.splitlines(), f"{x}, {y}, {hex_color(color)}"])
+        with for_people():
+            return "\n".join([*text.splitlines(), f"{x}, {y}, {hex_color(color)}"])
 
     @staticmethod
     def draw(source: Source | None, text: str):
@@ -417,8 +413,12 @@ class Page:
             self.run, [self.source, self.samples, *settings], [*made, self.outcome],
             show_progress_on=self.status, **self.queued, **HIDDEN,
         )  # fmt: skip
-        job.then(self.end, None, buttons, **QUICK)
-        self.cancel.click(self.stop, None, [*buttons, self.status], cancels=job, **QUICK)
+        job.then(self.end_one, self.source, buttons, **QUICK)
+        stopped = self.cancel.click(self.stop, None, [*buttons, self.status], cancels=job, **QUICK)
+        stopped.then(self.restore, self.result, pictures, **self.queued, **HIDDEN)
+        rooms = [self.cancel, self.welcome, self.outcome, self.result]
+        for new in (self.photograph.upload, self.tray.select, self.photograph.clear):
+            new(self.make_way, None, rooms, cancels=job, **QUICK)
         self.gallery.select(
             self.choose, self.result, pictures, show_progress_on=self.download,
             trigger_mode="always_last", **self.queued, **HIDDEN,
@@ -434,7 +434,7 @@ class Page:
             show_progress_on=self.report, concurrency_id="batch", **HIDDEN,
         )  # fmt: skip
         job.then(self.end, None, buttons, **QUICK)
-        self.cancel_all.click(self.stop, None, [*buttons, self.report], cancels=job, **QUICK)
+        self.cancel_all.click(self.stop_all, None, [*buttons, self.report], cancels=job, **QUICK)
 
     @staticmethod
     def begin():
@@ -451,22 +451,43 @@ class Page:
         """However it went."""
         return gr.update(interactive=True), gr.update(visible=False)
 
+    @staticmethod
+    def end_one(source: Source | None):
+        """As `end`; the photograph may have been taken away."""
+        return gr.update(interactive=source is not None), gr.update(visible=False)
+
     def stop(self, request: gr.Request):
         """Let the model stop after its step."""
-        if stop := self.stops.get(request.session_hash):
-            stop.set()
+        self.end_job(request, "one")
         return *self.end(), says("Cancelled.")
 
+    def stop_all(self, request: gr.Request):
+        """As `stop`, for many."""
+        self.end_job(request, "several")
+        return *self.end(), says("Cancelled.")
+
+    def make_way(self, request: gr.Request):
+        """Another photograph, or none: what belongs to the one before goes."""
+        self.end_job(request, "one")
+        hidden = gr.update(visible=False)
+        return hidden, gr.update(visible=True), hidden, None
+
+    def end_job(self, request: gr.Request, kind: str) -> None:
+        """A tab stops its own jobs alone."""
+        if stop := self.stops.get((request.session_hash, kind)):
+            stop.set()
+
     @contextlib.contextmanager
-    def job(self, request: gr.Request) -> Iterator[tuple[Path, threading.Event]]:
+    def job(self, request: gr.Request, kind: str) -> Iterator[tuple[Path, threading.Event]]:
         """A folder for its files, which are copied when they are shown, and its stop."""
-        stop = self.stops[request.session_hash] = threading.Event()
+        key = request.session_hash, kind
+        stop = self.stops[key] = threading.Event()
         try:
             with for_people(), tempfile.TemporaryDirectory() as folder:
                 yield Path(folder), stop
         finally:
-            if self.stops.get(request.session_hash) is stop:
-                del self.stops[request.session_hash]
+            if self.stops.get(key) is stop:
+                del self.stops[key]
 
     def settings(
         self, samples, seed, steps, sampler, saturation, resolution, points, model
@@ -491,7 +512,7 @@ class Page:
         model, request: gr.Request, progress=gr.Progress(),  # noqa: B008, as Gradio wants it
     ):  # fmt: skip
         """Invent colours, and show them as they come about."""
-        with self.job(request) as (folder, stop):
+        with self.job(request, "one") as (folder, stop):
             if source is None:
                 raise Refused("Drop in a photograph first, or take one of the examples.")
             controls = (samples, seed, steps, sampler, saturation, resolution, points, model)
@@ -541,6 +562,7 @@ class Page:
 
     def details(self, result: Result, sample: int, folder: Path, read: photo.Photo | None = None):
         """One colouring: to be compared, downloaded, and how it came about; the quickest first."""
+        result.chosen = sample
         settings, before = result.settings, folder / "as-taken.jpg"
         after = folder / result.name(f"colorized-{sample + 1}", ".jpg")
         result.source.shown.save(before, quality=92)
@@ -566,10 +588,16 @@ class Page:
 
     def choose(self, result: Result | None, request: gr.Request, event: gr.SelectData):
         """Show another colouring."""
-        with self.job(request) as (folder, _):
+        with self.job(request, "choice") as (folder, _):
             if result is None:
                 raise Refused("That result is no longer on the server: colorize again.")
             yield from self.details(result, event.index, folder)
+
+    def restore(self, result: Result | None, request: gr.Request):
+        """After Cancel: what was there before."""
+        with self.job(request, "choice") as (folder, _):
+            if result is not None:
+                yield from self.details(result, result.chosen, folder)
 
     def adopt(self, model: str):
         """What another model wants of the controls."""
@@ -586,7 +614,7 @@ class Page:
         request: gr.Request, progress=gr.Progress(),  # noqa: B008
     ):  # fmt: skip
         """Colorize several photographs into a ZIP file."""
-        with self.job(request) as (folder, stop):
+        with self.job(request, "several") as (folder, stop):
             settings = self.settings(1, seed, steps, sampler, saturation, resolution, "", model)
             left_out = []
             for done, name, why in self.pack(paths, settings, folder):
@@ -681,6 +709,7 @@ def theme() -> gr.themes.Base:
         button_primary_text_color="white",
         button_primary_background_fill_dark="*primary_700",
         button_primary_background_fill_hover_dark="*primary_800",
+        body_text_color_subdued="*neutral_600",
         color_accent="*primary_700",
         slider_color="*primary_800",
         slider_color_dark="*primary_600",

@@ -310,6 +310,7 @@ class Result:
     source: Source
     settings: Settings
     invented: Invented
+    chosen: int = 0  # the colouring that is looked at
 
     def name(self, addition: str, suffix: str) -> str:
         """What a file of this result is called."""

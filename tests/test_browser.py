@@ -4,6 +4,7 @@ import base64
 import http.server
 import io
 import json
+import os
 import shutil
 import subprocess
 import threading
@@ -791,6 +792,28 @@ def test_it_works_offline_once_loaded(visit, serve, tmp_path):
     give(page, "photo.jpg", PHOTOGRAPH)
     wait_for_colors(page)
     assert downloaded(page, "jpeg", tmp_path).stat().st_size > 10_000
+
+
+def test_a_new_version_is_taken_past_the_browsers_cache(browser, site, tmp_path):
+    folder = tmp_path / "page"
+    shutil.copytree(site, folder)
+    for file in folder.rglob("*"):  # files so old that browsers keep them without asking
+        os.utime(file, (time.time() - 1e7,) * 2)
+    with build_browser.make_server(folder) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with browser.new_context() as context:
+            page = context.new_page()
+            page.goto(f"http://127.0.0.1:{server.server_port}/")
+            wait_until(page, "Boolean(navigator.serviceWorker.controller)")
+            (old,) = [name for name in page.evaluate("caches.keys()") if "large" not in name]
+            for name, text in (("index.html", "<h1>"), ("sw.js", old)):
+                file = folder / name
+                file.write_text(file.read_text("utf-8").replace(text, f"{text}2 "), "utf-8")
+            page.reload()
+            wait_until(page, f"caches.has('{old}').then((one) => !one)")
+            kept = "caches.match('./').then((one) => one.text())"
+            assert "<h1>2 " in page.evaluate(kept)
+        server.shutdown()
 
 
 def test_it_can_be_installed(site):

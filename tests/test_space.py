@@ -526,6 +526,70 @@ def test_cancel(page, space, tmp_path):
     sync_api.expect(page.locator("#status")).to_contain_text("Colouring, seed")
 
 
+def test_each_tab_stops_its_own_jobs(page, space, tmp_path):
+    give(page, grey_photograph(tmp_path / "grandma.jpg", size=(300, 400)))
+    page.get_by_role("button", name="More").click()
+    for name, value in (("samples", 1), ("steps", 60), ("resolution", 192)):
+        put(page, name, value)
+    page.get_by_role("tab", name="Several").click()
+    paths = [grey_photograph(tmp_path / f"{n}.png", n, (300, 400)) for n in range(4)]
+    page.set_input_files("#files input[type=file]", paths)
+    page.get_by_role("button", name="Colorize all").click()
+    page.get_by_role("button", name="Cancel", exact=True).wait_for()
+    page.get_by_role("tab", name="One photograph").click()
+    for name, value in (("steps", 1), ("resolution", 64)):
+        put(page, name, value)
+    colorize(page)
+    page.get_by_role("tab", name="Several").click()
+    page.get_by_role("button", name="Cancel", exact=True).click()
+    sync_api.expect(page.locator("#report")).to_contain_text("Cancelled")
+    for _ in range(20):  # it stops after the photograph that it is at
+        before = processor_time(space)
+        time.sleep(1)
+        if processor_time(space) - before < 0.3:
+            break
+    else:
+        pytest.fail("the batch works on after it was cancelled")
+
+
+def test_another_photograph_takes_the_place_of_the_one_before(page, tmp_path):
+    give(page, grey_photograph(tmp_path / "grandma.jpg", size=(300, 400)))
+    ask(page, samples=2, seed=1)
+    colorize(page)
+    page.get_by_role("button", name="More").click()
+    put(page, "steps", 100)
+    page.click("#colorize")
+    page.wait_for_selector("#status .progress-level")
+    page.click("#cancel")  # then the result before is there again
+    page.wait_for_selector("#download:not([disabled]):has-text('1 of 2')")
+    page.click("#colorize")
+    page.wait_for_selector("#cancel", state="visible")
+    path = grey_photograph(tmp_path / "grandpa.jpg", 1, (200, 300))
+    page.set_input_files("#photograph input[type=file]", path)
+    page.wait_for_selector("#slider", state="hidden")
+    page.wait_for_selector("#cancel", state="hidden")
+    sync_api.expect(page.locator("#status")).to_contain_text("300 x 200 pixels")
+    put(page, "steps", 4)
+    colorize(page)
+    assert download(page)[0] == "grandpa-colorized-1.jpg"
+    page.get_by_role("button", name="Remove Image").click()
+    sync_api.expect(page.locator("#colorize")).to_be_disabled()
+    page.wait_for_selector("#slider", state="hidden")
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_all_colours_can_be_chosen(browser, space, width, tmp_path):
+    page = open_page(browser, space, viewport={"width": width, "height": 900})
+    give(page, grey_photograph(tmp_path / "grandma.jpg"))
+    page.get_by_role("button", name="Colours that you know").click()
+    page.locator("#color .dialog-button").click()
+    page.get_by_role("button", name="HSL").click()
+    inner, outer = (page.locator(name).bounding_box() for name in (".color-gradient", "#color"))
+    assert inner["width"] > 200
+    assert inner["x"] + inner["width"] <= outer["x"] + outer["width"]
+    page.close()
+
+
 def test_bad_files_get_a_message_and_the_page_goes_on(page, tmp_path):
     files = bad_files(tmp_path)
     for kind in ("text", "dot", "bomb", "scan"):

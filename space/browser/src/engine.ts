@@ -64,6 +64,7 @@ export class Engine {
   private loading?: Promise<Network>;
   private opened?: Opened;
   private asked = 0; // photographs
+  private saving: Promise<unknown> = Promise.resolve();
   private turn = 0;
 
   async load({ page, backend }: Asks["load"], report: Report): Promise<Answers["load"]> {
@@ -82,7 +83,8 @@ export class Engine {
     report({ phase: "decoded" });
     await this.loading;
     const looks = await this.read(photo, turn, report);
-    this.opened?.photo.close();
+    const before = this.opened?.photo;
+    void this.saving.then(() => before?.close()); // its file may still be written
     this.opened = { photo, looks, screens: new Map(), answers: [] };
     return photo.size;
   }
@@ -204,9 +206,9 @@ export class Engine {
     const xmp = xmpPacket(version, this.settings(ask));
     const strips = this.paintedStrips(ask, report);
     const isPng = ask.format === "png";
-    const file = isPng
-      ? await toPng(photo, strips, xmp)
-      : await markedJpeg(await toJpeg(photo, strips), xmp);
+    const writing = isPng ? toPng(photo, strips, xmp) : toJpeg(photo, strips);
+    this.saving = Promise.allSettled([this.saving, writing]);
+    const file = isPng ? await writing : await markedJpeg(await writing, xmp);
     const stem = photo.name.replace(/\.[^.]*$/, "") || "photograph";
     return { file, name: `${stem}-colorized.${isPng ? "png" : "jpg"}` };
   }

@@ -93,6 +93,7 @@ export class Hints {
     remove.addEventListener("click", () => {
       this.all = this.all.filter((one) => one !== hint);
       this.changed();
+      this.button.focus({ preventScroll: true }); // the one that had it is gone
     });
     return make("li", {}, dot, where, remove);
   }

@@ -25,13 +25,16 @@ const progress = element<HTMLProgressElement>("progress");
 let loaded: Promise<Answers["load"]> | undefined;
 let shown = 0; // the answer that is looked at
 let turn = 0; // rises with every photograph and every colouring
+let isBusy = false;
 
 // --- telling -------------------------------------------------------------------------------------
 
-function tell(text: string, share?: number): void {
+/** Says what goes on, and how much of it is done, if anything does: `null` where nobody knows. */
+function tell(text: string, share?: number | null): void {
   element("status").textContent = text;
   progress.hidden = share === undefined;
-  if (share !== undefined) progress.value = share;
+  if (share === null) progress.removeAttribute("value");
+  else if (share !== undefined) progress.value = share;
 }
 
 function complain(text: string): void {
@@ -78,7 +81,7 @@ async function fetchModel(): Promise<Answers["load"]> {
   const result = await client.ask("load", ask, (state) => {
     if (state.phase !== "load") return;
     bytes += state.bytes;
-    tell(`Loading what imagines the colours: ${megabytes(bytes)} MB`);
+    tell(`Loading what imagines the colours: ${megabytes(bytes)} MB`, null);
   });
   const { model, backend, threads } = result;
   const where = backend === "webgpu" ? "the graphics card" : `the processor (threads: ${threads})`;
@@ -132,6 +135,7 @@ function showWork(file: Blob): void {
 
 /** What needs a finished answer to work on. */
 function setBusy(value: boolean): void {
+  isBusy = value;
   save.disabled = saturation.disabled = value;
 }
 
@@ -238,7 +242,7 @@ async function download(): Promise<void> {
   } catch (error) {
     explain(error, "It could not be saved");
   } finally {
-    save.disabled = false;
+    save.disabled = isBusy; // other colours may have been asked for meanwhile
   }
 }
 

@@ -107,6 +107,7 @@ function whyNot(head: Uint8Array): string {
 /** Whether a file of this kind can have transparency; what is opaque is written without. */
 function mayHaveAlpha(head: Uint8Array): boolean {
   if (starts(head, "\x89PNG")) return head[25] === 4 || head[25] === 6 || hasChunk(head, "tRNS");
+  if (starts(head, "ftyp", 4)) return true; // AVIF
   return starts(head, "GIF8") || (starts(head, "RIFF") && !starts(head, "VP8 ", 12));
 }
 

@@ -31,7 +31,9 @@ self.addEventListener("fetch", (event) => {
 
 async function install(): Promise<void> {
   const cache = await caches.open(SHELL);
-  await cache.addAll(["./", ...__SHELL__]);
+  // Past the browser's own cache, which may still hold files of the version before.
+  const fresh = ["./", ...__SHELL__].map((file) => new Request(file, { cache: "reload" }));
+  await cache.addAll(fresh);
   await self.skipWaiting();
 }
 
