@@ -206,23 +206,18 @@ class Hint:
         return rgb_pixels_to_lab(np.array(color) / 255)[1:]
 
 
-def fit_size(height: int, width: int, resolution: int, cell: int) -> tuple[int, int]:
-    """Size at which a picture is processed: its short side at `resolution`, in whole cells.
+def fit_size(height: int, width: int, resolution: float, multiple: int = 1) -> tuple[int, int]:
+    """Height and width with the short side at `resolution`, as multiples of a number.
 
-    The aspect ratio is kept but for the rounding to cells; 0: the picture's own size.
+    The aspect ratio is kept but for the rounding; 0: the picture's own size.
     """
     scale = 1.0
     if resolution:
         scale = min(resolution / min(height, width), LONGEST * resolution / max(height, width))
-    return tuple(max(round(side * scale / cell), 1) * cell for side in (height, width))
+    return tuple(max(round(side * scale / multiple), 1) * multiple for side in (height, width))
 
 
-def draw_hints(
-    hints: list[Hint],
-    size: tuple[int, int],
-    cell: tuple[float, float],
-    grid: tuple[int, int],
-) -> np.ndarray:
+def draw_hints(hints: list[Hint], size: tuple[int, int], grid: tuple[int, int]) -> np.ndarray:
     """Hints in pixels of the input to (1, 3, rows, columns), float32, on the chroma grid.
 
     Channels: a*, b* and a mask that is 1 in the cells of a hint; later hints cover earlier.
@@ -230,10 +225,10 @@ def draw_hints(
     Args:
         hints: of one picture.
         size: its height and width.
-        cell: height and width of a cell, in pixels of the input.
         grid: rows and columns of cells.
     """
     result = np.zeros((1, 3, *grid), np.float32)
+    cell = [pixels / cells for pixels, cells in zip(size, grid, strict=True)]
     y = (np.arange(grid[0]) + 0.5)[:, None] * cell[0]
     x = (np.arange(grid[1]) + 0.5)[None, :] * cell[1]
     for hint in hints:

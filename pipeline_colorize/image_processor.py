@@ -3,8 +3,6 @@
 The luminance of the input is never changed: at full size, it decides where the colours end.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 import PIL.Image
 import torch
@@ -24,21 +22,6 @@ from .basics import (
 from .color import bytes_to_linear, linear_to_luminance, merge_luminance, rgb_to_luminance
 
 
-@dataclass
-class WorkingPicture:
-    """A picture as the network sees it.
-
-    Args:
-        luminance: (1, 1, h, w), L* in [0, 100], padded to multiples of the network's stride.
-        height: of the picture within it.
-        width: of the picture within it.
-    """
-
-    luminance: torch.Tensor
-    height: int
-    width: int
-
-
 def _pixels_to_luminance(pixels: torch.Tensor) -> torch.Tensor:
     """(1 or 3, H, W) uint8 or float sRGB in [0, 1] to L* (1, H, W), chunk by chunk."""
     if pixels.dtype == torch.uint8 and pixels.shape[0] == 1:
@@ -51,6 +34,14 @@ def _pixels_to_luminance(pixels: torch.Tensor) -> torch.Tensor:
         else:
             result[:, rows] = rgb_to_luminance(pixels[:, rows])
     return result.clamp(0, 100)
+
+
+def _resized(luminance: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """L* (1, H, W) at another size."""
+    small = F.interpolate(
+        luminance[None], size, mode="bilinear", antialias=True, align_corners=False
+    )
+    return small[0].clamp(0, 100)
 
 
 def _normalise_array(array: np.ndarray) -> np.ndarray:
@@ -98,7 +89,7 @@ class ColorizationImageProcessor:
 
     Args:
         chroma_stride: working luminance pixels to a cell of the chroma grid, along one side.
-        stride: the working picture is padded to multiples of this.
+        stride: height and width of the working picture are multiples of this.
     """
 
     def __init__(self, chroma_stride: int = 1, stride: int = 8):
@@ -144,44 +135,34 @@ class ColorizationImageProcessor:
         return list(image)
 
     def working_size(self, height: int, width: int, resolution: int) -> tuple[int, int]:
-        """Size at which a picture is processed: its short side at `resolution`, in whole cells.
+        """Size at which a picture is processed: its short side at `resolution`, in whole strides.
 
-        The aspect ratio is kept but for the rounding to cells; 0: the picture's own size.
+        So the picture fills what the network sees; with a margin beside it, as padding is, colours
+        are duller and farther from the truth than in a picture that is a little stretched. 0: the
+        picture's own size, in whole strides.
         """
-        return fit_size(height, width, resolution, self.chroma_stride)
+        return fit_size(height, width, resolution, self.stride)
 
-    def preprocess(self, luminance: torch.Tensor, resolution: int) -> WorkingPicture:
-        """Resize L* (1, H, W) to `resolution` on the short side and pad to the stride."""
-        height, width = self.working_size(*luminance.shape[1:], resolution)
-        small = F.interpolate(
-            luminance[None], (height, width), mode="bilinear", antialias=True, align_corners=False
-        )
-        bottom, right = -height % self.stride, -width % self.stride
-        padded = F.pad(small, (0, right, 0, bottom), mode="replicate")
-        return WorkingPicture(padded.clamp(0, 100), height, width)
+    def preprocess(self, luminance: torch.Tensor, resolution: float) -> torch.Tensor:
+        """L* (1, H, W) at its working size, (1, 1, h, w)."""
+        return _resized(luminance, self.working_size(*luminance.shape[1:], resolution))[None]
+
+    def preview(self, luminance: torch.Tensor, resolution: float) -> torch.Tensor:
+        """L* (1, H, W) with the short side at `resolution`, and its own aspect ratio."""
+        return _resized(luminance, fit_size(*luminance.shape[1:], resolution))
 
     def rasterize_hints(
-        self, hints: list[Hint], size: tuple[int, int], working: WorkingPicture
+        self, hints: list[Hint], size: tuple[int, int], resolution: float
     ) -> torch.Tensor:
         """Hints in pixels of the input of `size` (height, width) to (1, 3, h, w) on the grid.
 
         Channels: a*, b* and a mask that is 1 in the cells of a hint; later hints cover earlier.
         """
-        grid = tuple(side // self.chroma_stride for side in working.luminance.shape[2:])
-        working_size = (working.height, working.width)
-        cell = tuple(
-            full * self.chroma_stride / small
-            for full, small in zip(size, working_size, strict=True)
-        )
-        return torch.from_numpy(draw_hints(hints, size, cell, grid))
+        working = self.working_size(*size, resolution)
+        grid = tuple(side // self.chroma_stride for side in working)
+        return torch.from_numpy(draw_hints(hints, size, grid))
 
     # --- picture out ----------------------------------------------------------------------------
-
-    def crop(self, chroma: torch.Tensor, working: WorkingPicture) -> torch.Tensor:
-        """Take the padding off chroma (..., h, w) on the grid."""
-        rows = working.height // self.chroma_stride
-        columns = working.width // self.chroma_stride
-        return chroma[..., :rows, :columns]
 
     def colorize(self, luminance: torch.Tensor, chroma: torch.Tensor) -> torch.Tensor:
         """Full-size L* (1, H, W) and chroma a*b* (2, h, w) on the grid to sRGB bytes (H, W, 3)."""

@@ -265,14 +265,14 @@ class _Picture:
     """A picture on its way: what the file takes of it."""
 
     luminance: np.ndarray  # (H, W), L* at full size
-    working: np.ndarray  # (1, 1, h, w), padded
-    size: tuple[int, int]  # of the working picture within it
+    resolution: float  # of this look
+    working: np.ndarray  # (1, 1, h, w), L* as the network sees it
     hints: np.ndarray  # (1, 3, rows, columns)
-    guide: np.ndarray  # (1, 1, 8 * rows, 8 * columns) without padding
+    guide: np.ndarray  # (1, 1, 8 * rows, 8 * columns)
     first: "_Picture | None" = None  # where this is a closer look: the one before
     chroma: np.ndarray | None = None  # (samples, 2, rows, columns)
     spread: np.ndarray | None = None  # (rows, columns), of all candidates
-    sample: np.ndarray | None = None  # (samples, 2, rows, columns) with padding
+    sample: np.ndarray | None = None  # (samples, 2, rows, columns)
     estimates: np.ndarray | None = None  # (steps, samples, 2, rows, columns)
 
 
@@ -401,21 +401,16 @@ class OnnxPipeline:
     ) -> _Picture:
         told = self.properties
         cell, stride, detail = told["chroma_stride"], told["stride"], told["guide_detail"]
-        height, width = size = fit_size(*luminance.shape, resolution, cell)
-        working = _resize(luminance, height, width)
-        padded = np.pad(working, ((0, -height % stride), (0, -width % stride)), mode="edge")
-        grid = tuple(side // cell for side in padded.shape)
-        cell_size = tuple(
-            full * cell / small for full, small in zip(luminance.shape, size, strict=True)
-        )
-        known = draw_hints(hints, luminance.shape, cell_size, grid)
+        size = fit_size(*luminance.shape, resolution, stride)
+        grid = tuple(side // cell for side in size)
+        known = draw_hints(hints, luminance.shape, grid)
         known[:, :2] /= self.config.default_saturation  # which multiplies what comes out
         return _Picture(
             luminance=luminance,
-            working=padded[None, None].clip(0, 100),
-            size=size,
+            resolution=resolution,
+            working=_resize(luminance, *size)[None, None].clip(0, 100),
             hints=known,
-            guide=_resize(luminance, height // cell * detail, width // cell * detail)[None, None],
+            guide=_resize(luminance, *(side * detail for side in grid))[None, None],
             first=first,
         )
 
@@ -460,13 +455,9 @@ class OnnxPipeline:
 
     def _finer(self, picture: _Picture) -> np.ndarray:
         """What the first look saw (samples, 2, h, w), on the finer grid."""
-        rows, columns = (side // self.properties["chroma_stride"] for side in picture.size)
-        padded = picture.hints.shape[2:]
-        beyond = ((0, padded[0] - rows), (0, padded[1] - columns))
-        cells = picture.first.chroma.shape[2:]
-        seen = picture.first.sample[..., : cells[0], : cells[1]].reshape(-1, *cells)
-        planes = [np.pad(_resize(plane, rows, columns), beyond, mode="edge") for plane in seen]
-        return np.stack(planes).reshape(-1, 2, *padded)
+        grid, seen = picture.hints.shape[2:], picture.first.sample
+        planes = [_resize(plane, *grid) for plane in seen.reshape(-1, *seen.shape[2:])]
+        return np.stack(planes).reshape(-1, 2, *grid)
 
     def _agree(self, picture: _Picture, candidates: int, factor) -> None:
         """Make one colouring of each `candidates`, and note how all differ."""
@@ -474,15 +465,11 @@ class OnnxPipeline:
             picture.spread = picture.first.spread
         elif len(picture.chroma) > 1:
             picture.spread = np.sqrt(picture.chroma.var(axis=0, ddof=1).sum(axis=0))
-        rows, columns = picture.chroma.shape[2:]
         # The last estimates are the samples, where they meet the hints already.
-        known = nearness(picture.hints)[:rows, :columns]
-        last = picture.estimates[-1, ..., :rows, :columns] * self.properties["ab_scale"]
+        known = nearness(picture.hints)
+        last = picture.estimates[-1] * self.properties["ab_scale"]
         balance, closer = self.properties["chroma_balance"], picture.first is not None
         weights = agreement(last, candidates, balance, known, closer)
-        height, width = picture.sample.shape[2:]  # with padding
-        beyond = ((0, 0), (0, 0), (0, 0), (0, height - rows), (0, width - columns))
-        weights = np.pad(weights, beyond, mode="edge")
         picture.estimates = np.stack([agreed(step, weights) for step in picture.estimates])
         picture.sample = picture.estimates[-1]
         [picture.chroma] = self._run(["chroma"], picture, sample=picture.sample, saturation=factor)
@@ -515,13 +502,13 @@ class OnnxPipeline:
         return colored
 
     def _films(self, picture: _Picture, factor) -> list[list[PIL.Image.Image]]:
-        """Of each sample the clean estimates, at the working size of the last look."""
-        height, width = picture.size
-        luminance = np.ascontiguousarray(picture.working[0, 0, :height, :width])
-        films, whole = [[] for _ in picture.sample], slice(0, height)
+        """Of each sample the clean estimates, with the short side as of the last look."""
+        size = fit_size(*picture.luminance.shape, picture.resolution)
+        luminance = _resize(picture.luminance, *size).clip(0, 100)
+        films, whole = [[] for _ in picture.sample], slice(0, size[0])
         for look in (picture.first, picture) if picture.first else (picture,):
             guide = _resize(luminance, *look.guide.shape[2:])[None, None]
-            small = _Picture(luminance, look.working, look.size, look.hints, guide)
+            small = _Picture(luminance, look.resolution, look.working, look.hints, guide)
             for index, film in enumerate(films):
                 for step in look.estimates[:, index]:
                     frame = self._rows("rgb", small, step[None], factor, luminance, whole)

@@ -30,7 +30,6 @@ from .hub import address_card, fetch, full_name, publish
 from .image_processor import (
     ColorizationImageProcessor,
     Hint,
-    WorkingPicture,
     lift_texture,
     meet_hints,
 )
@@ -87,11 +86,12 @@ class _Picture:
     """A picture on its way through the pipeline."""
 
     luminance: torch.Tensor  # (1, H, W), L* at full size
-    working: WorkingPicture
+    resolution: float  # of this look
+    working: torch.Tensor  # (1, 1, h, w), L* as the network sees it
     hints: torch.Tensor | None  # (1, 3, h, w)
     generator: torch.Generator | None
     first: "_Picture | None" = None  # where this is a closer look: the one before
-    chroma: torch.Tensor | None = None  # (samples, 2, h, w), a*b* without padding
+    chroma: torch.Tensor | None = None  # (samples, 2, h, w), a*b*
     known: torch.Tensor | None = None  # (h, w), how much of it hints tell
     spread: torch.Tensor | None = None  # (h, w), of all candidates
     steps: list[torch.Tensor] | None = None  # chroma after each step
@@ -471,15 +471,15 @@ class ColorizationPipeline(DiffusionPipeline):
             working = self.image_processor.preprocess(luminance, size)
             raster = None
             if getattr(self.unet.config, "hint_channels", 0):
-                raster = self.image_processor.rasterize_hints(hints, luminance.shape[1:], working)
-            looks.append(_Picture(luminance, working, raster, generator, *looks))
+                raster = self.image_processor.rasterize_hints(hints, luminance.shape[1:], size)
+            looks.append(_Picture(luminance, size, working, raster, generator, *looks))
         return looks
 
     @staticmethod
     def _batches(pictures: list[_Picture], batch_size: int | None) -> list[list[_Picture]]:
         by_size: dict[tuple, list[_Picture]] = {}
         for picture in pictures:
-            by_size.setdefault(tuple(picture.working.luminance.shape), []).append(picture)
+            by_size.setdefault(tuple(picture.working.shape), []).append(picture)
         return [
             group[start : start + (batch_size or len(group))]
             for group in by_size.values()
@@ -499,7 +499,7 @@ class ColorizationPipeline(DiffusionPipeline):
     @staticmethod
     def _condition(batch: list[_Picture], hints: torch.Tensor | None) -> torch.Tensor:
         """(B, K, H, W): luminance L/50 - 1, then the hints where the model has them."""
-        luminance = torch.cat([picture.working.luminance for picture in batch]) / 50 - 1
+        luminance = torch.cat([picture.working for picture in batch]) / 50 - 1
         if hints is None:
             return luminance
         return torch.cat([luminance, F.interpolate(hints, luminance.shape[2:])], dim=1)
@@ -522,7 +522,7 @@ class ColorizationPipeline(DiffusionPipeline):
         if hasattr(self.unet, "encode"):
             condition = self.unet.encode(condition)  # once a picture, for all steps and samples
         stride = self.image_processor.chroma_stride
-        height, width = (side // stride for side in batch[0].working.luminance.shape[2:])
+        height, width = (side // stride for side in batch[0].working.shape[2:])
         shape = (num_samples, self._colors, height, width)
         films, known, start = [], None, None
         if batch[0].first:
@@ -557,23 +557,16 @@ class ColorizationPipeline(DiffusionPipeline):
             zip(*(self._to_chroma(film).split(num_samples) for film in films), strict=True)
         )
         for index, picture in enumerate(batch):
-            picture.chroma = self.image_processor.crop(chroma[index], picture.working)
+            picture.chroma = chroma[index]
             if films:
-                crop = self.image_processor.crop
-                picture.steps = [crop(film, picture.working) for film in films[index]]
+                picture.steps = list(films[index])
 
     def _finer(self, picture: _Picture, grid: tuple[int, int]) -> torch.Tensor:
         """What the first look saw (samples, 2, h, w), in the network's units on a finer grid."""
-        rows, columns = (
-            side // self.image_processor.chroma_stride
-            for side in (picture.working.height, picture.working.width)
-        )
         chroma = F.interpolate(
-            picture.first.chroma, (rows, columns),
-            mode="bilinear", antialias=True, align_corners=False,
-        )  # fmt: skip
-        beyond = (0, grid[1] - columns, 0, grid[0] - rows)
-        return F.pad(chroma, beyond, mode="replicate") / self._ab_scale
+            picture.first.chroma, grid, mode="bilinear", antialias=True, align_corners=False
+        )
+        return chroma / self._ab_scale
 
     def _denoise(
         self, start, make_noise, condition, meet, steps, eta, generators, films, progress, callback,
@@ -639,8 +632,7 @@ class ColorizationPipeline(DiffusionPipeline):
     def _agree(self, picture: _Picture, candidates: int, saturation: float) -> None:
         """Make one colouring of each `candidates`, and note how all differ, as they are shown."""
         if picture.hints is not None:
-            told = torch.from_numpy(nearness(picture.hints.numpy()))
-            picture.known = self.image_processor.crop(told, picture.working)
+            picture.known = torch.from_numpy(nearness(picture.hints.numpy()))
         closer = picture.first is not None
         weights = self._agreement(picture.chroma, candidates, picture.known, closer)
         if closer:
@@ -686,8 +678,7 @@ class ColorizationPipeline(DiffusionPipeline):
         """The luminance (1, H, W) that the result gets."""
         if full:
             return picture.luminance
-        working = picture.working
-        return working.luminance[0, :, : working.height, : working.width]
+        return self.image_processor.preview(picture.luminance, picture.resolution)
 
     def _finish(self, picture: _Picture, chroma: torch.Tensor, full: bool, output_type: str):
         if output_type == "latent":

@@ -125,7 +125,7 @@ def one_look(
 ) -> tuple[Callable[[], None], Callable[[], None]]:
     """What the network does at a working size: the encoder's part, and the denoiser's."""
     unet, scheduler = pipe.unet, copy.deepcopy(pipe.scheduler)
-    condition = pipe.image_processor.preprocess(luminance, resolution).luminance / 50 - 1
+    condition = pipe.image_processor.preprocess(luminance, resolution) / 50 - 1
     if hints := getattr(unet.config, "hint_channels", 0):
         empty = condition.new_zeros(1, hints, *condition.shape[2:])
         condition = torch.cat([condition, empty], dim=1)

@@ -37,24 +37,24 @@ PROTOCOL = """\
 - Pictures are {crop}; {order}.
 - *one sample*: mean over {samples} colourings of each picture; *mean of {samples}*: the picture
   with the mean chroma of its samples; *best of {samples}*: the sample nearest to the truth.
-- CIEDE2000, squared error of a*b*, SSIM, PSNR: mean over a picture's pixels, then over pictures.
-  In brackets: as a ratio to the picture left grey.
+- CIEDE2000, squared error of a\\*b\\*, SSIM, PSNR: mean over a picture's pixels, then over
+  pictures. In brackets: as a ratio to the picture left grey.
 - Colourfulness: Hasler and Suesstrunk's M3, mean over pictures; *DDColor's* is its variant with
   absolute opponent channels. *difference*: of the means, signed / mean |difference| of a picture.
-- Histogram: total variation between joint a*b* histograms (24x24 bins over -100..100) of all
+- Histogram: total variation between joint a\\*b\\* histograms (24x24 bins over -100..100) of all
   pictures of a set, of one sample each.
-- Diversity: mean distance of two samples in a*b*. Calibration: rank correlation of the samples'
+- Diversity: mean distance of two samples in a\\*b\\*. Calibration: rank correlation of the samples'
   spread with the error of their mean, within pictures / between pictures.
-- Blotches: deviation of a*b* where L* is even. Edge focus: gradient of a*b* at the edges of L*
-  over its mean; below the truth's, colours bleed."""
+- Blotches: deviation of a\\*b\\* where L* is even. Edge focus: gradient of a\\*b\\* at the edges
+  of L* over its mean; below the truth's, colours bleed."""
 HINT_PROTOCOL = """\
 - Colour hints: true colours of cells of the chroma grid, at random places, one sample each from the
   noise that there is without them. *missed by*: CIEDE2000 between a hint and its cell, in brackets
   the share under 5; *on the grid* is what the network says, *in the picture* the mean of the cell's
-  pixels. *Change*: distance in a*b* between the pictures with one hint and with none, by distance
-  from the hint in shares of the short side."""
+  pixels. *Change*: distance in a\\*b\\* between the pictures with one hint and with none, by
+  distance from the hint in shares of the short side."""
 CONSTANT_PROTOCOL = """\
-- One colour everywhere: the mean a*b* of {pictures} pictures of the split `{split}`."""
+- One colour everywhere: the mean a\\*b\\* of {pictures} pictures of the split `{split}`."""
 CONSTANT_PICTURES = 1000  # that the mean colour is taken of, evenly spaced
 
 # Title, then columns: a head and the format of its cells, of a set's summary.
@@ -83,10 +83,10 @@ TABLES = {
     "Nearness": {
         "PSNR best of {k}": "{best[psnr]:.1f}",
         "SSIM one / mean / grey": "{sample[ssim]:.3f} / {mean[ssim]:.3f} / {grey[ssim]:.3f}",
-        "a*b* RMSE one / mean / grey": (
+        "a\\*b\\* RMSE one / mean / grey": (
             "{sample[ab_rmse]:.1f} / {mean[ab_rmse]:.1f} / {grey[ab_rmse]:.1f}"
         ),
-        "a*b* MSE one / mean / grey": (
+        "a\\*b\\* MSE one / mean / grey": (
             "{sample[ab_mse]:.0f} / {mean[ab_mse]:.0f} / {grey[ab_mse]:.0f}"
         ),
     },
@@ -115,8 +115,8 @@ WITH_CONSTANT = {
     "CIEDE2000": CIEDE2000.replace("%s", "constant"),
     "PSNR": "{constant[psnr]:.1f}",
     "SSIM": "{constant[ssim]:.3f}",
-    "a*b* RMSE": "{constant[ab_rmse]:.1f}",
-    "a*b* MSE": "{constant[ab_mse]:.1f}",
+    "a\\*b\\* RMSE": "{constant[ab_rmse]:.1f}",
+    "a\\*b\\* MSE": "{constant[ab_mse]:.1f}",
 }
 WITH_NETWORKS = {  # by what the summary must have
     "fid": {"FID": "{fid:.2f}", "KID x 1000": "{kid_x1000:.2f}"},

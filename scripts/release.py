@@ -68,7 +68,8 @@ pipe = DiffusionPipeline.from_pretrained("{repo_id}", trust_remote_code=True)
 pipe(image).images[0].save("colorized.png")
 ```
 
-This needs diffusers alone. `trust_remote_code=True` lets the Python files of this repository run
+This needs diffusers alone, and a published copy: its address on the Hub, or a folder that
+`scripts/release.py build` has made. `trust_remote_code=True` lets the Python files of the copy run
 on your machine, as any program would: read them, or pin the `revision` that you have read. With the
 package `pipeline-colorize`, the flag is not needed and no code of the repository runs:
 
@@ -79,7 +80,7 @@ pipe = ColorizationPipeline.from_pretrained("{repo_id}")
 pipe(image).images[0].save("colorized.png")
 ```
 
-`variant="fp16"` fetches half as many bytes. {parameters:,} parameters.
+Of a published copy, `variant="fp16"` fetches half as many bytes. {parameters:,} parameters.
 
 {results}## Training data
 
@@ -98,9 +99,7 @@ pipe(image).images[0].save("colorized.png")
 - **Skin.** How light a face is comes from the photograph, but its tint comes from the training
   pictures, and groups that are rare there are coloured less well. Nothing about a person's origin
   can be read from a result.
-- Single results can have a wrong tint over a whole picture, or blotches. Ask for several, and look
-  at where they differ (`output_uncertainty=True`).
-{limits}
+{several}{limits}
 
 ## How results are marked
 
@@ -117,7 +116,7 @@ def read_evaluation(folder: Path, name: str) -> dict:
     """The report of scripts/evaluate.py, with the model's name and no path of this machine."""
     report = json.loads((folder / "results.json").read_text("utf-8"))
     report["settings"]["model"] = name
-    report["notes"] = [note.split("; to have it")[0] + "." for note in report["notes"]]
+    report["notes"] = [note.split("; to have it")[0].rstrip(".") + "." for note in report["notes"]]
     return report
 
 
@@ -143,7 +142,15 @@ def write_previews(pipe: ColorizationPipeline, name: str, captions: dict, folder
     return "\n\n".join(lines)
 
 
-def make_card(notes: dict, report: dict | None, previews: str, parameters: int) -> ModelCard:
+SEVERAL = """\
+- Single results can have a wrong tint over a whole picture, or blotches. Ask for several, and look
+  at where they differ (`output_uncertainty=True`).
+"""
+
+
+def make_card(
+    notes: dict, report: dict | None, previews: str, parameters: int, one_pass: bool
+) -> ModelCard:
     """The card's front matter and text."""
     data = {"library_name": "diffusers", "pipeline_tag": "image-to-image", "tags": notes["tags"]}
     for key in ("license", "license_name", "license_link", "datasets"):
@@ -155,6 +162,7 @@ def make_card(notes: dict, report: dict | None, previews: str, parameters: int) 
         **{key: str(notes.get(key, "")).strip() for key in ("name", "summary", "limits")},
         **{key: notes[key].strip() for key in ("training_data", "recipe")},
         repo_id=notes.get("repo_id", notes["name"]), previews=previews, parameters=parameters,
+        several="" if one_pass else SEVERAL,
         results="" if report is None else results_text(report),
     )  # fmt: skip
     return ModelCard(f"---\n{yaml.safe_dump(data, sort_keys=False)}---\n\n{text}")
@@ -512,7 +520,8 @@ def card(model, notes, evaluation):
     previews = write_previews(pipe, facts["name"], facts.get("previews") or {}, model)
     report = read_evaluation(evaluation, facts["name"]) if evaluation else None
     parameters = sum(parameter.numel() for parameter in pipe.unet.parameters())
-    make_card(facts, report, previews, parameters).save(model / "README.md")
+    one_pass = pipe.scheduler is None
+    make_card(facts, report, previews, parameters, one_pass).save(model / "README.md")
     if report is not None:
         (model / "evaluation.json").write_text(json.dumps(report, indent=1) + "\n", "utf-8")
         evaluate.update_card(model / "README.md", report)

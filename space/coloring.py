@@ -239,12 +239,8 @@ def invent(image: np.ndarray, settings: Settings) -> Iterator[tuple[torch.Tensor
     def tell(running, step, timestep, tensors):
         running._interrupt = stopped.is_set()
         clean = running._to_chroma(tensors["pred_original_sample"])
-        # The second look is the one on so many cells; both have padding.
-        closer = (
-            len(looks) > 1 and clean.shape[-2] >= looks[1][0] and clean.shape[-1] >= looks[1][1]
-        )
-        rows, columns = looks[closer]
-        news.put((clean[..., :rows, :columns], closer, running.num_timesteps))
+        closer = looks.index(tuple(clean.shape[2:])) > 0
+        news.put((clean, closer, running.num_timesteps))
         return {}
 
     def work():

@@ -105,27 +105,29 @@ def test_things_that_are_no_pictures(processor, given):
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 4000), (4000, 1), (33, 47), (100, 100), (3000, 200)])
 def test_working_picture(processor, size):
-    working = processor.preprocess(torch.full((1, *size), 40.0), 32)
-    height, width = working.luminance.shape[2:]
+    luminance = torch.full((1, *size), 40.0)
+    working = processor.preprocess(luminance, 64)
+    height, width = working.shape[2:]
+    assert (height, width) == processor.working_size(*size, 64)
     assert height % 16 == 0 and width % 16 == 0
-    assert working.height % 4 == 0 and working.width % 4 == 0
-    assert height - 16 < working.height <= height and width - 16 < working.width <= width
-    assert max(height, width) <= 8 * 32 + 16
+    assert max(height, width) <= 8 * 64
+    preview = processor.preview(luminance, 64)
     if max(size) <= 8 * min(size):
-        assert min(working.height, working.width) == 32
-        assert abs(working.height / working.width * size[1] / size[0] - 1) < 0.13
-    assert (working.luminance - 40).abs().max() < 1e-3
+        assert min(height, width) == 64 == min(preview.shape[1:])
+        assert abs(height / width * size[1] / size[0] - 1) <= 0.125
+        assert abs(preview.shape[1] / preview.shape[2] * size[1] / size[0] - 1) < 0.01
+    assert (working - 40).abs().max() < 1e-3 and (preview - 40).abs().max() < 1e-3
 
 
 def test_resolution_zero_keeps_the_size(processor):
     assert processor.working_size(64, 96, 0) == (64, 96)
+    assert processor.working_size(60, 107, 0) == (64, 112)  # but for whole strides
 
 
 def test_hints_fall_on_their_cells(processor):
-    luminance = torch.zeros(1, 64, 128)
-    working = processor.preprocess(luminance, 32)  # half size, a cell is 8 x 8 pixels of the input
+    # At half size, a cell is 8 x 8 pixels of the input.
     raster = processor.rasterize_hints(
-        [Hint(1, 1, "#ff0000"), Hint(100, 36, (0, 0, 255), radius=8)], (64, 128), working
+        [Hint(1, 1, "#ff0000"), Hint(100, 36, (0, 0, 255), radius=8)], (64, 128), 32
     )
     assert raster.shape == (1, 3, 8, 16)
     red = rgb2lab(np.array([[[1.0, 0, 0]]]))[0, 0, 1:]
@@ -134,7 +136,7 @@ def test_hints_fall_on_their_cells(processor):
     assert raster[0, 2, 4, 12] == raster[0, 2, 3, 12] == raster[0, 2, 4, 11] == 1
     for bad in (Hint(128, 1, "#ff0000"), Hint(0, -1, "#ff0000")):
         with pytest.raises(ValueError, match="outside the picture, which is 128 wide"):
-            processor.rasterize_hints([bad], (64, 128), working)
+            processor.rasterize_hints([bad], (64, 128), 32)
     for color in ("red", "#12345", (1, 2), (0, 0, 256)):
         with pytest.raises(ValueError, match="#RRGGBB"):
             Hint(0, 0, color).chroma()

@@ -2,7 +2,6 @@
 
 import { lightnessOf } from "./color";
 import {
-  type Layout,
   type ModelFacts,
   type Plane,
   type Size,
@@ -10,8 +9,6 @@ import {
   finer,
   gridOf,
   nearness,
-  pad,
-  paddedSize,
   rasterizeHints,
   workingSizes,
 } from "./layout";
@@ -138,24 +135,24 @@ export class Engine {
     this.current.answers = [];
     for (let sample = 0; sample < ask.samples; sample++) {
       let step = 0;
-      let before: Layout | undefined;
-      for (const { schedule, seen, layout, known, noise } of looks) {
+      let before: Size | undefined;
+      for (const { schedule, seen, grid, known, noise } of looks) {
         const [start, ...fresh] = noise[sample]!;
         if (before) {
-          blend(start!, finer(this.answer(sample).estimate, before, layout), schedule[0]!);
+          blend(start!, finer(this.answer(sample).estimate, before, grid), schedule[0]!);
         }
         let drawn = start!;
         for (const [index, row] of schedule.entries()) {
           const next = await this.ready.step(seen, row, drawn, fresh[index]!);
           drawn = next.sample;
           await this.stillWanted(turn);
-          const candidates = cut(next.estimate, 2 * layout.grid.width * layout.grid.height);
-          const estimate = agreed(candidates, layout, model, known, Boolean(before));
+          const candidates = cut(next.estimate, 2 * grid.width * grid.height);
+          const estimate = agreed(candidates, grid, model, known, Boolean(before));
           this.current.answers[sample] = { seen, estimate, recipe: ask };
           const picture = await this.paint({ sample, saturation: 1, longest: STEP_PREVIEW });
           report({ phase: "step", sample, step: ++step, steps, picture }, [picture]);
         }
-        before = layout;
+        before = grid;
       }
     }
     return { seconds: (performance.now() - began) / 1000 };
@@ -169,12 +166,11 @@ export class Engine {
     generator: TorchGenerator,
   ) {
     const { model } = this.ready;
-    const padded = paddedSize(working, model.stride);
-    const layout = { grid: gridOf(padded, model), cells: gridOf(working, model) };
-    const hints = rasterizeHints(ask.hints, this.current.photo.size, layout.cells, layout.grid);
-    const seen = this.ready.look(pad(working, padded), guide, hints);
-    const noise = drawNoise(generator, ask.samples, steps + 1, model, layout.grid);
-    return { seen, layout, known: nearness(hints, layout), noise };
+    const grid = gridOf(working, model);
+    const hints = rasterizeHints(ask.hints, this.current.photo.size, grid);
+    const seen = this.ready.look(working, guide, hints);
+    const noise = drawNoise(generator, ask.samples, steps + 1, model, grid);
+    return { seen, grid, known: nearness(hints, grid), noise };
   }
 
   async paint({ sample, saturation, longest }: Asks["paint"]): Promise<ImageBitmap> {

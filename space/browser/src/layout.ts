@@ -1,4 +1,4 @@
-/** The picture as the network sees it: sizes, padding, and hints on the grid of chroma cells. */
+/** The picture as the network sees it: sizes, and hints on the grid of chroma cells. */
 
 import { chromaOf } from "./color";
 import { RowResizer } from "./resize";
@@ -19,7 +19,7 @@ export interface ModelFacts {
   chroma_balance: number; // how far that is toned down where they do, strengthened where not
   ab_scale: number; // a* and b* of 1 in the network
   chroma_stride: number; // working pixels to a cell of the grid
-  stride: number; // the working picture is padded to multiples of this
+  stride: number; // sides of the working picture are multiples of this
   guide_detail: number; // pixels of the guide to a cell
   hint_channels: number;
   schedule: number[][]; // a row for each step
@@ -51,8 +51,8 @@ function round(value: number): number {
 }
 
 /**
- * Sizes at which colours are invented: the short side at the model's resolution, in whole cells, and
- * finer, where the photograph has so many pixels.
+ * Sizes at which colours are invented: the short side at the model's resolution, in whole strides,
+ * and finer, where the photograph has so many pixels.
  */
 export function workingSizes(photo: Size, model: ModelFacts): Size[] {
   const { default_processing_resolution: resolution, default_refinement: times } = model;
@@ -62,12 +62,12 @@ export function workingSizes(photo: Size, model: ModelFacts): Size[] {
 }
 
 function workingSize({ width, height }: Size, resolution: number, model: ModelFacts): Size {
-  const cell = model.chroma_stride;
+  const { stride } = model;
   const short = Math.min(height, width);
   const long = Math.max(height, width);
   const scale = Math.min(resolution / short, (model.longest * resolution) / long);
-  const cells = (side: number) => Math.max(round((side * scale) / cell), 1) * cell;
-  return { width: cells(width), height: cells(height) };
+  const whole = (side: number) => Math.max(round((side * scale) / stride), 1) * stride;
+  return { width: whole(width), height: whole(height) };
 }
 
 /** The cells of chroma that `size` working pixels have. */
@@ -100,35 +100,18 @@ function windowMean(x: Float64Array, { width, height }: Size, reach: number): Fl
   return along(along(x, height, width, width, 1), width, 1, height, width);
 }
 
-/** Where the cells of the photograph lie on the grid, which has padding to the right and below. */
-export interface Layout {
-  grid: Size;
-  cells: Size;
-}
-
-/** Of cell `i`, its place on the grid. */
-function onGrid(i: number, { grid, cells }: Layout): number {
-  return Math.floor(i / cells.width) * grid.width + (i % cells.width);
-}
-
-/** Of a place on the grid, its cell, or of padding the nearest one. */
-function cellAt(place: number, { grid, cells }: Layout): number {
-  const row = Math.min(Math.floor(place / grid.width), cells.height - 1);
-  return row * cells.width + Math.min(place % grid.width, cells.width - 1);
-}
-
 /** How much of each cell the planes of `rasterizeHints` tell, 0 to 1. */
-export function nearness(hints: Float32Array, { grid, cells }: Layout): Float64Array {
-  const result = new Float64Array(cells.width * cells.height);
+export function nearness(hints: Float32Array, grid: Size): Float64Array {
+  const result = new Float64Array(grid.width * grid.height);
   const { reach, sigma } = HINT_FADE;
   const place = hints.subarray(2 * grid.width * grid.height);
   for (let at = place.indexOf(1); at >= 0; at = place.indexOf(1, at + 1)) {
     const [x, y] = [at % grid.width, Math.floor(at / grid.width)];
-    for (let row = Math.max(y - reach, 0); row <= Math.min(y + reach, cells.height - 1); row++) {
-      const right = Math.min(x + reach, cells.width - 1);
+    for (let row = Math.max(y - reach, 0); row <= Math.min(y + reach, grid.height - 1); row++) {
+      const right = Math.min(x + reach, grid.width - 1);
       for (let column = Math.max(x - reach, 0); column <= right; column++) {
         const square = (row - y) ** 2 + (column - x) ** 2;
-        result[row * cells.width + column]! += Math.exp(-square / (2 * sigma ** 2));
+        result[row * grid.width + column]! += Math.exp(-square / (2 * sigma ** 2));
       }
     }
   }
@@ -142,60 +125,55 @@ export function nearness(hints: Float32Array, { grid, cells }: Layout): Float64A
  */
 export function agreed(
   drawn: Float32Array[],
-  layout: Layout,
+  grid: Size,
   model: Pick<ModelFacts, "ab_scale" | "chroma_balance">,
   known: Float64Array,
   closer = false,
 ): Float32Array {
   if (drawn.length < 3) return drawn[0]!;
-  const { grid, cells } = layout;
   const area = grid.width * grid.height;
-  const reach = Math.floor(Math.min(cells.width, cells.height) / 8);
+  const reach = Math.floor(Math.min(grid.width, grid.height) / 8);
   const distances = drawn.map((one) => {
-    const sum = new Float64Array(cells.width * cells.height);
+    const sum = new Float64Array(area);
     for (const other of drawn) {
-      for (let i = 0; i < sum.length; i++) {
-        const at = onGrid(i, layout);
-        sum[i]! += Math.hypot(one[at]! - other[at]!, one[at + area]! - other[at + area]!);
+      for (let at = 0; at < area; at++) {
+        sum[at]! += Math.hypot(one[at]! - other[at]!, one[at + area]! - other[at + area]!);
       }
     }
-    return windowMean(windowMean(sum, cells, reach), cells, reach);
+    return windowMean(windowMean(sum, grid, reach), grid, reach);
   });
   const total = distances.reduce((sum, one) => sum + one.reduce((a, b) => a + b, 0), 0);
   const scale = total / (distances.length * distances[0]!.length) + 1e-9;
   const result = new Float32Array(drawn[0]!.length);
   for (let at = 0; at < area; at++) {
-    const i = cellAt(at, layout);
-    const least = Math.min(...distances.map((one) => one[i]!));
-    const weights = distances.map((one) => Math.exp((-AGREEMENT * (one[i]! - least)) / scale));
+    const least = Math.min(...distances.map((one) => one[at]!));
+    const weights = distances.map((one) => Math.exp((-AGREEMENT * (one[at]! - least)) / scale));
     const sum = weights.reduce((a, b) => a + b, 0);
     for (const [k, one] of drawn.entries()) {
       result[at]! += (weights[k]! / sum) * one[at]!;
       result[at + area]! += (weights[k]! / sum) * one[at + area]!;
     }
   }
-  const raise = closer ? known.map(() => CLOSER) : balanced(drawn, result, layout, model);
-  const factors = besideHints(raise, known, cells);
-  return result.map((value, at) => value * factors[cellAt(at % area, layout)]!);
+  const raise = closer ? known.map(() => CLOSER) : balanced(drawn, result, grid, model);
+  const factors = besideHints(raise, known, grid);
+  return result.map((value, at) => value * factors[at % area]!);
 }
 
 /** What the colour of each cell is multiplied by; see `balanced` in pipeline_colorize/basics.py. */
 function balanced(
   drawn: Float32Array[],
   agreed: Float32Array,
-  layout: Layout,
+  grid: Size,
   model: Pick<ModelFacts, "ab_scale" | "chroma_balance">,
 ): Float64Array {
-  const { grid, cells } = layout;
   const area = grid.width * grid.height;
-  const reach = Math.floor(Math.min(cells.width, cells.height) / 4);
+  const reach = Math.floor(Math.min(grid.width, grid.height) / 4);
   const spread = (at: number) => {
     const mean = drawn.reduce((sum, one) => sum + one[at]!, 0) / drawn.length;
     return drawn.reduce((sum, one) => sum + (one[at]! - mean) ** 2, 0) / drawn.length;
   };
   const averaged = (of: (at: number) => number) => {
-    const cell = new Float64Array(cells.width * cells.height);
-    return windowMean(cell.map((_, i) => of(onGrid(i, layout))), cells, reach);
+    return windowMean(new Float64Array(area).map((_, at) => of(at)), grid, reach);
   };
   const apart = averaged((at) => Math.sqrt(spread(at) + spread(at + area)));
   const usual = averaged(
@@ -205,58 +183,38 @@ function balanced(
 }
 
 /** A factor on colour in each cell, 1 near hints. */
-function besideHints(factor: Float64Array, known: Float64Array, cells: Size): Float64Array {
-  const told = windowMean(known, cells, Math.floor(Math.min(cells.width, cells.height) / 4));
+function besideHints(factor: Float64Array, known: Float64Array, grid: Size): Float64Array {
+  const told = windowMean(known, grid, Math.floor(Math.min(grid.width, grid.height) / 4));
   return factor.map(
     (value, i) => 1 + (1 - known[i]!) * Math.max(1 - TOLD * told[i]!, 0) * (value - 1),
   );
 }
 
-/** Chroma on a grid without its padding, brought to a finer grid with its own. */
-export function finer(chroma: Float32Array, from: Layout, to: Layout): Float32Array {
-  const area = from.grid.width * from.grid.height;
-  const result = new Float32Array(2 * to.grid.width * to.grid.height);
+/** Chroma brought to a finer grid. */
+export function finer(chroma: Float32Array, from: Size, to: Size): Float32Array {
+  const area = from.width * from.height;
+  const result = new Float32Array(2 * to.width * to.height);
   for (const channel of [0, 1]) {
-    const resizer = new RowResizer(
-      from.cells.width, from.cells.height, to.cells.width, to.cells.height,
-    );
-    for (let row = 0; row < from.cells.height; row++) {
-      const start = channel * area + row * from.grid.width;
-      resizer.push(chroma.subarray(start, start + from.cells.width));
+    const resizer = new RowResizer(from.width, from.height, to.width, to.height);
+    for (let row = 0; row < from.height; row++) {
+      const start = channel * area + row * from.width;
+      resizer.push(chroma.subarray(start, start + from.width));
     }
-    result.set(pad(resizer.plane, to.grid).data, (channel * result.length) / 2);
+    result.set(resizer.plane.data, (channel * result.length) / 2);
   }
   return result;
 }
 
-/** `size` made larger to a multiple of `stride`. */
-export function paddedSize(size: Size, stride: number): Size {
-  const up = (side: number) => Math.ceil(side / stride) * stride;
-  return { width: up(size.width), height: up(size.height) };
-}
-
-/** The last row and column repeated up to `size`. */
-export function pad(p: Plane, size: Size): Plane {
-  const data = new Float32Array(size.width * size.height);
-  for (let y = 0; y < size.height; y++) {
-    const row = Math.min(y, p.height - 1) * p.width;
-    for (let x = 0; x < size.width; x++) {
-      data[y * size.width + x] = p.data[row + Math.min(x, p.width - 1)]!;
-    }
-  }
-  return { ...size, data };
-}
-
 /**
  * Hints for `photo` as three planes of `grid` cells, one behind the other: a*, b* and a mask that is
- * 1 where a colour is given. `cells` of the grid hold the photograph; the rest is padding.
+ * 1 where a colour is given.
  */
-export function rasterizeHints(hints: Hint[], photo: Size, cells: Size, grid: Size): Float32Array {
+export function rasterizeHints(hints: Hint[], photo: Size, grid: Size): Float32Array {
   const area = grid.width * grid.height;
   const result = new Float32Array(3 * area);
   for (const { x, y, color } of hints) {
-    const row = Math.min(Math.floor((y / photo.height) * cells.height), cells.height - 1);
-    const column = Math.min(Math.floor((x / photo.width) * cells.width), cells.width - 1);
+    const row = Math.min(Math.floor((y / photo.height) * grid.height), grid.height - 1);
+    const column = Math.min(Math.floor((x / photo.width) * grid.width), grid.width - 1);
     const at = row * grid.width + column;
     const [a, b] = chromaOf(color);
     result[at] = a;

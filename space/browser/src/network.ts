@@ -8,7 +8,7 @@ import jspiBinary from "onnxruntime-web/ort-wasm-simd-threaded.jspi.wasm?url";
 import plainGlue from "onnxruntime-web/ort-wasm-simd-threaded.mjs?url";
 import plainBinary from "onnxruntime-web/ort-wasm-simd-threaded.wasm?url";
 import { type OnBytes, fetchLarge } from "./fetch";
-import { type ModelFacts, type Plane, type Size, gridOf, paddedSize } from "./layout";
+import { type ModelFacts, type Plane, type Size, gridOf } from "./layout";
 import type { Backend } from "./protocol";
 
 type Runtime = typeof import("onnxruntime-web/wasm");
@@ -132,9 +132,9 @@ export class Network {
     await this.finish(seen, estimate, 1, { top: 0, height: side, light: light(1) });
   }
 
-  /** Takes up a photograph: L* padded to the network's stride, the guide, and hints on the grid. */
+  /** Takes up a photograph: L* at a working size, the guide, and hints on the grid. */
   look(luminance: Plane, guide: Plane, hints: Float32Array): Seen {
-    const grid = gridOf(paddedSize(luminance, this.model.stride), this.model);
+    const grid = gridOf(luminance, this.model);
     const chroma = 2 * grid.width * grid.height;
     // What comes out is multiplied by the default saturation; a known colour shall not be.
     const known = hints.map((value, i) =>
