@@ -83,7 +83,7 @@ def take_space(browser, folder: Path) -> None:
         page.get_by_role("button", name="Colours that you know").click()
         page.wait_for_timeout(1000)
         box = page.locator("#photograph img").bounding_box()
-        for x, y in ((0.2, 0.3), (0.45, 0.8)):
+        for x, y in ((0.2, 0.3), (0.87, 0.75)):  # the wall and the chair
             place = {"x": box["width"] * x, "y": box["height"] * y}
             page.locator("#photograph img").click(position=place)
             page.wait_for_timeout(2000)

@@ -54,7 +54,23 @@ SCROLL = """() => { if (window.innerWidth < 700)
 IS_OPEN = """(source, points, color) =>
     [source, points, color, !!document.querySelector("#hints .label-wrap.open")]"""
 DICE = "() => Math.floor(Math.random() * 2 ** 31)"
+# Another seed, unless colours are being made; and what makes them.
+OTHERS = """(seed) => document.querySelector("#colorize").disabled
+    ? seed : Math.floor(Math.random() * 2 ** 31)"""
+COLORIZE = '() => document.querySelector("#colorize").click()'
 FIRST_POINT = "#8a3b2f"
+SWATCHES = {
+    "skin": "#d9a684",
+    "dark skin": "#7a4b32",
+    "fair hair": "#b08a4e",
+    "brown": "#6b4a2f",
+    "dark red": "#8a2f3b",
+    "rose": "#c98a92",
+    "sky": "#7fa8cf",
+    "navy": "#2f3f66",
+    "green": "#5f7a45",
+    "grey": "#808080",
+}
 HIDDEN = {"api_visibility": "private"}  # events of the page, which nobody calls by name
 QUICK = {"queue": False, "show_progress": "hidden", **HIDDEN}
 LIVE_SECONDS = 0.15  # between pictures while the colours come about
@@ -200,7 +216,12 @@ class Page:
         with self.hints:
             self.placing = gr.Checkbox(visible=False)  # whether this is open: clicks count then
             gr.Markdown(POINTS_HELP)
-            self.color = gr.ColorPicker(FIRST_POINT, label="Colour", elem_id="color")
+            with gr.Row(elem_id="swatches"):
+                self.swatches = [
+                    gr.Button(name, min_width=0, elem_id=f"swatch-{index}")
+                    for index, name in enumerate(SWATCHES)
+                ]
+            self.color = gr.ColorPicker(FIRST_POINT, label="Another colour", elem_id="color")
             with gr.Row():
                 self.undo = gr.Button("Undo", min_width=80)
                 self.clear = gr.Button("Clear", min_width=80)
@@ -272,9 +293,11 @@ class Page:
                 object_fit="cover", buttons=[], interactive=False, visible=False,
                 elem_id="gallery",
             )  # fmt: skip
-            self.download = gr.DownloadButton(
-                "Download", variant="primary", visible=False, elem_id="download"
-            )
+            with gr.Row():
+                self.others = gr.Button("⚄ Other colours", scale=1, elem_id="others")
+                self.download = gr.DownloadButton(
+                    "Download", variant="primary", visible=False, scale=3, elem_id="download"
+                )
 
     @staticmethod
     def picture(label: str, alt: str) -> gr.Image:
@@ -371,6 +394,8 @@ class Page:
             lambda text: "\n".join(text.splitlines()[:-1]), self.points, self.points, **QUICK
         )
         self.clear.click(lambda: "", None, self.points, **QUICK)
+        for swatch, color in zip(self.swatches, SWATCHES.values(), strict=True):
+            swatch.click(None, None, self.color, js=f"() => '{color}'")
         self.points.change(self.draw, [self.source, self.points], self.photograph, **QUICK)
 
     @staticmethod
@@ -424,6 +449,8 @@ class Page:
             trigger_mode="always_last", **self.queued, **HIDDEN,
         )  # fmt: skip
         self.dice.click(None, None, self.seed, js=DICE)
+        rolled = self.others.click(None, self.seed, self.seed, js=OTHERS)
+        rolled.then(None, None, None, js=COLORIZE)
         about_model = [self.steps, self.resolution, self.hints]
         self.model.input(self.adopt, self.model, about_model, **HIDDEN)
 
@@ -718,9 +745,14 @@ def theme() -> gr.themes.Base:
 
 def serve(page: Page, limits: Limits) -> None:
     """Until it is stopped."""
+    swatches = (
+        f"#swatch-{index} {{ background: {color}; }}"
+        for index, color in enumerate(SWATCHES.values())
+    )
     page.blocks.queue(max_size=limits.queue)
     page.blocks.launch(
         allowed_paths=[],
+        css="\n".join(swatches),
         css_paths=HERE / "page.css",
         footer_links=["api", "settings"],
         head_paths=HERE / "page.html",

@@ -491,6 +491,29 @@ def test_a_click_gives_a_colour(page, pipe, tmp_path):
     sync_api.expect(points).to_have_value("")
 
 
+def test_a_swatch_is_the_colour_of_the_next_point(page, tmp_path):
+    give(page, grey_photograph(tmp_path / "grandma.png", size=(120, 160)))
+    page.get_by_role("button", name="Colours that you know").click()
+    page.get_by_role("button", name="navy").click()
+    time.sleep(1)
+    page.locator("#photograph img").click()
+    points = page.locator("#points textarea")
+    sync_api.expect(points).to_have_value(re.compile(r"^\d+, \d+, #2f3f66$"))
+
+
+def test_other_colours(page, tmp_path):
+    give(page, grey_photograph(tmp_path / "grandma.png", size=(120, 160)))
+    ask(page, samples=1, seed=5)
+    colorize(page)
+    _, first = download(page)
+    page.get_by_role("button", name="Other colours").click()
+    page.wait_for_selector("#cancel", state="visible")
+    finished(page)
+    sync_api.expect(page.locator("#seed input")).not_to_have_value("5")
+    _, second = download(page)
+    assert first.read_bytes() != second.read_bytes()
+
+
 def chroma_at(pixels: np.ndarray, x: int, y: int) -> np.ndarray:
     """Mean a*, b* of a few pixels."""
     patch = torch.from_numpy(pixels[y - 2 : y + 3, x - 2 : x + 3] / 255.0).movedim(-1, 0)
