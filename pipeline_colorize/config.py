@@ -162,6 +162,8 @@ def parse(argv: list[str], parts: list[type], description: str) -> list:
     content = {}
     if known.config:
         content = yaml.safe_load(Path(known.config).read_text(encoding="utf-8")) or {}
+        if content.get("mixed_precision") is False:
+            content["mixed_precision"] = "no"  # which YAML takes for a truth value
     refuse_unknown(content, list(fields), f"{known.config}")
     _refuse_wrong_nulls(content, parts)
     parser.set_defaults(**{name: None for name, value in content.items() if value is None})

@@ -119,14 +119,16 @@ class Mark:
 @contextlib.contextmanager
 def pixel_limit(pixels: int) -> Iterator[None]:
     """Let `read` refuse files of more than `pixels` pixels, process-wide, while this is open."""
-    before = Image.MAX_IMAGE_PIXELS
+    before = Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         Image.MAX_IMAGE_PIXELS = pixels
+        # A history of edits, or a profile, can be larger than Pillow expects.
+        PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
         try:
             yield
         finally:
-            Image.MAX_IMAGE_PIXELS = before
+            Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK = before
 
 
 # --- reading -------------------------------------------------------------------------------------

@@ -290,13 +290,15 @@ class ColorizationPipeline(DiffusionPipeline):
             generator: one a picture, or one for all. With one a picture, a picture's result does
                 not depend on the others in the call.
             processing_resolution: short side at which colours are invented, in luminance pixels;
-                `None` is the model's default, 0 the picture's own size.
+                `None` is the model's default, 0 the picture's own size. Both sides are rounded to
+                what the network can take.
             refinement: a second look at pictures whose short side has so many times the processing
                 resolution, at that size: from part of the way back to noise, colours are drawn
                 again, with what can be seen there (Meng et al. 2022, SDEdit). It mends tints and
                 tells small things from what surrounds them. 1 for one look; `None` is the model's
                 default.
-            match_input_resolution: `False` returns pictures at the working size.
+            match_input_resolution: `False` returns small pictures, with the short side at the
+                resolution of the last look.
             hints: known colours, which the result has at their places: a list of [`Hint`] for one
                 picture, else one such list a picture.
             saturation: factor on chroma; 1 is what the model believes in.

@@ -614,6 +614,16 @@ def test_a_file_beside_the_model_or_by_name(folders, cache, tmp_path, photograph
     assert result.exit_code == 0 and "once for this model" in result.stderr
 
 
+def test_torch_goes_on_where_no_file_can_be_kept(folders, cache, photograph, monkeypatch):
+    def refuse(*_):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("pipeline_colorize.onnx_export.write_model", refuse)
+    result = run(photograph, "--model", folders["hints"])
+    assert result.exit_code == 0, result.output
+    assert "Read-only file system); torch goes on" in result.stderr
+
+
 def test_other_weights_get_another_file(folders, tmp_path, cache):
     folder = save_model(tmp_path / "grid", "grid")
     before = onnx_runtime.cached_file(folder)

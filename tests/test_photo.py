@@ -710,6 +710,15 @@ def test_decompression_bombs_are_refused_by_their_header(tmp_path):
         assert "limit" not in damaged(tmp_path, "cut.png", png_header(400, 300))
 
 
+def test_a_long_history_in_a_png(tmp_path):
+    texts = PngImagePlugin.PngInfo()
+    texts.add_itxt("History", "cropped; " * 200_000, zip=True)
+    Image.new("L", (12, 8), 100).save(tmp_path / "in.png", pnginfo=texts)
+    assert "damaged" in damaged(tmp_path, "in.png", (tmp_path / "in.png").read_bytes())
+    with photo.pixel_limit(10**6):
+        assert photo.read(tmp_path / "in.png").image.shape[:2] == (8, 12)
+
+
 def test_the_limit_is_put_back():
     before = Image.MAX_IMAGE_PIXELS
     with photo.pixel_limit(5):

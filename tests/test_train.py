@@ -153,6 +153,9 @@ def test_null_empties_a_field_that_may_be_empty(tmp_path):
     assert run.checkpointing_epochs is None
     *_, run = parse(["--config", str(tmp_path / "c.yaml"), "--checkpointing_epochs", "3"])
     assert run.checkpointing_epochs == 3
+    (tmp_path / "c.yaml").write_text("mixed_precision: no")
+    _, _, optim, *_ = parse(["--config", str(tmp_path / "c.yaml")])
+    assert optim.mixed_precision == "no"
     (tmp_path / "c.yaml").write_text("batch_size: null")
     with pytest.raises(ValueError, match="`batch_size` has no value"):
         parse(["--config", str(tmp_path / "c.yaml")])
