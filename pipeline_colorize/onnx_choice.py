@@ -36,7 +36,7 @@ def choose_file(settings: Settings, say: Callable[[str], None]) -> Path | None:
     except Exception as error:  # safetensors and onnx each have their own
         if needed:
             raise click.ClickException(f"cannot use onnxruntime: {error}") from error
-        if isinstance(error, OSError):
+        if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
             say(f"no ONNX file can be kept ({error}); torch goes on, which takes longer")
         return None
 

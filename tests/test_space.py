@@ -621,6 +621,7 @@ def test_bad_files_get_a_message_and_the_page_goes_on(page, tmp_path):
         sync_api.expect(page.locator("#status")).to_contain_text(message)
         sync_api.expect(page.locator("#colorize")).to_be_disabled()
         page.wait_for_selector("#photograph input[type=file]", state="attached")
+        time.sleep(1)  # it may be drawn anew once more
     noise = np.random.default_rng(0).integers(0, 255, (1600, 1600), np.uint8)
     Image.fromarray(noise).save(tmp_path / "large.png")
     page.set_input_files("#photograph input[type=file]", tmp_path / "large.png")
