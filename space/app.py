@@ -21,6 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # it would call home
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # likewise onnxruntime, which diffusers imports
 
 import coloring  # ZeroGPU's package, in there, has to come before others
 import gradio as gr
@@ -55,8 +56,7 @@ IS_OPEN = """(source, points, color) =>
     [source, points, color, !!document.querySelector("#hints .label-wrap.open")]"""
 DICE = "() => Math.floor(Math.random() * 2 ** 31)"
 # Another seed, unless colours are being made; and what makes them.
-OTHERS = """(seed) => document.querySelector("#colorize").disabled
-    ? seed : Math.floor(Math.random() * 2 ** 31)"""
+OTHERS = f"""(seed) => document.querySelector("#colorize").disabled ? seed : ({DICE})()"""
 COLORIZE = '() => document.querySelector("#colorize").click()'
 FIRST_POINT = "#8a3b2f"
 SWATCHES = {
@@ -150,7 +150,7 @@ class Page:
     def __init__(self, limits: Limits, models: list[str]):
         self.limits, self.models = limits, models
         self.first = coloring.load(models[0])
-        self.stops: dict[tuple, threading.Event] = {}  # of jobs under way, by session and kind
+        self.stops: dict[tuple, threading.Event] = {}  # of jobs asked for, by session and kind
         self.queued = {"concurrency_id": "work", "concurrency_limit": limits.concurrency}
         keep = limits.keep_minutes * 60
         with gr.Blocks(
@@ -433,8 +433,8 @@ class Page:
         ]  # fmt: skip
         made = [*pictures, self.gallery, self.result]
         buttons = [self.colorize, self.cancel]
-        self.colorize.click(self.begin, None, [*buttons, self.welcome], js=SCROLL, **QUICK)
-        job = self.colorize.click(
+        begun = self.colorize.click(self.begin, None, [*buttons, self.welcome], js=SCROLL, **QUICK)
+        job = begun.then(
             self.run, [self.source, self.samples, *settings], [*made, self.outcome],
             show_progress_on=self.status, **self.queued, **HIDDEN,
         )  # fmt: skip
@@ -455,22 +455,22 @@ class Page:
         self.model.input(self.adopt, self.model, about_model, **HIDDEN)
 
         buttons = [self.colorize_all, self.cancel_all]
-        self.colorize_all.click(self.begin_all, None, buttons, **QUICK)
-        job = self.colorize_all.click(
+        begun = self.colorize_all.click(self.begin_all, None, buttons, **QUICK)
+        job = begun.then(
             self.run_all, [self.files, *settings], [self.archive, self.report],
             show_progress_on=self.report, concurrency_id="batch", **HIDDEN,
         )  # fmt: skip
         job.then(self.end, None, buttons, **QUICK)
         self.cancel_all.click(self.stop_all, None, [*buttons, self.report], cancels=job, **QUICK)
 
-    @staticmethod
-    def begin():
-        """At once, before the job's turn comes."""
+    def begin(self, request: gr.Request):
+        """At once, before the job's turn comes: it can be stopped from now on."""
+        self.stops[request.session_hash, "one"] = threading.Event()
         return gr.update(interactive=False), gr.update(visible=True), gr.update(visible=False)
 
-    @staticmethod
-    def begin_all():
+    def begin_all(self, request: gr.Request):
         """As `begin`, for many."""
+        self.stops[request.session_hash, "several"] = threading.Event()
         return gr.update(interactive=False), gr.update(visible=True)
 
     @staticmethod
@@ -508,7 +508,7 @@ class Page:
     def job(self, request: gr.Request, kind: str) -> Iterator[tuple[Path, threading.Event]]:
         """A folder for its files, which are copied when they are shown, and its stop."""
         key = request.session_hash, kind
-        stop = self.stops[key] = threading.Event()
+        stop = self.stops.setdefault(key, threading.Event())
         try:
             with for_people(), tempfile.TemporaryDirectory() as folder:
                 yield Path(folder), stop
@@ -540,6 +540,8 @@ class Page:
     ):  # fmt: skip
         """Invent colours, and show them as they come about."""
         with self.job(request, "one") as (folder, stop):
+            if stop.is_set():
+                return
             if source is None:
                 raise Refused("Drop in a photograph first, or take one of the examples.")
             controls = (samples, seed, steps, sampler, saturation, resolution, points, model)

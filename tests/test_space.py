@@ -586,7 +586,7 @@ def test_another_photograph_takes_the_place_of_the_one_before(page, tmp_path):
     page.click("#cancel")  # then the result before is there again
     page.wait_for_selector("#download:not([disabled]):has-text('1 of 2')")
     page.click("#colorize")
-    page.wait_for_selector("#status .progress-level")
+    page.wait_for_selector("#cancel", state="visible")
     path = grey_photograph(tmp_path / "grandpa.jpg", 1, (200, 300))
     page.set_input_files("#photograph input[type=file]", path)
     page.wait_for_selector("#slider", state="hidden")
