@@ -541,6 +541,7 @@ class Page:
         """Invent colours, and show them as they come about."""
         with self.job(request, "one") as (folder, stop):
             if stop.is_set():
+                yield {self.outcome: gr.skip()}  # to yield nothing would empty all outputs
                 return
             if source is None:
                 raise Refused("Drop in a photograph first, or take one of the examples.")
@@ -625,7 +626,9 @@ class Page:
     def restore(self, result: Result | None, request: gr.Request):
         """After Cancel: what was there before."""
         with self.job(request, "choice") as (folder, _):
-            if result is not None:
+            if result is None:
+                yield {self.status: gr.skip()}  # to yield nothing would empty all outputs
+            else:
                 yield from self.details(result, result.chosen, folder)
 
     def adopt(self, model: str):
@@ -648,6 +651,7 @@ class Page:
             left_out = []
             for done, name, why in self.pack(paths, settings, folder):
                 if stop.is_set():
+                    yield gr.skip(), gr.skip()
                     return
                 progress((done, len(paths)), desc=name)
                 left_out += [f"Left out: {why}"] if why else []

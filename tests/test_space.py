@@ -543,6 +543,7 @@ def test_cancel(page, space, tmp_path):
             break
     else:
         pytest.fail("the model works on after it was cancelled")
+    assert "Cancelled" in page.locator("#status").inner_text()  # and stays
     for name, value in (("samples", 1), ("steps", 4), ("resolution", 64)):
         put(page, name, value)
     colorize(page)
@@ -573,6 +574,7 @@ def test_each_tab_stops_its_own_jobs(page, space, tmp_path):
             break
     else:
         pytest.fail("the batch works on after it was cancelled")
+    assert "Cancelled" in page.locator("#report").inner_text()
 
 
 def test_another_photograph_takes_the_place_of_the_one_before(page, tmp_path):
