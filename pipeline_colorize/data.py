@@ -34,6 +34,7 @@ from .color import (
 )
 from .config import option, refuse_unknown
 from .objectives import stratified_timesteps
+from .photo import to_srgb
 
 # Sensitivity to linear red, green and blue: the eye's, and roughly those of orthochromatic film and
 # of plates that see hardly anything but blue, as nearly all did before the 1880s.
@@ -550,7 +551,7 @@ def validation_batches(
 
 
 def decode(record: dict, short_side: int) -> torch.Tensor:
-    """An undecoded `datasets` image to 8-bit RGB (3, H, W), its short side scaled as asked.
+    """An undecoded `datasets` image to 8-bit sRGB (3, H, W), its short side scaled as asked.
 
     Raises:
         OSError: if it is no readable picture.
@@ -558,7 +559,7 @@ def decode(record: dict, short_side: int) -> torch.Tensor:
     stream = record["path"] if record["bytes"] is None else io.BytesIO(record["bytes"])
     with Image.open(stream) as image:
         image.draft("RGB", (short_side, short_side))  # JPEG: decode no more detail than needed
-        image = ImageOps.exif_transpose(image).convert("RGB")
+        image = to_srgb(ImageOps.exif_transpose(image))
     factor = short_side / min(image.size)
     if factor != 1:
         size = [max(round(factor * side), short_side) for side in image.size]

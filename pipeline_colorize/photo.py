@@ -378,6 +378,19 @@ def srgb_profile() -> bytes:
     return bytes(profile)
 
 
+def to_srgb(image: Image.Image) -> Image.Image:
+    """A picture in 8-bit sRGB, by way of its ICC profile where it has a sound one for RGB."""
+    profile, image = image.info.get("icc_profile"), image.convert("RGB")
+    if not profile or _profile_space(profile) != "rgb":
+        return image
+    try:
+        if _is_srgb(profile):
+            return image
+        return Image.fromarray(_transform(np.asarray(image), profile, srgb_profile(), "uint8"))
+    except Exception:  # imagecodecs has its own error classes
+        return image
+
+
 def _profile(opened: Image.Image, space: str) -> bytes | None:
     """The file's ICC profile, or one for the gamma that a PNG without profile may state."""
     profile, gamma = opened.info.get("icc_profile"), opened.info.get("gamma")

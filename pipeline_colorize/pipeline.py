@@ -14,6 +14,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
@@ -340,6 +341,7 @@ class ColorizationPipeline(DiffusionPipeline):
             output_uncertainty, output_intermediates, callback_on_step_end_tensor_inputs,
             len(images),
         )  # fmt: skip
+        steps, num_samples, num_candidates = map(int, (steps, num_samples, num_candidates))
         self._interrupt = False
 
         # 2. Luminance, resized for the network; of large pictures, for a closer look as well
@@ -424,7 +426,7 @@ class ColorizationPipeline(DiffusionPipeline):
             ("batch_size", batch_size, 1),
             ("processing_resolution", processing_resolution, 0),
         ):
-            if value is not None and (not isinstance(value, int) or value < least):
+            if value is not None and (not isinstance(value, Integral) or value < least):
                 raise ValueError(
                     f"`{name}` must be a whole number of at least {least}, not {value}."
                 )

@@ -31,6 +31,7 @@ from tqdm import tqdm
 from pipeline_colorize import ColorizationPipeline, Hint, OffsetCosineScheduler, metrics
 from pipeline_colorize.basics import look_sizes
 from pipeline_colorize.onnx_runtime import Generator, OnnxPipeline
+from pipeline_colorize.photo import to_srgb
 
 PROTOCOL = """\
 - Grey is CIE L* (D65) of the sRGB picture; results keep it, and are judged as 8-bit sRGB.
@@ -154,7 +155,7 @@ def chosen(count: int, limit: int | None) -> list[int]:
 
 def prepare(picture: Image.Image, size: int | None) -> np.ndarray:
     """8-bit sRGB (H, W, 3); with `size`, the centre square at that size."""
-    picture = picture.convert("RGB")
+    picture = to_srgb(picture)
     if size is not None:
         picture = ImageOps.fit(picture, (size, size), Image.Resampling.LANCZOS)
     return np.asarray(picture)

@@ -14,6 +14,8 @@ from PIL import ExifTags, Image, ImageCms, ImageOps, IptcImagePlugin, PngImagePl
 from skimage.color import rgb2lab, xyz2lab
 
 from pipeline_colorize import photo
+from pipeline_colorize.basics import RGB_TO_XYZ
+from pipeline_colorize.data import decode
 
 MARK = photo.Mark("1.2.3", {"model": "default", "seed": 7})
 ADOBE_RGB = imagecodecs.cms_profile("adobergb")
@@ -357,6 +359,20 @@ def test_wide_gamut_luminance_is_right(tmp_path, name, suffix):
     assert np.abs(found - truth).max() < 0.1
     # Reading the numbers as sRGB, the usual fault, is far off; so the test can fail.
     assert np.abs(lightness(rgb) - truth).max() > 1.5
+
+
+@pytest.mark.parametrize("name", WIDE_GAMUT)
+def test_pictures_to_learn_from_come_in_srgb(tmp_path, name):
+    profile, matrix, curve = WIDE_GAMUT[name]
+    rgb = 90 + color_patches() // 5  # muted, so that sRGB has them
+    Image.fromarray(rgb).save(tmp_path / "in.png", icc_profile=profile())
+    record = {"bytes": None, "path": str(tmp_path / "in.png")}
+    found = decode(record, min(rgb.shape[:2])).permute(1, 2, 0).numpy()
+    truth = curve(rgb / 255) @ matrix.T
+    assert np.abs(srgb_curve(found / 255) @ np.array(RGB_TO_XYZ).T - truth).max() < 0.006
+    assert np.abs(srgb_curve(rgb / 255) @ np.array(RGB_TO_XYZ).T - truth).max() > 0.015
+    Image.fromarray(rgb).save(tmp_path / "in.png", icc_profile=profile()[:300])
+    assert np.array_equal(decode(record, min(rgb.shape[:2])).permute(1, 2, 0), rgb)
 
 
 def test_wide_gamut_in_16_bits(tmp_path):

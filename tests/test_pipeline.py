@@ -533,6 +533,15 @@ def test_wrong_arguments(pipe, photo, options, message):
         pipe(photo, **options)
 
 
+def test_whole_numbers_may_be_numpys(pipe, photo):
+    numbers = {"num_inference_steps": 2, "num_samples": 2, "num_candidates": 3, "batch_size": 1}
+    numbers |= {"processing_resolution": 64}
+    want = pipe(photo, **numbers, generator=seeds(0), output_type="latent").images
+    numbers = {name: np.int64(value) for name, value in numbers.items()}
+    got = pipe(photo, **numbers, generator=seeds(0), output_type="latent").images
+    assert torch.equal(got, want)
+
+
 def test_save_and_load(pipe, photo, tmp_path):
     want = pipe(photo, 3, generator=seeds(0), output_type="latent").images[0]
     pipe.save_pretrained(tmp_path / "model")
