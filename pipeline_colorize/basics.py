@@ -48,7 +48,7 @@ BACK = 0.4
 CLOSER = 1.06
 # Difference of a cell's a*b* from those around it that is raised half as much, as a share of it, as
 # fainter ones are.
-FAINT = 2.0
+FAINT = 1.25
 
 # How much of what a hint's cell lacks the cells around it take on, by distance in cells.
 HINT_FADE = np.exp(-(np.hypot(*np.mgrid[-8:9, -8:9]) ** 2) / (2 * 3**2)).astype(np.float32)
