@@ -25,7 +25,7 @@ BELOW = {
     "objectives": set(),
     "ema": set(),
     "image_processor": {"color", "basics"},
-    "data": {"color", "config", "objectives"},
+    "data": {"color", "config", "objectives", "photo"},
     "metrics": set(),
     "hub": set(),
     "pipeline": {"basics", "color", "hub", "image_processor", "unet", "scheduler"},
