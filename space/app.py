@@ -389,9 +389,7 @@ class Page:
     def connect_points(self) -> None:
         """The text holds the points; clicks and buttons edit it, and the picture shows it."""
         given = [self.source, self.points, self.color, self.placing]
-        self.photograph.select(  # a second click waits for the first one's point
-            self.add_point, given, self.points, js=IS_OPEN, trigger_mode="always_last", **QUICK
-        )
+        self.photograph.select(self.add_point, given, self.points, js=IS_OPEN, **QUICK)
         self.undo.click(
             lambda text: "\n".join(text.splitlines()[:-1]), self.points, self.points, **QUICK
         )
