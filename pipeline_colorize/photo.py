@@ -184,7 +184,7 @@ def _read_rare_tiff(path: Path) -> Photo:
     except tifffile.TiffFileError:
         raise PhotoError("not a picture, or of a kind that cannot be read") from None
     color, alpha = _split_alpha(_upright(pixels, orientation), space)
-    image = _to_srgb(color, space, profile, notes)
+    image = _for_pipeline(color, space, profile, notes)
     return Photo(image, 8 if pixels.dtype == np.uint8 else 16, alpha, warnings=notes)
 
 
@@ -210,7 +210,7 @@ def _decode(opened: Image.Image, path: Path) -> Photo:
     pixels = _upright(pixels, exif.get(ExifTags.Base.Orientation, 1))
     color, alpha = _split_alpha(pixels, space)
     return Photo(
-        image=_to_srgb(color, space, _profile(opened, space), notes),
+        image=_for_pipeline(color, space, _profile(opened, space), notes),
         depth=8 if pixels.dtype == np.uint8 else 16,
         alpha=alpha,
         lossless=_is_lossless(opened, path),
@@ -381,10 +381,8 @@ def srgb_profile() -> bytes:
 def to_srgb(image: Image.Image) -> Image.Image:
     """A picture in 8-bit sRGB, by way of its ICC profile where it has a sound one for RGB."""
     profile, image = image.info.get("icc_profile"), image.convert("RGB")
-    if not profile or _profile_space(profile) != "rgb":
-        return image
     try:
-        if _is_srgb(profile):
+        if not profile or _profile_space(profile) != "rgb" or _is_srgb(profile):
             return image
         return Image.fromarray(_transform(np.asarray(image), profile, srgb_profile(), "uint8"))
     except Exception:  # imagecodecs has its own error classes
@@ -404,7 +402,9 @@ def _profile(opened: Image.Image, space: str) -> bytes | None:
     )
 
 
-def _to_srgb(color: np.ndarray, space: str, profile: bytes | None, notes: list[str]) -> np.ndarray:
+def _for_pipeline(
+    color: np.ndarray, space: str, profile: bytes | None, notes: list[str]
+) -> np.ndarray:
     """Stored colours (H, W, C) as what the pipeline takes: (H, W) grey or (H, W, 3), sRGB."""
     profile = profile if profile and _profile_fits(profile, space, notes) else None
     if profile is not None:
