@@ -11,6 +11,7 @@ import dataclasses
 import io
 import itertools
 import math
+import os
 import signal
 import warnings
 from collections.abc import Callable
@@ -34,7 +35,7 @@ from .color import (
 )
 from .config import option, refuse_unknown
 from .objectives import stratified_timesteps
-from .photo import to_srgb
+from .photo import open_picture, to_srgb
 
 # Sensitivity to linear red, green and blue: the eye's, and roughly those of orthochromatic film and
 # of plates that see hardly anything but blue, as nearly all did before the 1880s.
@@ -550,14 +551,25 @@ def validation_batches(
 # Sources of pictures
 
 
+def open_record(record: dict) -> Image.Image:
+    """An undecoded `datasets` image as Pillow's, not yet turned upright.
+
+    Raises:
+        OSError: if it is no readable picture.
+    """
+    content, path = record["bytes"], record["path"]
+    if content is None and not os.path.isfile(path):  # a pipe would be waited for without end
+        raise FileNotFoundError(f"{path} is no file.")
+    return open_picture(path if content is None else io.BytesIO(content))
+
+
 def decode(record: dict, short_side: int) -> torch.Tensor:
     """An undecoded `datasets` image to 8-bit sRGB (3, H, W), its short side scaled as asked.
 
     Raises:
         OSError: if it is no readable picture.
     """
-    stream = record["path"] if record["bytes"] is None else io.BytesIO(record["bytes"])
-    with Image.open(stream) as image:
+    with open_record(record) as image:
         image.draft("RGB", (short_side, short_side))  # JPEG: decode no more detail than needed
         image = to_srgb(ImageOps.exif_transpose(image))
     factor = short_side / min(image.size)

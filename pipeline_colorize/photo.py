@@ -44,6 +44,15 @@ READABLE = frozenset(WRITABLE) | {
 }  # fmt: skip
 """File name endings that count as photographs when a folder is searched."""
 
+PICTURE_FORMATS = (
+    "AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PCX", "PNG", "PPM", "TIFF", "WEBP", "TGA",
+)  # fmt: skip
+"""Pillow's names of the formats that are opened; TGA comes last because it has no signature.
+
+Pillow knows more, and some of those run what a file says: EPS goes through Ghostscript, IPTC opens
+the picture inside it as whatever that claims to be, and WMF is drawn by Windows.
+"""
+
 # https://cv.iptc.org/newscodes/digitalsourcetype/: a real capture with parts that a model made.
 DIGITAL_SOURCE_TYPE = (
     "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
@@ -134,6 +143,18 @@ def pixel_limit(pixels: int) -> Iterator[None]:
 # --- reading -------------------------------------------------------------------------------------
 
 
+def open_picture(source: str | Path | BinaryIO) -> Image.Image:
+    """Open a picture that comes from elsewhere, as one of `PICTURE_FORMATS` or not at all.
+
+    What a file is follows from its bytes and not from its name, so this is the only safe way to
+    open one. Pixels are decoded later, at their first use.
+
+    Raises:
+        PIL.UnidentifiedImageError: where it is none of these formats; an OSError.
+    """
+    return Image.open(source, formats=PICTURE_FORMATS)
+
+
 def read(path: str | Path) -> Photo:
     """Decode the photograph at `path`.
 
@@ -164,7 +185,7 @@ def read(path: str | Path) -> Photo:
 
 def _read(path: Path) -> Photo:
     try:
-        with Image.open(path) as opened:
+        with open_picture(path) as opened:
             _check_size(opened.size)
             return _decode(opened, path)
     except Image.UnidentifiedImageError:

@@ -18,12 +18,14 @@ import time
 from pathlib import Path
 
 from build_browser import make_server
-from PIL import Image, ImageOps
+from PIL import ImageOps
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
 from space_server import find_browser  # noqa: E402
+
+from pipeline_colorize.photo import open_picture  # noqa: E402
 
 PHOTOGRAPH = ROOT / "space" / "examples" / "chicago-dearborn-randolph-1909.jpg"
 WAIT = 600_000  # milliseconds
@@ -69,7 +71,7 @@ def measure(folder: Path, size: tuple[int, int], visits: int) -> dict[str, float
         sync_playwright() as playwright,
     ):
         photograph = Path(temporary, "photograph.jpg")
-        ImageOps.fit(Image.open(PHOTOGRAPH).convert("L"), size).save(photograph, quality=90)
+        ImageOps.fit(open_picture(PHOTOGRAPH).convert("L"), size).save(photograph, quality=90)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         address = f"http://127.0.0.1:{server.server_port}/"
         options = {"executable_path": find_browser(), "args": ["--no-sandbox"], "timeout": WAIT}

@@ -14,7 +14,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from PIL import Image, ImageOps
+from PIL import ImageOps
+
+from pipeline_colorize.photo import open_picture
 
 SMALL, LARGE = (1024, 768), (4000, 3000)
 
@@ -24,7 +26,7 @@ def make_photographs(source: Path, folder: Path, size: tuple[int, int], count: i
     folder.mkdir()
     files = sorted(source.glob("*.jpg"))
     for index in range(count):
-        image = ImageOps.fit(Image.open(files[index % len(files)]).convert("L"), size)
+        image = ImageOps.fit(open_picture(files[index % len(files)]).convert("L"), size)
         image.save(folder / f"{index:03}.jpg", quality=90)
 
 

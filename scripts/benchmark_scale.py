@@ -18,7 +18,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image, ImageOps
+from PIL import ImageOps
+
+from pipeline_colorize.photo import open_picture
 
 EXAMPLES = Path(__file__).parents[1] / "space" / "examples"
 
@@ -45,7 +47,7 @@ def make_pictures(source: Path, folder: Path, count: int, side: int) -> None:
     for index in range(count):
         path = folder / f"{index:06}.jpg"
         if index < len(files):
-            picture = ImageOps.exif_transpose(Image.open(files[index])).convert("L")
+            picture = ImageOps.exif_transpose(open_picture(files[index])).convert("L")
             factor = side / min(picture.size)
             picture.resize([round(factor * one) for one in picture.size]).save(path, quality=90)
         else:

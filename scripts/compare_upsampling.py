@@ -17,13 +17,14 @@ from torch.nn import functional as F
 
 from pipeline_colorize.color import bytes_to_linear, linear_to_xyz, xyz_to_lab
 from pipeline_colorize.image_processor import ColorizationImageProcessor
+from pipeline_colorize.photo import open_picture
 
 EDGE = 8  # L* by which a pixel at an edge differs from the picture without detail
 
 
 def load_lab(path: Path, longest: int) -> torch.Tensor:
     """The photograph as L*a*b* (3, H, W), `longest` pixels on its long side, in whole 16s."""
-    image = Image.open(path).convert("RGB")
+    image = open_picture(path).convert("RGB")
     scale = longest / max(image.size)
     width, height = (max(round(side * scale / 16), 1) * 16 for side in image.size)
     pixels = torch.from_numpy(np.array(image.resize((width, height), Image.Resampling.LANCZOS)))

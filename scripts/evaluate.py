@@ -30,6 +30,7 @@ from tqdm import tqdm
 
 from pipeline_colorize import ColorizationPipeline, Hint, OffsetCosineScheduler, metrics
 from pipeline_colorize.basics import look_sizes
+from pipeline_colorize.data import open_record
 from pipeline_colorize.onnx_runtime import Generator, OnnxPipeline
 from pipeline_colorize.photo import to_srgb
 
@@ -130,11 +131,22 @@ WITH_NETWORKS = {  # by what the summary must have
 # --- pictures -----------------------------------------------------------------------------------
 
 
-def load_pictures(path: str, split: str) -> Sequence[Image.Image]:
-    """The `split` of a folder of pictures or parquet files, or of a data set of the Hub.
+class Pictures(Sequence):
+    """Upright pictures of an undecoded column; each is decoded when it is taken, and not kept."""
 
-    Pictures are decoded when they are taken, and not kept.
-    """
+    def __init__(self, column: Sequence[dict]):
+        self.column = column
+
+    def __len__(self) -> int:
+        return len(self.column)
+
+    def __getitem__(self, index: int) -> Image.Image:
+        with open_record(self.column[index]) as picture:
+            return ImageOps.exif_transpose(picture)
+
+
+def load_pictures(path: str, split: str) -> Pictures:
+    """The `split` of a folder of pictures or parquet files, or of a data set of the Hub."""
     try:
         loaded = load_dataset(path, split=split)
     except (ValueError, FileNotFoundError) as error:  # no such split, no such data set
@@ -143,7 +155,7 @@ def load_pictures(path: str, split: str) -> Sequence[Image.Image]:
     columns = [name for name, kind in kinds if isinstance(kind, ImageColumn)]
     if not columns:
         raise click.ClickException(f"--data {path} has no column of pictures: {loaded.features}")
-    return loaded[columns[0]]
+    return Pictures(loaded.cast_column(columns[0], ImageColumn(decode=False))[columns[0]])
 
 
 def chosen(count: int, limit: int | None) -> list[int]:

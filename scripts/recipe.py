@@ -40,6 +40,7 @@ from PIL import Image
 from recipe_baselines import validation_losses
 
 from pipeline_colorize import config, data
+from pipeline_colorize.photo import open_picture
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -187,7 +188,7 @@ def call(*command) -> None:
 def keep_small(record: dict, size: int) -> bytes:
     """The file of a picture, or where its short side is above `size`, a smaller PNG."""
     content = record["bytes"] or Path(record["path"]).read_bytes()
-    with Image.open(io.BytesIO(content)) as image:
+    with open_picture(io.BytesIO(content)) as image:
         small = min(image.size) <= size and image.mode == "RGB"
     if small:
         return content

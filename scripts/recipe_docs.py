@@ -368,7 +368,7 @@ def draw_curve(run: Path, facts: dict, file: Path) -> None:
 
 def take(path: Path) -> Image.Image:
     """A photograph, grey, small enough for a page."""
-    image = Image.open(path).convert("L").convert("RGB")
+    image = photo.open_picture(path).convert("L").convert("RGB")
     image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
     return image
 

@@ -129,7 +129,7 @@ def write_previews(pipe: ColorizationPipeline, name: str, captions: dict, folder
     """Photographs as taken and as coloured, side by side; the lines that show them."""
     lines = []
     for path, caption in captions.items():
-        taken = Image.open(path).convert("L").convert("RGB")
+        taken = photo.open_picture(path).convert("L").convert("RGB")
         taken.thumbnail((480, 480), Image.Resampling.LANCZOS)
         (coloured,) = pipe(taken, generator=torch.Generator().manual_seed(0)).images
         pair = Image.new("RGB", (2 * taken.width, taken.height))

@@ -53,7 +53,8 @@ def colorize(page, photograph: str) -> None:
 
 def shoot(page, full_page: bool = False) -> Image.Image:
     """What the page shows, in the window or in all."""
-    return Image.open(io.BytesIO(page.screenshot(full_page=full_page))).convert("RGB")
+    taken = io.BytesIO(page.screenshot(full_page=full_page))
+    return Image.open(taken, formats=["PNG"]).convert("RGB")
 
 
 def write(image: Image.Image, path: Path) -> None:
