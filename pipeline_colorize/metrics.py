@@ -38,6 +38,7 @@ _EVEN_LUMINANCE = 2.0  # standard deviation of L* under which a neighbourhood co
 _EDGES = 0.9  # pixels whose luminance gradient is above this quantile count as edges,
 _LEAST_EDGE = 1.0  # if it is at least this, in L* a pixel
 _MET = 5.0  # CIEDE2000 under which a hint counts as met
+_FAR = 20.0  # distance in a*b* from which on a pixel counts as odd or pale
 
 
 def to_lab(picture: np.ndarray) -> np.ndarray:
@@ -124,15 +125,37 @@ def edge_focus(chroma: np.ndarray, luminance: np.ndarray) -> float:
     return float(change[edges].mean() / change.mean())
 
 
+def odd_and_pale(chroma: np.ndarray, true_chroma: np.ndarray) -> tuple[float, float]:
+    """Shares of the pixels whose colour is far off: with more chroma than the truth, with less.
+
+    Odd pixels are what people see as a wrong tint, pale ones as colour that is missing. Far off is
+    a distance in a*b* of more than 20.
+
+    Args:
+        chroma: (H, W, 2), a*, b*.
+        true_chroma: likewise.
+
+    Returns:
+        The shares of odd and of pale pixels, in [0, 1].
+    """
+    far = np.linalg.norm(chroma - true_chroma, axis=-1) > _FAR
+    stronger = np.linalg.norm(chroma, axis=-1) > np.linalg.norm(true_chroma, axis=-1)
+    return float((far & stronger).mean()), float((far & ~stronger).mean())
+
+
 def compare(result: np.ndarray, truth: np.ndarray) -> dict[str, float]:
     """All figures of one picture against the true one.
 
     Returns:
         Means over the picture of CIEDE2000 and of the squared error of a*, b*; PSNR; SSIM; both
-        kinds of colourfulness; blotches; edge focus; and the largest |dL*| of any pixel.
+        kinds of colourfulness; shares of odd and pale pixels; blotches; edge focus; and the largest
+        |dL*| of any pixel.
     """
     lab, true_lab = to_lab(result), to_lab(truth)
+    odd, pale = odd_and_pale(lab[..., 1:], true_lab[..., 1:])
     return {
+        "odd": odd,
+        "pale": pale,
         "ciede2000": float(deltaE_ciede2000(true_lab, lab).mean()),
         "psnr": psnr(result, truth),
         "ssim": ssim(result, truth),
@@ -276,6 +299,9 @@ def summarize(records: list[dict], histograms: dict[str, np.ndarray]) -> dict:
         result[kind]["ciede2000_ratio"] = ratio
     for name in ("colorfulness", "colorfulness_absolute"):
         result[name] = summarize_colorfulness(records, name)
+    for name in ("odd", "pale"):
+        kinds = ("grey", "sample", "mean")
+        result[name] = {kind: _mean_over(records, kind, name) for kind in kinds}
     for name in ("blotches", "edge_focus"):
         kinds = ("truth", "sample", "mean")
         result[name] = {kind: _mean_over(records, kind, name) for kind in kinds}

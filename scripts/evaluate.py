@@ -55,6 +55,9 @@ HINT_PROTOCOL = """\
   the share under 5; *on the grid* is what the network says, *in the picture* the mean of the cell's
   pixels. *Change*: distance in a\\*b\\* between the pictures with one hint and with none, by
   distance from the hint in shares of the short side."""
+ODD_PROTOCOL = """\
+- Odd: share of the pixels whose a\\*b\\* is off by more than 20, with more chroma than the truth
+  has; pale: likewise with less."""
 CONSTANT_PROTOCOL = """\
 - One colour everywhere: the mean a\\*b\\* of {pictures} pictures of the split `{split}`."""
 CONSTANT_PICTURES = 1000  # that the mean colour is taken of, evenly spaced
@@ -119,6 +122,16 @@ WITH_CONSTANT = {
     "SSIM": "{constant[ssim]:.3f}",
     "a\\*b\\* RMSE": "{constant[ab_rmse]:.1f}",
     "a\\*b\\* MSE": "{constant[ab_mse]:.1f}",
+}
+BY_FIGURE = {  # what the summary must have: the title and the columns of a table
+    "odd": (
+        "Colours that are far off",
+        {
+            "odd one / mean": "{odd[sample]:.1%} / {odd[mean]:.1%}",
+            "pale one / mean / grey": "{pale[sample]:.1%} / {pale[mean]:.1%} / {pale[grey]:.1%}",
+        },
+    ),
+    "constant": ("One colour everywhere (CIEDE2000, and its ratio to grey)", WITH_CONSTANT),
 }
 WITH_NETWORKS = {  # by what the summary must have
     "fid": {"FID": "{fid:.2f}", "KID x 1000": "{kid_x1000:.2f}"},
@@ -426,8 +439,9 @@ def tables(report: dict) -> dict[str, dict[str, str]]:
         if all(key in summary for summary in summaries):
             columns |= more
     result = TABLES | ({"Networks": columns} if columns else {})
-    if "constant" in summaries[0]:
-        result["One colour everywhere (CIEDE2000, and its ratio to grey)"] = WITH_CONSTANT
+    for key, (title, more) in BY_FIGURE.items():
+        if key in summaries[0]:
+            result[title] = more
     if "hints" in summaries[0]:
         result |= hint_tables(summaries[0]["hints"]["counts"])
     return result
@@ -470,6 +484,8 @@ def to_markdown(report: dict) -> str:
     crop = f"centre squares resized to {size} (Lanczos)" if size else "used as they are"
     order = f"at most {limit} a set, evenly spaced" if limit else "all of the split"
     lines += [PROTOCOL.format(samples=samples, crop=crop, order=order)]
+    if all("odd" in summary for summary in report["sets"].values()):  # older reports lack it
+        lines.append(ODD_PROTOCOL)
     if settings.get("mean_color"):
         told = {"pictures": f"at most {CONSTANT_PICTURES:,}", "split": settings["mean_color"]}
         lines.append(CONSTANT_PROTOCOL.format(**told))

@@ -69,6 +69,8 @@ def test_the_report_has_the_figures_of_every_picture(folder, report):
     assert f"{mean:.2f} ({mean / summary['grey']['ciede2000']:.2f})" in text
     assert summary["best"]["ciede2000"] <= summary["sample"]["ciede2000"]
     assert 0 < summary["luminance_error"] <= 100 / 255
+    odd, pale = (np.mean([one["sample"][kind] for one in records]) for kind in ("odd", "pale"))
+    assert f"| {odd:.1%} / " in text and f"| {pale:.1%} / " in text and odd > 0
     assert Image.open(folder / "one" / "pictures.png").width > 6 * 160
     if line := metrics.missing_network("LPIPS"):
         assert line in text

@@ -59,6 +59,18 @@ def test_compare_by_hand():
     assert figures["psnr"] == pytest.approx(10 * math.log10(255**2 / (2 * 100**2 / 3)))
 
 
+def test_colours_that_are_far_off_are_odd_with_more_chroma_and_pale_with_less():
+    truth = np.zeros((2, 5, 2))
+    truth[1] = (30, 0)
+    chroma = truth.copy()
+    chroma[0, :2] = (0, 21), (0, 19)  # of grey: the first is odd, the second near enough
+    chroma[1, :3] = (0, 0), (0, 29), (0, 31)  # of red: grey and dull green are pale, green is odd
+    assert metrics.odd_and_pale(chroma, truth) == pytest.approx((0.2, 0.2))
+    red, grey = flat(200, 30, 30), flat(99, 99, 99)
+    assert metrics.compare(red, grey)["odd"] == metrics.compare(grey, red)["pale"] == 1
+    assert metrics.compare(red, grey)["pale"] == metrics.compare(grey, red)["odd"] == 0
+
+
 def test_compare_of_a_picture_with_itself(picture):
     figures = metrics.compare(picture, picture)
     assert figures["ciede2000"] == figures["ab_mse"] == figures["luminance_error"] == 0
