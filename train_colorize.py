@@ -25,8 +25,10 @@ from torch import nn
 from tqdm.auto import tqdm
 
 import pipeline_colorize
-from pipeline_colorize import checkpoint, data, monitor
-from pipeline_colorize.config import (
+from pipeline_colorize.core.pipeline import ColorizationPipeline
+from pipeline_colorize.hub import publish
+from pipeline_colorize.training import checkpoint, data, monitor
+from pipeline_colorize.training.config import (
     ModelConfig,
     OptimizerConfig,
     RunConfig,
@@ -36,13 +38,11 @@ from pipeline_colorize.config import (
     refuse_unknown,
     to_yaml,
 )
-from pipeline_colorize.data import DataConfig
-from pipeline_colorize.ema import ExponentialMovingAverage
-from pipeline_colorize.hub import publish
-from pipeline_colorize.objectives import check_noise, denoising_loss, regression_loss
-from pipeline_colorize.optimizers import ConvolutionMuon
-from pipeline_colorize.pipeline import ColorizationPipeline
-from pipeline_colorize.teacher import Lesson
+from pipeline_colorize.training.data import DataConfig
+from pipeline_colorize.training.ema import ExponentialMovingAverage
+from pipeline_colorize.training.objectives import check_noise, denoising_loss, regression_loss
+from pipeline_colorize.training.optimizers import ConvolutionMuon
+from pipeline_colorize.training.teacher import Lesson
 
 # What `--help` lists; a configuration file is flat and does not know of the parts.
 PARTS = [DataConfig, ModelConfig, OptimizerConfig, RunConfig]

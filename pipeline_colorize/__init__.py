@@ -7,28 +7,28 @@ __version__ = "0.1.0"
 
 # Loaded when first used (PEP 562): `colorize --help` must not wait for torch.
 _MODULES = {
-    "ColorizationImageProcessor": "image_processor",
-    "ColorizationPipeline": "pipeline",
-    "ColorizationPipelineOutput": "pipeline",
-    "ColorizationUNet": "unet",
-    "ExponentialMovingAverage": "ema",
-    "GreyAutoencoder": "autoencoder",
-    "Hint": "basics",
-    "OffsetCosineScheduler": "scheduler",
-    "RegressionUNet": "regression_unet",
+    "ColorizationImageProcessor": "core.image_processor",
+    "ColorizationPipeline": "core.pipeline",
+    "ColorizationPipelineOutput": "core.pipeline",
+    "ColorizationUNet": "core.unet",
+    "ExponentialMovingAverage": "training.ema",
+    "GreyAutoencoder": "training.autoencoder",
+    "Hint": "core.basics",
+    "OffsetCosineScheduler": "core.scheduler",
+    "RegressionUNet": "core.regression_unet",
 }
 
 __all__ = [*_MODULES, "__version__"]
 
 if TYPE_CHECKING:
-    from .autoencoder import GreyAutoencoder
-    from .basics import Hint
-    from .ema import ExponentialMovingAverage
-    from .image_processor import ColorizationImageProcessor
-    from .pipeline import ColorizationPipeline, ColorizationPipelineOutput
-    from .regression_unet import RegressionUNet
-    from .scheduler import OffsetCosineScheduler
-    from .unet import ColorizationUNet
+    from .core.basics import Hint
+    from .core.image_processor import ColorizationImageProcessor
+    from .core.pipeline import ColorizationPipeline, ColorizationPipelineOutput
+    from .core.regression_unet import RegressionUNet
+    from .core.scheduler import OffsetCosineScheduler
+    from .core.unet import ColorizationUNet
+    from .training.autoencoder import GreyAutoencoder
+    from .training.ema import ExponentialMovingAverage
 
 
 def __getattr__(name: str):

@@ -23,8 +23,8 @@ import numpy as np
 from PIL import Image
 
 from pipeline_colorize import Hint, __version__, photo
-from pipeline_colorize.basics import heat_picture
-from pipeline_colorize.jobs import (
+from pipeline_colorize.command.engine import choose_file
+from pipeline_colorize.command.jobs import (
     THREADS,
     Ahead,
     Backlog,
@@ -38,8 +38,8 @@ from pipeline_colorize.jobs import (
     plan,
     threads,
 )
-from pipeline_colorize.onnx_choice import choose_file
-from pipeline_colorize.onnx_runtime import Generator, OnnxPipeline
+from pipeline_colorize.core.basics import heat_picture
+from pipeline_colorize.onnx.runtime import Generator, OnnxPipeline
 
 # diffusers schedulers that reproduce the model's noise schedule.
 SCHEDULERS = {

@@ -19,10 +19,10 @@ import numpy as np
 import torch
 
 from pipeline_colorize import ColorizationPipeline
-from pipeline_colorize.basics import BACK, later_steps, look_sizes
-from pipeline_colorize.color import merge_luminance
-from pipeline_colorize.image_processor import fit_guided_upsampling
-from pipeline_colorize.pipeline import native_dtype
+from pipeline_colorize.core.basics import BACK, later_steps, look_sizes
+from pipeline_colorize.core.color import merge_luminance
+from pipeline_colorize.core.image_processor import fit_guided_upsampling
+from pipeline_colorize.core.pipeline import native_dtype
 
 SIZES = {"1024x768": (768, 1024), "12 megapixels": (3000, 4000)}
 

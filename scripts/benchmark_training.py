@@ -23,9 +23,9 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import train_colorize  # noqa: E402
-from pipeline_colorize import checkpoint, data  # noqa: E402
-from pipeline_colorize.config import option, parse  # noqa: E402
-from pipeline_colorize.objectives import denoising_loss  # noqa: E402
+from pipeline_colorize.training import checkpoint, data  # noqa: E402
+from pipeline_colorize.training.config import option, parse  # noqa: E402
+from pipeline_colorize.training.objectives import denoising_loss  # noqa: E402
 
 
 @dataclasses.dataclass

@@ -15,8 +15,8 @@ from PIL import Image
 from skimage.color import deltaE_ciede2000
 from torch.nn import functional as F
 
-from pipeline_colorize.color import bytes_to_linear, linear_to_xyz, xyz_to_lab
-from pipeline_colorize.image_processor import ColorizationImageProcessor
+from pipeline_colorize.core.color import bytes_to_linear, linear_to_xyz, xyz_to_lab
+from pipeline_colorize.core.image_processor import ColorizationImageProcessor
 from pipeline_colorize.photo import open_picture
 
 EDGE = 8  # L* by which a pixel at an edge differs from the picture without detail

@@ -28,11 +28,12 @@ from huggingface_hub import EvalResult, ModelCard
 from PIL import Image, ImageDraw, ImageOps
 from tqdm import tqdm
 
-from pipeline_colorize import ColorizationPipeline, Hint, OffsetCosineScheduler, metrics
-from pipeline_colorize.basics import look_sizes
-from pipeline_colorize.data import open_record
-from pipeline_colorize.onnx_runtime import Generator, OnnxPipeline
+from pipeline_colorize import ColorizationPipeline, Hint, OffsetCosineScheduler
+from pipeline_colorize.core.basics import look_sizes
+from pipeline_colorize.evaluation import metrics
+from pipeline_colorize.onnx.runtime import Generator, OnnxPipeline
 from pipeline_colorize.photo import to_srgb
+from pipeline_colorize.training.data import open_record
 
 PROTOCOL = """\
 - Grey is CIE L* (D65) of the sRGB picture; results keep it, and are judged as 8-bit sRGB.

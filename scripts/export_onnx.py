@@ -9,8 +9,8 @@ import argparse
 import json
 from pathlib import Path
 
-from pipeline_colorize.onnx_export import PRECISIONS, read_properties, write_model
-from pipeline_colorize.onnx_runtime import cached_file, model_folder
+from pipeline_colorize.onnx.graph import PRECISIONS, read_properties, write_model
+from pipeline_colorize.onnx.runtime import cached_file, model_folder
 
 
 def main() -> None:

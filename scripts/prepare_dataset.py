@@ -21,8 +21,8 @@ from datasets import Image as ImageFeature
 from PIL import Image
 from tqdm.auto import tqdm
 
-from pipeline_colorize import data
 from pipeline_colorize.hub import publish
+from pipeline_colorize.training import data
 
 COLUMNS = Features({"image": ImageFeature(), "gray": ImageFeature()})
 BANDS = (0, 22, 43, 64)

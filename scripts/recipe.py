@@ -39,8 +39,8 @@ from datasets import Image as ImageFeature
 from PIL import Image
 from recipe_baselines import validation_losses
 
-from pipeline_colorize import config, data
 from pipeline_colorize.photo import open_picture
+from pipeline_colorize.training import config, data
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))

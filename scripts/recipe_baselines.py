@@ -12,9 +12,9 @@ from types import SimpleNamespace
 import torch
 from torch import nn
 
-from pipeline_colorize import data
-from pipeline_colorize.color import lab_to_rgb
-from pipeline_colorize.objectives import (
+from pipeline_colorize.core.color import lab_to_rgb
+from pipeline_colorize.training import data
+from pipeline_colorize.training.objectives import (
     denoising_loss,
     prediction_target,
     regression_loss,

@@ -32,7 +32,7 @@ from safetensors import SafetensorError, safe_open
 
 from pipeline_colorize import ColorizationPipeline, __version__, photo
 from pipeline_colorize.hub import address_card, full_name, publish
-from pipeline_colorize.onnx_runtime import FILE_NAME as ONNX_NAME
+from pipeline_colorize.onnx.runtime import FILE_NAME as ONNX_NAME
 
 ROOT = Path(__file__).resolve().parents[1]
 PICTURES = (".jpg", ".png", ".webp")
@@ -204,7 +204,7 @@ def build_release(
 
 def add_onnx(folder: Path) -> None:
     """Write the model of a release as one ONNX file too, and a line on its card."""
-    from pipeline_colorize.onnx_export import write_model
+    from pipeline_colorize.onnx.graph import write_model
 
     try:
         write_model(folder, folder / ONNX_NAME)
@@ -424,7 +424,7 @@ def check_onnx(folder: Path) -> list[str]:
     """Colours by the ONNX file, where there is one."""
     if not (folder / ONNX_NAME).is_file():
         return []
-    from pipeline_colorize.onnx_runtime import Generator, OnnxPipeline
+    from pipeline_colorize.onnx.runtime import Generator, OnnxPipeline
 
     try:
         pipe = OnnxPipeline(folder / ONNX_NAME)

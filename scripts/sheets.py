@@ -19,8 +19,9 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import uniform_filter
 from tqdm import tqdm
 
-from pipeline_colorize import ColorizationPipeline, metrics, photo
+from pipeline_colorize import ColorizationPipeline, photo
 from pipeline_colorize.cli import as_picture
+from pipeline_colorize.evaluation import metrics
 
 TILE = (340, 300)  # at most, in pixels
 CROP = 400

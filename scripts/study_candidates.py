@@ -24,10 +24,10 @@ from evaluate import chosen, load_pictures
 from PIL import Image
 from tqdm import tqdm
 
-from pipeline_colorize import metrics
-from pipeline_colorize.image_processor import ColorizationImageProcessor
-from pipeline_colorize.onnx_export import write_model
-from pipeline_colorize.onnx_runtime import Generator, OnnxPipeline, model_folder
+from pipeline_colorize.core.image_processor import ColorizationImageProcessor
+from pipeline_colorize.evaluation import metrics
+from pipeline_colorize.onnx.graph import write_model
+from pipeline_colorize.onnx.runtime import Generator, OnnxPipeline, model_folder
 from pipeline_colorize.photo import READABLE, open_picture, to_srgb
 
 DIALS = {

@@ -28,7 +28,8 @@ from skimage.color import deltaE_ciede2000
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from pipeline_colorize import ColorizationPipeline, metrics
+from pipeline_colorize import ColorizationPipeline
+from pipeline_colorize.evaluation import metrics
 
 STEPS = (1, 2, 4, 5, 8, 10, 12, 16, 20, 50, 100, 1000)
 OTHERS = {

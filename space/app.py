@@ -30,7 +30,7 @@ from limits import Limits, switched_on
 from PIL import Image
 
 from pipeline_colorize import cli, photo
-from pipeline_colorize.jobs import Settings
+from pipeline_colorize.command.jobs import Settings
 
 HERE = Path(__file__).resolve().parent
 TITLE = "Colour for an old photograph"

@@ -34,8 +34,8 @@ from PIL import Image, ImageDraw
 
 import pipeline_colorize
 from pipeline_colorize import ColorizationPipeline, cli, photo
-from pipeline_colorize.basics import agreed, look_sizes
-from pipeline_colorize.jobs import Settings
+from pipeline_colorize.command.jobs import Settings
+from pipeline_colorize.core.basics import agreed, look_sizes
 
 SHOWN = 1280  # pixels of the long side of what the page shows
 LIVE = 560  # the same, while the colours come about

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline_colorize.unet import ColorizationUNet
+from pipeline_colorize.core.unet import ColorizationUNet
 
 _SMALL = {
     "block": "scale_shift",

@@ -4,9 +4,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pipeline_colorize import ColorizationUNet, GreyAutoencoder, data
-from pipeline_colorize.checkpoint import load_encoder
-from pipeline_colorize.objectives import regression_loss
+from pipeline_colorize import ColorizationUNet, GreyAutoencoder
+from pipeline_colorize.training import data
+from pipeline_colorize.training.checkpoint import load_encoder
+from pipeline_colorize.training.objectives import regression_loss
 
 ENCODER = {
     "encoder_block_out_channels": (8, 12, 16),

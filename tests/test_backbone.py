@@ -12,7 +12,7 @@ from conftest import save_network
 from PIL import Image
 
 from pipeline_colorize import ColorizationPipeline, ColorizationUNet, OffsetCosineScheduler
-from pipeline_colorize.unet import CrossAttention
+from pipeline_colorize.core.unet import CrossAttention
 
 transformers = pytest.importorskip("transformers")
 

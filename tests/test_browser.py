@@ -22,9 +22,9 @@ from space_server import find_browser
 from torch.nn import functional as F
 
 from pipeline_colorize import ColorizationPipeline, Hint, photo
-from pipeline_colorize.basics import agreed, agreement, nearness
-from pipeline_colorize.color import rgb_to_luminance
-from pipeline_colorize.image_processor import ColorizationImageProcessor
+from pipeline_colorize.core.basics import agreed, agreement, nearness
+from pipeline_colorize.core.color import rgb_to_luminance
+from pipeline_colorize.core.image_processor import ColorizationImageProcessor
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "space" / "browser"

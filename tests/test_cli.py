@@ -383,7 +383,7 @@ def test_a_name_too_long_for_a_result_is_one_photographs(album, pipe):
 
 @pytest.mark.parametrize("error", [BrokenPipeError(32, "gone"), OSError(errno.ENOSPC, "full")])
 def test_a_list_that_nobody_takes_is_no_failure(album, pipe, tmp_path, monkeypatch, error):
-    from pipeline_colorize import jobs
+    from pipeline_colorize.command import jobs
 
     echo = jobs.click.echo
 

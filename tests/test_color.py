@@ -3,7 +3,7 @@ import pytest
 import skimage.color
 import torch
 
-from pipeline_colorize import color
+from pipeline_colorize.core import color
 
 LEVELS = np.arange(256) / 255
 

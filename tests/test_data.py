@@ -14,8 +14,8 @@ from PIL import Image
 from skimage.color import rgb2lab
 from torch.nn import functional as F
 
-from pipeline_colorize import data
-from pipeline_colorize.color import rgb_to_lab
+from pipeline_colorize.core.color import rgb_to_lab
+from pipeline_colorize.training import data
 
 LAB = data.BatchFormat(color_channels=2, hint_channels=3, chroma_stride=4, ab_scale=33.0)
 

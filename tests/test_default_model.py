@@ -8,7 +8,12 @@ import torch
 from PIL import Image
 
 from pipeline_colorize import ColorizationPipeline, Hint
-from pipeline_colorize.color import bytes_to_linear, linear_to_luminance, linear_to_xyz, xyz_to_lab
+from pipeline_colorize.core.color import (
+    bytes_to_linear,
+    linear_to_luminance,
+    linear_to_xyz,
+    xyz_to_lab,
+)
 
 FOLDER = Path("pipeline_colorize/models/default")
 EXAMPLES = Path("space/examples")

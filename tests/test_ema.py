@@ -10,7 +10,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
-from pipeline_colorize.ema import ExponentialMovingAverage
+from pipeline_colorize.training.ema import ExponentialMovingAverage
 
 
 def batchnorm_model() -> nn.Module:

@@ -14,8 +14,9 @@ from conftest import load_script, smooth_picture, tiny_unet
 from huggingface_hub import ModelCard
 from PIL import Image
 
-from pipeline_colorize import ColorizationPipeline, OffsetCosineScheduler, metrics
-from pipeline_colorize.image_processor import ColorizationImageProcessor
+from pipeline_colorize import ColorizationPipeline, OffsetCosineScheduler
+from pipeline_colorize.core.image_processor import ColorizationImageProcessor
+from pipeline_colorize.evaluation import metrics
 
 for name in ("accelerate", "datasets"):
     pytest.importorskip(name)

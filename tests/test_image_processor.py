@@ -7,9 +7,14 @@ from PIL import Image
 from skimage.color import deltaE_ciede2000, rgb2lab
 from torch.nn import functional as F
 
-from pipeline_colorize.basics import nearness
-from pipeline_colorize.color import bytes_to_linear, linear_to_xyz, rgb_to_luminance, xyz_to_lab
-from pipeline_colorize.image_processor import (
+from pipeline_colorize.core.basics import nearness
+from pipeline_colorize.core.color import (
+    bytes_to_linear,
+    linear_to_xyz,
+    rgb_to_luminance,
+    xyz_to_lab,
+)
+from pipeline_colorize.core.image_processor import (
     ColorizationImageProcessor,
     Hint,
     lift_texture,
@@ -229,7 +234,7 @@ def test_rows_in_chunks_are_the_whole(processor, monkeypatch):
     luminance = 100 * torch.rand(1, 40, 30, generator=generator)
     chroma = 20 * torch.randn(2, 10, 8, generator=generator)
     whole = processor.colorize(luminance, chroma)
-    monkeypatch.setattr("pipeline_colorize.basics.CHUNK_PIXELS", 100)
+    monkeypatch.setattr("pipeline_colorize.core.basics.CHUNK_PIXELS", 100)
     assert torch.equal(processor.colorize(luminance, chroma), whole)
 
 

@@ -9,51 +9,93 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(importlib.util.find_spec("pipeline_colorize").origin).parent
-MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
 
-# What each of the lower modules may import of its siblings: arrows point downward only. Modules
-# that are not listed stand above all of these.
-BELOW = {
-    "basics": set(),
-    "color": {"basics"},
-    "config": set(),
-    "backbone": set(),
-    "unet": {"backbone"},
-    "teacher": {"backbone"},
-    "regression_unet": set(),
-    "scheduler": set(),
-    "objectives": set(),
-    "ema": set(),
-    "image_processor": {"color", "basics"},
-    "data": {"color", "config", "objectives", "photo"},
-    "metrics": set(),
+# Every module, and what it may import of the package: modules or whole rooms. Arrows point one
+# way; `pipeline_colorize` alone stands for its public names.
+CORE_NUMPY = {"core.basics"}
+MODULES = {
+    "__init__": {"core", "training"},
+    "cli": {"command", "onnx", "photo", "core.basics", "pipeline_colorize"},
     "hub": set(),
-    "pipeline": {"basics", "color", "hub", "image_processor", "unet", "scheduler"},
-    "photo": {"basics"},
-    "onnx_runtime": {"basics"},
-    "onnx_export": {"basics", "onnx_runtime"},
+    "core.basics": set(),
+    "core.color": {"core.basics"},
+    "core.backbone": set(),
+    "core.unet": {"core.backbone"},
+    "core.regression_unet": set(),
+    "core.scheduler": set(),
+    "core.image_processor": {"core.color", "core.basics"},
+    "core.pipeline": {
+        "core.basics",
+        "core.color",
+        "core.image_processor",
+        "core.unet",
+        "core.scheduler",
+        "hub",
+    },
+    "onnx.runtime": CORE_NUMPY,
+    "onnx.graph": {*CORE_NUMPY, "onnx.runtime", "pipeline_colorize"},
+    "photo": {"core.basics"},
+    "command.jobs": {"command.parquet", "photo", "pipeline_colorize"},
+    "command.parquet": set(),
+    "command.engine": {"command.jobs", "onnx"},
+    "training.config": set(),
+    "training.objectives": set(),
+    "training.ema": set(),
+    "training.optimizers": set(),
+    "training.checkpoint": set(),
+    "training.teacher": {"core.backbone"},
+    "training.autoencoder": {"core.unet"},
+    "training.data": {"core.color", "photo", "training.config", "training.objectives"},
+    "training.monitor": {
+        "training.checkpoint",
+        "training.config",
+        "training.data",
+        "training.objectives",
+    },
+    "evaluation.metrics": set(),
+}
+ROOMS = {"core", "onnx", "command", "training", "evaluation"}
+
+
+def name_of(path: Path) -> str:
+    """The dotted name of a module below the package."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" and parts[1:] else parts)
+
+
+FILES = {
+    name_of(path): path
+    for path in PACKAGE.rglob("*.py")
+    if "models" not in path.parts and name_of(path) not in ROOMS
 }
 
 
-def siblings(module: str) -> set[str]:
-    """Modules of the package that `module` imports, anywhere in its code."""
-    found = set()
-    for node in ast.walk(ast.parse((PACKAGE / f"{module}.py").read_text())):
-        if isinstance(node, ast.ImportFrom):
-            name = node.module or ""
-            if node.level or name.split(".")[0] == "pipeline_colorize":
-                inner = name.removeprefix("pipeline_colorize").strip(".")
-                found |= {inner.split(".")[0]} if inner else {a.name for a in node.names}
-        elif isinstance(node, ast.Import):
-            parts = [alias.name.split(".") for alias in node.names]
-            found |= {part[1] for part in parts if part[0] == "pipeline_colorize" and part[1:]}
-    return found & set(MODULES)
+def imported(module: str) -> set[str]:
+    """Modules and rooms of the package that `module` imports, anywhere in its code."""
+    file, found = FILES[module], set()
+    room = name_of(file.parent / "__init__.py").removesuffix("__init__")
+    for node in ast.walk(ast.parse(file.read_text())):
+        if not isinstance(node, ast.ImportFrom):
+            continue
+        base = node.module or ""
+        if node.level:
+            above = room.split(".") if room else []
+            above = above[: len(above) - node.level + 1]
+            base = ".".join([*above, *([base] if base else [])])
+        elif base.split(".")[0] == "pipeline_colorize":
+            base = base.removeprefix("pipeline_colorize").strip(".")
+        else:
+            continue
+        for alias in node.names:
+            inner = f"{base}.{alias.name}".strip(".")
+            found.add(inner if inner in FILES else base or "pipeline_colorize")
+    return found
 
 
 def outside(module: str) -> set[str]:
     """Top-level names of the packages that `module` imports."""
     found = set()
-    for node in ast.walk(ast.parse((PACKAGE / f"{module}.py").read_text())):
+    for node in ast.walk(ast.parse(FILES[module].read_text())):
         if isinstance(node, ast.Import):
             found |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and not node.level:
@@ -61,14 +103,22 @@ def outside(module: str) -> set[str]:
     return found - set(sys.stdlib_module_names)
 
 
-@pytest.mark.parametrize("module", sorted(BELOW.keys() & set(MODULES)))
-def test_arrows_point_downward(module):
-    assert siblings(module) <= BELOW[module]
+def test_every_module_is_known():
+    assert FILES.keys() == MODULES.keys()
 
 
-@pytest.mark.parametrize("module", ["unet", "backbone", "regression_unet", "scheduler"])
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_arrows_point_one_way(module):
+    allowed = MODULES[module]
+    strangers = {
+        name for name in imported(module) - allowed if name.partition(".")[0] not in allowed
+    }
+    assert not strangers
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name.startswith("core.")])
 def test_files_that_travel_import_little(module):
-    assert outside(module) <= {"torch", "numpy", "diffusers"}
+    assert outside(module) <= {"torch", "numpy", "diffusers", "PIL"}
 
 
 def test_importing_the_package_pulls_in_nothing_heavy():

@@ -8,7 +8,7 @@ import skimage.data
 import torch
 from skimage.metrics import peak_signal_noise_ratio
 
-from pipeline_colorize import metrics
+from pipeline_colorize.evaluation import metrics
 
 
 @pytest.fixture

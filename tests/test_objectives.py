@@ -9,8 +9,8 @@ from diffusers import DDPMScheduler, UNet2DModel
 from diffusers.training_utils import compute_snr
 from torch import nn
 
-from pipeline_colorize import objectives
-from pipeline_colorize.scheduler import OffsetCosineScheduler
+from pipeline_colorize.core.scheduler import OffsetCosineScheduler
+from pipeline_colorize.training import objectives
 
 KINDS = ["epsilon", "sample", "v_prediction"]
 

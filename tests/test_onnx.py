@@ -16,17 +16,12 @@ from conftest import tiny_unet
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
-from pipeline_colorize import (
-    ColorizationPipeline,
-    Hint,
-    OffsetCosineScheduler,
-    basics,
-    cli,
-    onnx_choice,
-    onnx_runtime,
-)
-from pipeline_colorize.onnx_export import PRECISIONS, export_model, read_properties, write_model
-from pipeline_colorize.onnx_runtime import Generator, OnnxPipeline
+from pipeline_colorize import ColorizationPipeline, Hint, OffsetCosineScheduler, cli
+from pipeline_colorize.command import engine as onnx_choice
+from pipeline_colorize.core import basics
+from pipeline_colorize.onnx import runtime as onnx_runtime
+from pipeline_colorize.onnx.graph import PRECISIONS, export_model, read_properties, write_model
+from pipeline_colorize.onnx.runtime import Generator, OnnxPipeline
 
 for name in ("accelerate", "datasets"):
     pytest.importorskip(name)
@@ -618,7 +613,7 @@ def test_torch_goes_on_where_no_file_can_be_kept(folders, cache, photograph, mon
     def refuse(*_):
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr("pipeline_colorize.onnx_export.write_model", refuse)
+    monkeypatch.setattr("pipeline_colorize.onnx.graph.write_model", refuse)
     result = run(photograph, "--model", folders["hints"])
     assert result.exit_code == 0, result.output
     assert "Read-only file system); torch goes on" in result.stderr

@@ -5,7 +5,7 @@ import copy
 import torch
 from torch import nn
 
-from pipeline_colorize.optimizers import ConvolutionMuon
+from pipeline_colorize.training.optimizers import ConvolutionMuon
 
 SETTINGS = {"lr": 1e-2, "betas": (0.9, 0.99), "weight_decay": 0.1}
 

@@ -14,8 +14,8 @@ from PIL import ExifTags, Image, ImageCms, ImageOps, IptcImagePlugin, PngImagePl
 from skimage.color import rgb2lab, xyz2lab
 
 from pipeline_colorize import photo
-from pipeline_colorize.basics import RGB_TO_XYZ
-from pipeline_colorize.data import decode
+from pipeline_colorize.core.basics import RGB_TO_XYZ
+from pipeline_colorize.training.data import decode
 
 MARK = photo.Mark("1.2.3", {"model": "default", "seed": 7})
 ADOBE_RGB = imagecodecs.cms_profile("adobergb")

@@ -18,8 +18,8 @@ from pipeline_colorize import (
     Hint,
     OffsetCosineScheduler,
 )
-from pipeline_colorize.basics import agreed, agreement, window_mean
-from pipeline_colorize.color import rgb_to_luminance
+from pipeline_colorize.core.basics import agreed, agreement, window_mean
+from pipeline_colorize.core.color import rgb_to_luminance
 
 COMPATIBLE = [name for name in OffsetCosineScheduler._compatibles]
 

@@ -32,14 +32,9 @@ from accelerate.state import AcceleratorState, GradientState  # noqa: E402
 
 import pipeline_colorize  # noqa: E402
 import train_colorize  # noqa: E402
-from pipeline_colorize import (  # noqa: E402  # noqa: E402
-    ColorizationPipeline,
-    OffsetCosineScheduler,
-    cli,
-    config,
-    data,
-    metrics,
-)
+from pipeline_colorize import ColorizationPipeline, OffsetCosineScheduler, cli  # noqa: E402
+from pipeline_colorize.evaluation import metrics  # noqa: E402
+from pipeline_colorize.training import config, data  # noqa: E402
 
 NAMES = ("faces-rgb", "faces-lab", "flowers-ddpm", "driving-regression")
 FULL = {name: ROOT / "configs" / f"{name}.yaml" for name in NAMES}

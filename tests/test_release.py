@@ -282,8 +282,8 @@ SPOILED = {
     "holds '/home/me/model'": edit("unet/config.json", "{", '{"from": "/home/me/model",'),
     "README.md holds 'From /home/me/x.": edit("README.md", "None.", "From /home/me/x."),
     "holds 'auto_map'": edit("model_index.json", "{", '{"auto_map": {},'),
-    "pipeline.py imports pipeline_colorize.color": write(
-        "pipeline.py", b"from pipeline_colorize.color import rgb_to_lab\n"
+    "pipeline.py imports pipeline_colorize.core.color": write(
+        "pipeline.py", b"from pipeline_colorize.core.color import rgb_to_lab\n"
     ),
     "unet/unet.py imports .helper": write("unet/unet.py", b"from .helper import x\n"),
     "`_class_name` has to be": edit(
@@ -637,7 +637,7 @@ def test_no_code_of_a_repository_runs(hub, client, built, tmp_path):
             files[name] = code
     files |= {"setup.py": code, "__init__.py": code, "unet/__init__.py": code}
     files |= {"unet/diffusion_pytorch_model.bin": hostile, "scheduler/x.pkl": hostile}
-    files["unet/pipeline_colorize.unet.py"] = code
+    files["unet/pipeline_colorize.core.unet.py"] = code
     hub.repositories["model", "evil/model"] = evil = Repository()
     evil.commit(files)
     cache = f"cache_dir={str(tmp_path / 'cache')!r}"
@@ -822,7 +822,7 @@ def test_a_space_is_its_folder_with_the_package(hub, client, with_card, tmp_path
     (tmp_path / "README.md").write_text("---\nsdk: gradio\napp_file: app.py\n---\n")
     assert release.build_space(tmp_path, tmp_path / "out") == "gradio"
     names = {path.relative_to(tmp_path / "out").as_posix() for path in tmp_path.rglob("out/**/*")}
-    assert {"app.py", "pipeline_colorize/pipeline.py", "requirements.txt"} <= names
+    assert {"app.py", "pipeline_colorize/core/pipeline.py", "requirements.txt"} <= names
     assert not any("__pycache__" in name for name in names)
     assert "diffusers>=" in (tmp_path / "out" / "requirements.txt").read_text()
     client.run(
@@ -830,7 +830,7 @@ def test_a_space_is_its_folder_with_the_package(hub, client, with_card, tmp_path
         "'tester/model', 'gradio', False, None)"
     )
     space = hub.repositories["space", "tester/model"]
-    assert space.sdk == "gradio" and "pipeline_colorize/unet.py" in space.files
+    assert space.sdk == "gradio" and "pipeline_colorize/core/unet.py" in space.files
 
 
 # Runs an app where our checkout cannot be imported, and says which package it uses.

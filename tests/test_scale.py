@@ -16,7 +16,8 @@ from conftest import load_script, smooth_picture, tiny_unet
 from PIL import Image
 from pyarrow import parquet as arrow_parquet
 
-from pipeline_colorize import ColorizationPipeline, OffsetCosineScheduler, cli, jobs, parquet
+from pipeline_colorize import ColorizationPipeline, OffsetCosineScheduler, cli
+from pipeline_colorize.command import jobs, parquet
 
 psutil = pytest.importorskip("psutil")
 pytest.importorskip("accelerate")

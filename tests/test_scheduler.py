@@ -6,7 +6,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler
 
-from pipeline_colorize.scheduler import OffsetCosineScheduler
+from pipeline_colorize.core.scheduler import OffsetCosineScheduler
 
 PREDICTIONS = ["epsilon", "sample", "v_prediction"]
 

@@ -12,7 +12,8 @@ from click.testing import CliRunner
 from conftest import load_script
 from PIL import EpsImagePlugin, Image, UnidentifiedImageError
 
-from pipeline_colorize import cli, data, photo
+from pipeline_colorize import cli, photo
+from pipeline_colorize.training import data
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "space"))

@@ -23,7 +23,7 @@ from PIL import Image
 from space_server import ROOT, Space, find_browser, running_space
 
 from pipeline_colorize import ColorizationPipeline, Hint
-from pipeline_colorize.color import rgb_to_lab
+from pipeline_colorize.core.color import rgb_to_lab
 from pipeline_colorize.photo import read, read_mark
 
 pytest.importorskip("gradio")

@@ -8,7 +8,7 @@ import transformers
 from conftest import UNET_CONFIGS, load_script, save_network
 
 from pipeline_colorize import ColorizationUNet
-from pipeline_colorize.teacher import Lesson, Teacher, TeacherHeads
+from pipeline_colorize.training.teacher import Lesson, Teacher, TeacherHeads
 
 UNET = {**UNET_CONFIGS["lab"], "chroma_stride": 2}
 

@@ -30,8 +30,8 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 import train_colorize  # noqa: E402
-from pipeline_colorize import checkpoint, config, monitor  # noqa: E402
-from pipeline_colorize.pipeline import ColorizationPipeline  # noqa: E402
+from pipeline_colorize.core.pipeline import ColorizationPipeline  # noqa: E402
+from pipeline_colorize.training import checkpoint, config, monitor  # noqa: E402
 
 TINY = {
     "resolution": 16,

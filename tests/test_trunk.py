@@ -8,7 +8,7 @@ from conftest import UNET_CONFIGS, load_script, tiny_unet, unet_inputs
 from torch import nn
 
 from pipeline_colorize import ColorizationPipeline, ColorizationUNet, OffsetCosineScheduler
-from pipeline_colorize.unet import Trunk
+from pipeline_colorize.core.unet import Trunk
 
 
 class Layer(nn.Sequential):

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from pipeline_colorize.scheduler import OffsetCosineScheduler
-from pipeline_colorize.unet import ColorizationUNet, ColorizationUNetOutput
+from pipeline_colorize.core.scheduler import OffsetCosineScheduler
+from pipeline_colorize.core.unet import ColorizationUNet, ColorizationUNetOutput
 
 
 def test_the_seed_layout_has_its_parameters_to_the_parameter():

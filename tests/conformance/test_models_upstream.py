@@ -4,7 +4,7 @@ import pytest
 from conftest import UNET_CONFIGS, tiny_unet, unet_inputs
 from upstream import load
 
-from pipeline_colorize.unet import ColorizationUNet
+from pipeline_colorize.core.unet import ColorizationUNet
 
 testing = load("models.testing_utils")
 

@@ -8,8 +8,8 @@ import torch
 from conftest import UNET_CONFIGS, smooth_picture, tiny_unet
 from upstream import load
 
-from pipeline_colorize.pipeline import ColorizationPipeline
-from pipeline_colorize.scheduler import OffsetCosineScheduler
+from pipeline_colorize.core.pipeline import ColorizationPipeline
+from pipeline_colorize.core.scheduler import OffsetCosineScheduler
 
 testing = load("pipelines.testing_utils")
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 @pytest.fixture(autouse=True)
 def float32_by_default(monkeypatch):
     """What is saved and loaded is compared with float32; else this machine might load bfloat16."""
-    monkeypatch.setattr("pipeline_colorize.pipeline.native_dtype", lambda: torch.float32)
+    monkeypatch.setattr("pipeline_colorize.core.pipeline.native_dtype", lambda: torch.float32)
 
 
 class Layout:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from upstream import load
 
-from pipeline_colorize.scheduler import OffsetCosineScheduler
+from pipeline_colorize.core.scheduler import OffsetCosineScheduler
 
 SchedulerCommonTest = load("schedulers.test_schedulers").SchedulerCommonTest
 pytestmark = pytest.mark.filterwarnings("ignore")

@@ -1,5 +1,5 @@
 /**
- * 8-bit sRGB to CIE L*a*b* (D65, 2 degrees), with the constants of pipeline_colorize/color.py, which
+ * 8-bit sRGB to CIE L*a*b* (D65, 2 degrees), with the constants of pipeline_colorize/core/color.py, which
  * names the sources. The way back is in the model's file.
  */
 

@@ -1,4 +1,4 @@
-/** From a file to coloured pixels: the pipeline of pipeline_colorize/pipeline.py, in the page. */
+/** From a file to coloured pixels: the pipeline of pipeline_colorize/core/pipeline.py, in the page. */
 
 import { lightnessOf } from "./color";
 import {

@@ -1,6 +1,6 @@
 /**
  * What a result says about itself, in its XMP packet: that its colours were generated, by what and
- * with which settings (IPTC Photo Metadata Standard 2025.1), as pipeline_colorize/photo.py does.
+ * with which settings (IPTC Photo Metadata Standard 2025.1), as pipeline_colorize/photo/__init__.py does.
  */
 
 const SOURCE_TYPE =

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .backbone import backbone_class, normalization
+from pipeline_colorize.core.backbone import backbone_class, normalization
 
 
 class Teacher(nn.Module):

@@ -18,7 +18,9 @@ from pathlib import Path
 
 import click
 
-from pipeline_colorize import parquet, photo
+from pipeline_colorize import photo
+
+from . import parquet
 
 # What this command adds to a photograph's name.
 _RESULT_NAME = re.compile(r"-colorized(-\d+)?(-compare|-uncertainty|-intermediates)?$")

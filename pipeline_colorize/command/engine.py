@@ -7,8 +7,9 @@ from pathlib import Path
 
 import click
 
-from pipeline_colorize.jobs import Settings
-from pipeline_colorize.onnx_runtime import cached_file, find_file, model_folder
+from pipeline_colorize.onnx.runtime import cached_file, find_file, model_folder
+
+from .jobs import Settings
 
 _INSTALL = 'the extra "onnx" is not installed; pip install "pipeline-colorize[onnx]" does it'
 
@@ -62,7 +63,7 @@ def _file_of(folder: Path, say: Callable[[str], None]) -> Path:
         return found
     if importlib.util.find_spec("onnx") is None:
         raise ValueError(_INSTALL)
-    from pipeline_colorize.onnx_export import write_model
+    from pipeline_colorize.onnx.graph import write_model
 
     path = cached_file(folder)
     write_model(folder, path)

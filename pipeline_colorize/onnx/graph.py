@@ -17,8 +17,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import load_file
 
-from . import __version__
-from .basics import (
+from pipeline_colorize import __version__
+from pipeline_colorize.core.basics import (
     EVEN_VARIANCE,
     FAINT,
     GAMUT_HALVINGS,
@@ -31,7 +31,8 @@ from .basics import (
     RGB_TO_XYZ,
     WHITE_D65,
 )
-from .onnx_runtime import FORMAT, OffsetCosineScheduler
+
+from .runtime import FORMAT, OffsetCosineScheduler
 
 OPSET = 18
 ENLARGED = 2  # unet.py, `Trunk`

@@ -25,9 +25,9 @@ from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 from torch.nn import functional as F
 
+from ..hub import address_card, fetch, full_name, publish
 from .basics import BACK, agreed, agreement, later_steps, look_sizes, nearness
 from .color import core_chroma, rgb_to_lab, undo_coring
-from .hub import address_card, fetch, full_name, publish
 from .image_processor import (
     ColorizationImageProcessor,
     Hint,
@@ -36,7 +36,7 @@ from .image_processor import (
 )
 
 # Models that ship with the package; a pipeline file loaded from the Hub has none beside it.
-_SHIPPED = Path(__file__).parent / "models"
+_SHIPPED = Path(__file__).parents[1] / "models"
 # Networks that are in another file of the package than unet.py; in a release, each is unet/unet.py.
 _FILES = {"RegressionUNet": "regression_unet"}
 # Whether this file is part of a release, in the hands of plain diffusers.
@@ -161,14 +161,15 @@ def _inlined_source(file: Path, done: set[str] | None = None) -> str:
     source = file.read_text(encoding="utf-8")
     lines = source.splitlines(keepends=True)
     for node in reversed(ast.parse(source).body):
-        if isinstance(node, ast.ImportFrom) and node.level == 1:
+        if isinstance(node, ast.ImportFrom) and node.level:
             names = [alias for alias in node.names if alias.asname]
             if names or node.module is None:
                 raise ValueError(f"{file.name}: only `from .sibling import name` can be inlined.")
             sibling = ""
             if node.module not in done:
                 done.add(node.module)
-                sibling = _inlined_source(file.parent / f"{node.module}.py", done)
+                folder = file.parents[node.level - 1]
+                sibling = _inlined_source(folder / f"{node.module}.py", done)
             lines[node.lineno - 1 : node.end_lineno] = [sibling]
     return "".join(lines)
 
@@ -759,7 +760,7 @@ class ColorizationPipeline(DiffusionPipeline):
             if module == key:
                 module = f"{package}.{_FILES.get(name, key)}"
                 importlib.import_module(module)
-            if module and module.partition(".")[0] not in (package, "diffusers"):
+            if module and module.partition(".")[0] not in (package.partition(".")[0], "diffusers"):
                 raise ValueError(
                     f"The {key} is a {name} of {module!r}, which is neither of this package nor of "
                     "diffusers. `DiffusionPipeline` of diffusers can load it, by running code that "

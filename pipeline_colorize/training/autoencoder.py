@@ -7,7 +7,7 @@ from diffusers.models.unets.unet_2d import UNet2DOutput
 from torch import nn
 from torch.nn import functional as F
 
-from .unet import GreyEncoder, ResidualBlock, to_chroma_grid
+from pipeline_colorize.core.unet import GreyEncoder, ResidualBlock, to_chroma_grid
 
 
 class GreyAutoencoder(ModelMixin, ConfigMixin):

@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import numpy as np
 import PIL.Image
 
-from .basics import (
+from pipeline_colorize.core.basics import (
     BACK,
     LAB_EPSILON,
     LAB_OFFSET,
@@ -37,6 +37,8 @@ FORMAT = 5
 
 FILE_NAME = "model.onnx"
 """Of a file that lies in a model's folder."""
+
+_PACKAGE = Path(__file__).parents[1]
 
 
 # --- noise ---------------------------------------------------------------------------------------
@@ -159,7 +161,7 @@ class OffsetCosineScheduler:
 
 def model_folder(model: str) -> Path:
     """The folder of a model that ships, or the folder named; a ValueError where there is none."""
-    for folder in (Path(model), Path(__file__).parent / "models" / model):
+    for folder in (Path(model), _PACKAGE / "models" / model):
         if (folder / "model_index.json").is_file():
             return folder
     raise ValueError(f"{model!r} is neither a model that ships nor a model's folder")
@@ -177,8 +179,7 @@ def cached_file(folder: Path) -> Path:
         folder / "unet" / "config.json",
         folder / "unet" / "diffusion_pytorch_model.safetensors",
         folder / "scheduler" / "scheduler_config.json",
-        *(Path(__file__).with_name(f"{name}.py") for name in ("basics", "onnx_export")),
-        Path(__file__),
+        *(_PACKAGE / name for name in ("core/basics.py", "onnx/graph.py", "onnx/runtime.py")),
     ]
     for part in parts:
         digest.update(part.read_bytes())

@@ -22,7 +22,7 @@ import torch
 from PIL import Image, ImageOps
 from torch.nn import functional as F
 
-from .color import (
+from pipeline_colorize.core.color import (
     RGB_TO_XYZ,
     bytes_to_linear,
     lab_to_rgb,
@@ -33,9 +33,10 @@ from .color import (
     xyz_to_lab,
     xyz_to_linear,
 )
+from pipeline_colorize.photo import open_picture, to_srgb
+
 from .config import option, refuse_unknown
 from .objectives import stratified_timesteps
-from .photo import open_picture, to_srgb
 
 # Sensitivity to linear red, green and blue: the eye's, and roughly those of orthochromatic film and
 # of plates that see hardly anything but blue, as nearly all did before the 1880s.

@@ -1,0 +1,1 @@
+"""What travels with a released model: the pipeline, its networks and its colour science."""

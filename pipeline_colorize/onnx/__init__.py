@@ -1,0 +1,1 @@
+"""The model as an ONNX graph, and the engine that runs it without torch."""

@@ -1,0 +1,1 @@
+"""What `train_colorize.py` is made of."""
