@@ -13,7 +13,7 @@ _MODULES = {
     "ColorizationUNet": "core.unet",
     "ExponentialMovingAverage": "training.ema",
     "GreyAutoencoder": "training.autoencoder",
-    "Hint": "core.basics",
+    "Hint": "core.hints",
     "OffsetCosineScheduler": "core.scheduler",
     "RegressionUNet": "core.regression_unet",
 }
@@ -21,7 +21,7 @@ _MODULES = {
 __all__ = [*_MODULES, "__version__"]
 
 if TYPE_CHECKING:
-    from .core.basics import Hint
+    from .core.hints import Hint
     from .core.image_processor import ColorizationImageProcessor
     from .core.pipeline import ColorizationPipeline, ColorizationPipelineOutput
     from .core.regression_unet import RegressionUNet

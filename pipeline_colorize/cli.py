@@ -38,7 +38,7 @@ from pipeline_colorize.command.jobs import (
     plan,
     threads,
 )
-from pipeline_colorize.core.basics import heat_picture
+from pipeline_colorize.core.finishing import heat_picture
 from pipeline_colorize.onnx.runtime import Generator, OnnxPipeline
 
 # diffusers schedulers that reproduce the model's noise schedule.

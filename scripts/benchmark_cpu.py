@@ -19,10 +19,10 @@ import numpy as np
 import torch
 
 from pipeline_colorize import ColorizationPipeline
-from pipeline_colorize.core.basics import BACK, later_steps, look_sizes
 from pipeline_colorize.core.color import merge_luminance
 from pipeline_colorize.core.image_processor import fit_guided_upsampling
 from pipeline_colorize.core.pipeline import native_dtype
+from pipeline_colorize.core.sizes import SECOND_LOOK_START, look_resolutions, second_look_steps
 
 SIZES = {"1024x768": (768, 1024), "12 megapixels": (3000, 4000)}
 
@@ -155,10 +155,10 @@ def parts(pipe: ColorizationPipeline, size: tuple[int, int]) -> dict[str, Callab
         "grey encoder, once": encode,
         f"denoiser, {len(scheduler.timesteps)} steps": denoise,
     }
-    *_, finest = look_sizes(*size, resolution, config.default_refinement)
+    *_, finest = look_resolutions(*size, resolution, config.default_refinement)
     if finest > resolution:
-        scheduler.set_timesteps(later_steps(config.default_num_inference_steps))
-        start = BACK * scheduler.config.num_train_timesteps
+        scheduler.set_timesteps(second_look_steps(config.default_num_inference_steps))
+        start = SECOND_LOOK_START * scheduler.config.num_train_timesteps
         later = scheduler.timesteps[scheduler.timesteps < start]
         encode, denoise = one_look(pipe, luminance, finest, later)
         looks["second look: encoder"] = encode

@@ -29,7 +29,7 @@ from PIL import Image, ImageDraw, ImageOps
 from tqdm import tqdm
 
 from pipeline_colorize import ColorizationPipeline, Hint, OffsetCosineScheduler
-from pipeline_colorize.core.basics import look_sizes
+from pipeline_colorize.core.sizes import look_resolutions
 from pipeline_colorize.evaluation import metrics
 from pipeline_colorize.onnx.runtime import Generator, OnnxPipeline
 from pipeline_colorize.photo import to_srgb
@@ -330,7 +330,7 @@ def grid_of(
     if refinement is None:
         refinement = pipe.config.default_refinement
     processor, size = pipe.image_processor, truth.shape[:2]
-    working = processor.working_size(*size, look_sizes(*size, resolution, refinement)[-1])
+    working = processor.working_size(*size, look_resolutions(*size, resolution, refinement)[-1])
     return tuple(side // processor.chroma_stride for side in working)
 
 

@@ -35,7 +35,8 @@ from PIL import Image, ImageDraw
 import pipeline_colorize
 from pipeline_colorize import ColorizationPipeline, cli, photo
 from pipeline_colorize.command.jobs import Settings
-from pipeline_colorize.core.basics import agreed, look_sizes
+from pipeline_colorize.core.agreement import agree
+from pipeline_colorize.core.sizes import look_resolutions
 
 SHOWN = 1280  # pixels of the long side of what the page shows
 LIVE = 560  # the same, while the colours come about
@@ -231,7 +232,7 @@ def invent(image: np.ndarray, settings: Settings) -> Iterator[tuple[torch.Tensor
     processor, size = pipe.image_processor, image.shape[:2]
     looks = [
         tuple(side // processor.chroma_stride for side in processor.working_size(*size, short))
-        for short in look_sizes(*size, resolution, pipe.config.default_refinement)
+        for short in look_resolutions(*size, resolution, pipe.config.default_refinement)
     ]
     candidates = settings.candidates or pipe.config.default_num_candidates
     news, stopped, film = queue.SimpleQueue(), threading.Event(), []
@@ -255,7 +256,7 @@ def invent(image: np.ndarray, settings: Settings) -> Iterator[tuple[torch.Tensor
             while (told := news.get()) is not None:
                 chroma, closer, steps = told
                 weights = pipe._agreement(chroma, candidates, closer=closer)
-                chroma = pipe._saturate(agreed(chroma, weights), settings.saturation)
+                chroma = pipe._saturate(agree(chroma, weights), settings.saturation)
                 film.append(chroma.half())
                 yield chroma, steps
         finally:

@@ -22,8 +22,9 @@ from space_server import find_browser
 from torch.nn import functional as F
 
 from pipeline_colorize import ColorizationPipeline, Hint, photo
-from pipeline_colorize.core.basics import agreed, agreement, nearness
+from pipeline_colorize.core.agreement import agree, agreement_weights
 from pipeline_colorize.core.color import rgb_to_luminance
+from pipeline_colorize.core.hints import hint_influence
 from pipeline_colorize.core.image_processor import ColorizationImageProcessor
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -168,8 +169,8 @@ def test_candidates_agree_on_what_the_pipeline_says(node, closer):
     chroma[:, 0, :, 10:] += 50  # where they are of one mind
     hints = np.zeros((3, 16, 24), np.float32)
     hints[2, 4:6, 3] = hints[2, 12, 20] = 1
-    known = nearness(hints[None])
-    expected = agreed(chroma, agreement(chroma, 4, 0.5, known, closer))[0]
+    known = hint_influence(hints[None])
+    expected = agree(chroma, agreement_weights(chroma, 4, 0.5, known, closer))[0]
     planes = f"{(chroma / 4).reshape(4, -1).tolist()}.map((one) => new Float32Array(one))"
     grid = '{"width": 24, "height": 16}'
     near = f"page.nearness(new Float32Array({hints.ravel().tolist()}), {grid})"

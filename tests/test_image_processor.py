@@ -7,13 +7,13 @@ from PIL import Image
 from skimage.color import deltaE_ciede2000, rgb2lab
 from torch.nn import functional as F
 
-from pipeline_colorize.core.basics import nearness
 from pipeline_colorize.core.color import (
     bytes_to_linear,
     linear_to_xyz,
     rgb_to_luminance,
     xyz_to_lab,
 )
+from pipeline_colorize.core.hints import hint_influence
 from pipeline_colorize.core.image_processor import (
     ColorizationImageProcessor,
     Hint,
@@ -160,7 +160,7 @@ def test_what_a_hint_lacks_fades_over_the_cells_around_it():
     assert (red[5:13].diff() <= 0).all() and 3 >= red[5] > red[8] > red[12] > 0 == red[13]
     assert met[0, 1].max() == 0 and met[0, 1].min() == -2
     assert torch.equal(met[0, :, :, 30:], color[0, :, :, 30:])  # a hint that is met shifts nothing
-    near = nearness(hints.numpy())[4]
+    near = hint_influence(hints.numpy())[4]
     assert near[3] == near[4] == 1 > near[8] > near[10] > 0 == near[20]
 
 
@@ -234,7 +234,7 @@ def test_rows_in_chunks_are_the_whole(processor, monkeypatch):
     luminance = 100 * torch.rand(1, 40, 30, generator=generator)
     chroma = 20 * torch.randn(2, 10, 8, generator=generator)
     whole = processor.colorize(luminance, chroma)
-    monkeypatch.setattr("pipeline_colorize.core.basics.CHUNK_PIXELS", 100)
+    monkeypatch.setattr("pipeline_colorize.core.sizes.CHUNK_PIXELS", 100)
     assert torch.equal(processor.colorize(luminance, chroma), whole)
 
 

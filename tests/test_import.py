@@ -1,6 +1,7 @@
 """What importing costs, and which module may know of which."""
 
 import ast
+import collections
 import importlib.util
 import subprocess
 import sys
@@ -12,20 +13,24 @@ PACKAGE = Path(importlib.util.find_spec("pipeline_colorize").origin).parent
 
 # Every module, and what it may import of the package: modules or whole rooms. Arrows point one
 # way; `pipeline_colorize` alone stands for its public names.
-CORE_NUMPY = {"core.basics"}
+CORE_NUMPY = {"core.agreement", "core.colorimetry", "core.finishing", "core.hints", "core.sizes"}
 MODULES = {
     "__init__": {"core", "training"},
-    "cli": {"command", "onnx", "photo", "core.basics", "pipeline_colorize"},
+    "cli": {"command", "onnx", "photo", "core.finishing", "pipeline_colorize"},
     "hub": set(),
-    "core.basics": set(),
-    "core.color": {"core.basics"},
+    "core.agreement": set(),
+    "core.colorimetry": set(),
+    "core.finishing": set(),
+    "core.hints": {"core.colorimetry"},
+    "core.sizes": set(),
+    "core.color": {"core.colorimetry"},
     "core.backbone": set(),
     "core.unet": {"core.backbone"},
     "core.regression_unet": set(),
     "core.scheduler": set(),
-    "core.image_processor": {"core.color", "core.basics"},
+    "core.image_processor": {*CORE_NUMPY, "core.color"},
     "core.pipeline": {
-        "core.basics",
+        *CORE_NUMPY,
         "core.color",
         "core.image_processor",
         "core.unet",
@@ -34,7 +39,7 @@ MODULES = {
     },
     "onnx.runtime": CORE_NUMPY,
     "onnx.graph": {*CORE_NUMPY, "onnx.runtime", "pipeline_colorize"},
-    "photo": {"core.basics"},
+    "photo": {"core.colorimetry"},
     "command.jobs": {"command.parquet", "photo", "pipeline_colorize"},
     "command.parquet": set(),
     "command.engine": {"command.jobs", "onnx"},
@@ -119,6 +124,22 @@ def test_arrows_point_one_way(module):
 @pytest.mark.parametrize("module", [name for name in MODULES if name.startswith("core.")])
 def test_files_that_travel_import_little(module):
     assert outside(module) <= {"torch", "numpy", "diffusers", "PIL"}
+
+
+def test_no_name_is_defined_twice_where_files_are_joined():
+    """A release holds pipeline.py and its siblings as one module, where names must not clash."""
+    reached, left = set(), ["core.pipeline"]
+    while left:
+        if (module := left.pop()) not in reached:
+            reached.add(module)
+            left += [name for name in imported(module) if name in FILES]
+    names = collections.Counter()
+    for module in reached:
+        for node in ast.parse(FILES[module].read_text()).body:
+            targets = node.targets if isinstance(node, ast.Assign) else [node]
+            found = [getattr(one, "name", None) or getattr(one, "id", None) for one in targets]
+            names.update(name for name in found if name)
+    assert [name for name, count in names.items() if count > 1] == []
 
 
 def test_importing_the_package_pulls_in_nothing_heavy():

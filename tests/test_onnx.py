@@ -18,7 +18,7 @@ from safetensors.numpy import load_file, save_file
 
 from pipeline_colorize import ColorizationPipeline, Hint, OffsetCosineScheduler, cli
 from pipeline_colorize.command import engine as onnx_choice
-from pipeline_colorize.core import basics
+from pipeline_colorize.core import sizes
 from pipeline_colorize.onnx import runtime as onnx_runtime
 from pipeline_colorize.onnx.graph import PRECISIONS, export_model, read_properties, write_model
 from pipeline_colorize.onnx.runtime import Generator, OnnxPipeline
@@ -253,7 +253,7 @@ def test_without_a_generator_pictures_differ(hinted):
 
 def test_rows_in_chunks_are_the_whole(hinted, monkeypatch):
     whole = call(hinted, [noise_picture(45, 61)])[1].images
-    monkeypatch.setattr(basics, "CHUNK_PIXELS", 300)
+    monkeypatch.setattr(sizes, "CHUNK_PIXELS", 300)
     assert call(hinted, [noise_picture(45, 61)])[1].images == whole
 
 

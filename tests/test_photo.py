@@ -14,7 +14,7 @@ from PIL import ExifTags, Image, ImageCms, ImageOps, IptcImagePlugin, PngImagePl
 from skimage.color import rgb2lab, xyz2lab
 
 from pipeline_colorize import photo
-from pipeline_colorize.core.basics import RGB_TO_XYZ
+from pipeline_colorize.core.colorimetry import RGB_TO_XYZ
 from pipeline_colorize.training.data import decode
 
 MARK = photo.Mark("1.2.3", {"model": "default", "seed": 7})

@@ -18,7 +18,7 @@ from pipeline_colorize import (
     Hint,
     OffsetCosineScheduler,
 )
-from pipeline_colorize.core.basics import agreed, agreement, window_mean
+from pipeline_colorize.core.agreement import agree, agreement_weights, window_mean
 from pipeline_colorize.core.color import rgb_to_luminance
 
 COMPATIBLE = [name for name in OffsetCosineScheduler._compatibles]
@@ -245,9 +245,9 @@ def test_a_tint_that_one_candidate_has_gives_way_where_it_is():
     shared = generator.normal(0, 1, (1, 2, 32, 40)) + [[[[20]], [[-10]]]]
     chroma = shared + generator.normal(0, 1, (4, 2, 32, 40))
     chroma[1, :, 4:16, 4:16] += [[[60]], [[60]]]
-    weights = agreement(chroma, 4)
+    weights = agreement_weights(chroma, 4)
     assert weights.shape == (1, 4, 1, 32, 40) and np.allclose(weights.sum(1), 1)
-    [result] = agreed(chroma, weights)
+    [result] = agree(chroma, weights)
     assert np.abs(result - shared[0]).max() < 8  # of 60
     assert weights[0, 1, 0, 28, 36] > 0.1  # far from its tint it still counts
 
@@ -255,36 +255,38 @@ def test_a_tint_that_one_candidate_has_gives_way_where_it_is():
 def test_where_candidates_disagree_one_is_taken():
     red, green = np.array([60.0, 30, 60, 60, -60]), np.array([40.0, 60, 40, 40, 40])
     chroma = np.stack([red, green], 1)[:, :, None, None] * np.ones((16, 16))
-    [result] = agreed(chroma, agreement(chroma, 5))
+    [result] = agree(chroma, agreement_weights(chroma, 5))
     assert np.abs(result - [[[60]], [[40]]]).max() < 1  # their mean is (30, 44)
 
 
 def test_of_two_candidates_the_first_counts_and_groups_are_apart():
     chroma = np.random.default_rng(1).normal(0, 20, (6, 2, 8, 8)).astype(np.float32)
-    assert np.array_equal(agreed(chroma, agreement(chroma, 2)), chroma[::2])
-    assert np.array_equal(agreed(chroma, agreement(chroma, 1)), chroma)
-    together = agreed(chroma, agreement(chroma, 3))
-    assert np.array_equal(together[1:], agreed(chroma[3:], agreement(chroma[3:], 3)))
+    assert np.array_equal(agree(chroma, agreement_weights(chroma, 2)), chroma[::2])
+    assert np.array_equal(agree(chroma, agreement_weights(chroma, 1)), chroma)
+    together = agree(chroma, agreement_weights(chroma, 3))
+    assert np.array_equal(together[1:], agree(chroma[3:], agreement_weights(chroma[3:], 3)))
     same = np.repeat(chroma[:1], 3, axis=0)
-    assert np.allclose(agreed(same, agreement(same, 3)), chroma[:1], atol=1e-5)
+    assert np.allclose(agree(same, agreement_weights(same, 3)), chroma[:1], atol=1e-5)
 
 
 def test_balance_tones_down_what_candidates_are_sure_of():
     chroma = np.full((4, 2, 32, 64), 20.0)
     chroma += np.random.default_rng(4).normal(0, 1, chroma.shape)
     chroma[..., 32:] += np.random.default_rng(5).normal(0, 25, (4, 2, 1, 1))
-    plain, balanced = agreement(chroma, 4), agreement(chroma, 4, 0.5)
+    plain, balanced = agreement_weights(chroma, 4), agreement_weights(chroma, 4, 0.5)
     factor = balanced.sum(1)[0, 0]
     assert np.allclose(balanced / factor, plain, atol=1e-6)
     assert 0.5 < factor[:, :20].max() < 0.7 and 1 < factor[:, 44:].min() < factor.max() < 1.5
     assert np.abs(np.diff(factor, axis=1)).max() < 0.15  # no edge in a colour without one
     known = np.zeros((32, 64))
     known[:, 5] = 1
-    near = agreement(chroma, 4, 0.5, known).sum(1)[0, 0]
+    near = agreement_weights(chroma, 4, 0.5, known).sum(1)[0, 0]
     assert np.allclose(near[:, 5], 1) and np.allclose(near[:, 44:], factor[:, 44:])
-    assert np.array_equal(agreement(chroma, 2, 0.5), agreement(chroma, 2))  # no word for it
+    assert np.array_equal(
+        agreement_weights(chroma, 2, 0.5), agreement_weights(chroma, 2)
+    )  # no word for it
     grey = np.zeros((3, 2, 8, 8))
-    assert np.isfinite(agreement(grey, 3, 0.5)).all()
+    assert np.isfinite(agreement_weights(grey, 3, 0.5)).all()
 
 
 def test_window_means_are_those_of_scipy():
@@ -302,7 +304,7 @@ def test_the_result_is_what_the_candidates_agree_on(pipe, photo):
         photo, 3, num_samples=2, num_candidates=4, output_uncertainty=True,
         output_intermediates=True, match_input_resolution=False, **options,
     )  # fmt: skip
-    expected = agreed(drawn.images, torch.from_numpy(agreement(drawn.images.numpy(), 4)))
+    expected = agree(drawn.images, torch.from_numpy(agreement_weights(drawn.images.numpy(), 4)))
     assert torch.allclose(kept.images, expected, atol=1e-4)
     assert [len(film) for film in kept.intermediates] == [3, 3]
     spread = drawn.images.var(dim=0).sum(0).sqrt()

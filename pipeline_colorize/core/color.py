@@ -11,13 +11,16 @@ CIE 15:2004 for L*a*b*.
 
 import torch
 
-from .basics import (
-    GAMUT_HALVINGS,
+from .colorimetry import (
+    GAMUT_BISECTIONS,
     GAMUT_TOLERANCE,
+    LAB_CURVE_EPSILON,
     LAB_EPSILON,
     LAB_OFFSET,
     LAB_SLOPE,
+    LINEAR_SRGB_BELOW,
     RGB_TO_XYZ,
+    SRGB_LINEAR_BELOW,
     WHITE_D65,
 )
 
@@ -36,8 +39,8 @@ def _white(like: torch.Tensor) -> torch.Tensor:
 
 def srgb_to_linear(rgb: torch.Tensor) -> torch.Tensor:
     """Undo the sRGB transfer curve; any shape, [0, 1] to [0, 1]."""
-    curve = ((rgb.clamp(min=0.04045) + 0.055) / 1.055) ** 2.4
-    return torch.where(rgb > 0.04045, curve, rgb / 12.92)
+    curve = ((rgb.clamp(min=SRGB_LINEAR_BELOW) + 0.055) / 1.055) ** 2.4
+    return torch.where(rgb > SRGB_LINEAR_BELOW, curve, rgb / 12.92)
 
 
 def bytes_to_linear(pixels: torch.Tensor) -> torch.Tensor:
@@ -49,8 +52,8 @@ def bytes_to_linear(pixels: torch.Tensor) -> torch.Tensor:
 def linear_to_srgb(linear: torch.Tensor) -> torch.Tensor:
     """Apply the sRGB transfer curve; any shape, [0, 1] to [0, 1] (values outside are kept)."""
     # The clamp keeps the gradient of the branch that `where` throws away finite.
-    curve = 1.055 * linear.clamp(min=0.0031308) ** (1 / 2.4) - 0.055
-    return torch.where(linear > 0.0031308, curve, linear * 12.92)
+    curve = 1.055 * linear.clamp(min=LINEAR_SRGB_BELOW) ** (1 / 2.4) - 0.055
+    return torch.where(linear > LINEAR_SRGB_BELOW, curve, linear * 12.92)
 
 
 def linear_to_xyz(linear: torch.Tensor) -> torch.Tensor:
@@ -70,7 +73,7 @@ def _lab_curve(ratio: torch.Tensor) -> torch.Tensor:
 
 
 def _lab_curve_inverse(value: torch.Tensor) -> torch.Tensor:
-    return torch.where(value > 0.2068966, value**3, (value - LAB_OFFSET) / LAB_SLOPE)
+    return torch.where(value > LAB_CURVE_EPSILON, value**3, (value - LAB_OFFSET) / LAB_SLOPE)
 
 
 def xyz_to_lab(xyz: torch.Tensor) -> torch.Tensor:
@@ -116,7 +119,7 @@ def _inside(linear: torch.Tensor) -> torch.Tensor:
     return inside.all(dim=-3)
 
 
-def _less_chroma(lab: torch.Tensor, iterations: int = GAMUT_HALVINGS) -> torch.Tensor:
+def _less_chroma(lab: torch.Tensor, iterations: int = GAMUT_BISECTIONS) -> torch.Tensor:
     """Scale a*, b* of out-of-gamut colours (3, N, 1) down until they fit, by bisection."""
     low, high = torch.zeros_like(lab[:1]), torch.ones_like(lab[:1])
     for _ in range(iterations):

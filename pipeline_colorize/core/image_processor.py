@@ -8,18 +8,10 @@ import PIL.Image
 import torch
 from torch.nn import functional as F
 
-from .basics import (
-    EVEN_VARIANCE,
-    FAINT,
-    GUIDE_DETAIL,
-    HINT_FADE,
-    Hint,
-    draw_hints,
-    fit_size,
-    heat_picture,
-    row_chunks,
-)
 from .color import bytes_to_linear, linear_to_luminance, merge_luminance, rgb_to_luminance
+from .finishing import EVEN_VARIANCE, GUIDE_DETAIL, TEXTURE_HALF_POINT, heat_picture
+from .hints import HINT_FADE, Hint, draw_hints
+from .sizes import fit_size, row_chunks
 
 
 def _pixels_to_luminance(pixels: torch.Tensor) -> torch.Tensor:
@@ -237,12 +229,16 @@ def lift_texture(
     Args:
         chroma: (N, 2, h, w), a*b* on the grid.
         texture: 1 leaves all as it is.
-        known: (h, w), `basics.nearness` to hints: what is told stays as it is.
+        known: (h, w), from `hint_influence`: colours near hints stay as they are.
     """
     if texture == 1:
         return chroma
     fine = chroma - _box(_box(chroma))
-    share = (texture - 1) * FAINT**2 / (FAINT**2 + fine.square().sum(-3, keepdim=True))
+    share = (
+        (texture - 1)
+        * TEXTURE_HALF_POINT**2
+        / (TEXTURE_HALF_POINT**2 + fine.square().sum(-3, keepdim=True))
+    )
     return chroma + fine * (share if known is None else share * (1 - known))
 
 

@@ -26,14 +26,16 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch.nn import functional as F
 
 from ..hub import address_card, fetch, full_name, publish
-from .basics import BACK, agreed, agreement, later_steps, look_sizes, nearness
+from .agreement import agree, agreement_weights
 from .color import core_chroma, rgb_to_lab, undo_coring
+from .hints import hint_influence
 from .image_processor import (
     ColorizationImageProcessor,
     Hint,
     lift_texture,
     meet_hints,
 )
+from .sizes import SECOND_LOOK_START, look_resolutions, second_look_steps
 
 # Models that ship with the package; a pipeline file loaded from the Hub has none beside it.
 _SHIPPED = Path(__file__).parents[1] / "models"
@@ -156,22 +158,21 @@ def _travelling_source(module) -> str:
 
 
 def _inlined_source(file: Path, done: set[str] | None = None) -> str:
-    """The source of `file`, with the source of each sibling in place of its import."""
+    """The source of `file`, with the source of each sibling in place of its first import."""
     done = set() if done is None else done
     source = file.read_text(encoding="utf-8")
-    lines = source.splitlines(keepends=True)
-    for node in reversed(ast.parse(source).body):
+    lines, pieces, position = source.splitlines(keepends=True), [], 0
+    for node in ast.parse(source).body:
         if isinstance(node, ast.ImportFrom) and node.level:
-            names = [alias for alias in node.names if alias.asname]
-            if names or node.module is None:
+            if node.module is None or any(alias.asname for alias in node.names):
                 raise ValueError(f"{file.name}: only `from .sibling import name` can be inlined.")
-            sibling = ""
+            pieces += lines[position : node.lineno - 1]
+            position = node.end_lineno
             if node.module not in done:
                 done.add(node.module)
                 folder = file.parents[node.level - 1]
-                sibling = _inlined_source(folder / f"{node.module}.py", done)
-            lines[node.lineno - 1 : node.end_lineno] = [sibling]
-    return "".join(lines)
+                pieces.append(_inlined_source(folder / f"{node.module}.py", done))
+    return "".join(pieces + lines[position:])
 
 
 class ColorizationPipeline(DiffusionPipeline):
@@ -194,7 +195,7 @@ class ColorizationPipeline(DiffusionPipeline):
         default_saturation: positive factor on chroma that a call's `saturation` multiplies.
         chroma_balance: how far, as a share of it, chroma that three or more candidates are sure of
             is toned down before that, and chroma that they are not sure of made stronger:
-            `basics.balanced`; 0 leaves it.
+            `agreement.balance_factor`; 0 leaves it.
         chroma_texture: by how much fine and faint variation of chroma is then made stronger:
             `image_processor.lift_texture`; 1 leaves it.
         chroma_coring: C* of which half is then taken back, and of what is stronger, less:
@@ -357,14 +358,14 @@ class ColorizationPipeline(DiffusionPipeline):
             self._batches([look[k] for look in looks if k < len(look)], batch_size) for k in (0, 1)
         )
         self._num_timesteps = len(firsts) * (steps if self.scheduler else 1)
-        self._num_timesteps += len(seconds) * int(BACK * later_steps(steps))
+        self._num_timesteps += len(seconds) * int(SECOND_LOOK_START * second_look_steps(steps))
         with self.progress_bar(total=self._num_timesteps) as progress:
             for batch in firsts + seconds:
                 closer = batch[0].first is not None
                 if closer and self._interrupt:
                     break
                 self._invent_chroma(
-                    batch, later_steps(steps) if closer else steps,
+                    batch, second_look_steps(steps) if closer else steps,
                     num_samples * num_candidates, eta, temperature, output_intermediates, progress,
                     callback_on_step_end, callback_on_step_end_tensor_inputs,
                 )  # fmt: skip
@@ -472,7 +473,7 @@ class ColorizationPipeline(DiffusionPipeline):
         """One look at a picture, and a closer one where it has so many pixels."""
         luminance = self.image_processor.to_luminance(image)
         looks = []
-        for size in look_sizes(*luminance.shape[1:], resolution, refinement):
+        for size in look_resolutions(*luminance.shape[1:], resolution, refinement):
             working = self.image_processor.preprocess(luminance, size)
             raster = None
             if getattr(self.unet.config, "hint_channels", 0):
@@ -579,7 +580,7 @@ class ColorizationPipeline(DiffusionPipeline):
     ) -> torch.Tensor:  # fmt: skip
         """From noise (B * samples, C, h, w) to clean colour that meets the hints.
 
-        With `start`, colour of the same shape, from so far back to noise as `BACK` says.
+        With `start`, colour of the same shape, from the noise at `SECOND_LOOK_START`.
         """
         scheduler, latents = self.scheduler, make_noise()
         scheduler.set_timesteps(steps, device=latents.device)
@@ -587,7 +588,9 @@ class ColorizationPipeline(DiffusionPipeline):
         if start is None:
             latents = latents * scheduler.init_noise_sigma
         else:
-            begin = int((timesteps >= BACK * scheduler.config.num_train_timesteps).sum())
+            begin = int(
+                (timesteps >= SECOND_LOOK_START * scheduler.config.num_train_timesteps).sum()
+            )
             begin += begin % scheduler.order
             timesteps = timesteps[begin:]
             if hasattr(scheduler, "set_begin_index"):
@@ -637,7 +640,7 @@ class ColorizationPipeline(DiffusionPipeline):
     def _agree(self, picture: _Picture, candidates: int, saturation: float) -> None:
         """Make one colouring of each `candidates`, and note how all differ, as they are shown."""
         if picture.hints is not None:
-            picture.known = torch.from_numpy(nearness(picture.hints.numpy()))
+            picture.known = torch.from_numpy(hint_influence(picture.hints.numpy()))
         closer = picture.first is not None
         weights = self._agreement(picture.chroma, candidates, picture.known, closer)
         if closer:
@@ -645,9 +648,9 @@ class ColorizationPipeline(DiffusionPipeline):
         elif len(picture.chroma) > 1:
             shown = self._saturate(picture.chroma, saturation, picture.known)
             picture.spread = shown.var(dim=0).sum(0).sqrt()
-        picture.chroma = agreed(picture.chroma, weights)
+        picture.chroma = agree(picture.chroma, weights)
         picture.steps = [
-            self._saturate(agreed(step, weights), saturation, picture.known)
+            self._saturate(agree(step, weights), saturation, picture.known)
             for step in picture.steps or []
         ]
         if closer:
@@ -660,9 +663,11 @@ class ColorizationPipeline(DiffusionPipeline):
         known: torch.Tensor | None = None,
         closer: bool = False,
     ) -> torch.Tensor:
-        """As of `basics.agreement`, with the model's balance."""
+        """As of `agreement_weights`, with the model's balance."""
         known, balance = None if known is None else known.numpy(), self.config.chroma_balance
-        return torch.from_numpy(agreement(chroma.numpy(), candidates, balance, known, closer))
+        return torch.from_numpy(
+            agreement_weights(chroma.numpy(), candidates, balance, known, closer)
+        )
 
     def _saturate(
         self, chroma: torch.Tensor, saturation: float, known: torch.Tensor | None = None

@@ -18,19 +18,19 @@ from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import load_file
 
 from pipeline_colorize import __version__
-from pipeline_colorize.core.basics import (
-    EVEN_VARIANCE,
-    FAINT,
-    GAMUT_HALVINGS,
+from pipeline_colorize.core.colorimetry import (
+    GAMUT_BISECTIONS,
     GAMUT_TOLERANCE,
-    GUIDE_DETAIL,
-    HINT_FADE,
+    LAB_CURVE_EPSILON,
     LAB_OFFSET,
     LAB_SLOPE,
-    LONGEST,
+    LINEAR_SRGB_BELOW,
     RGB_TO_XYZ,
     WHITE_D65,
 )
+from pipeline_colorize.core.finishing import EVEN_VARIANCE, GUIDE_DETAIL, TEXTURE_HALF_POINT
+from pipeline_colorize.core.hints import HINT_FADE
+from pipeline_colorize.core.sizes import LONGEST_RATIO
 
 from .runtime import FORMAT, OffsetCosineScheduler
 
@@ -293,8 +293,8 @@ def lift_texture(g: Graph, chroma: str, texture: float, known: str | None) -> st
         return chroma
     fine = g.add("Sub", chroma, box(g, box(g, chroma)))
     power = g.add("ReduceSumSquare", fine, g.ints(1), keepdims=1)
-    share = g.constant((texture - 1) * FAINT**2)
-    share = g.add("Div", share, g.add("Add", power, g.constant(FAINT**2)))
+    share = g.constant((texture - 1) * TEXTURE_HALF_POINT**2)
+    share = g.add("Div", share, g.add("Add", power, g.constant(TEXTURE_HALF_POINT**2)))
     if known is not None:
         share = g.add("Mul", share, g.add("Sub", g.constant(1), known))
     return g.add("Add", chroma, g.add("Mul", fine, share))
@@ -324,8 +324,8 @@ def meet_hints(g: Graph, hints: str | None, color: str) -> str:
     return g.add("Where", there, known, g.add("Add", color, shift))
 
 
-def nearness(g: Graph, hints: str) -> str:
-    """How much of each cell hints tell (image_processor.py, `nearness`)."""
+def hint_influence(g: Graph, hints: str) -> str:
+    """How much of each cell hints tell (image_processor.py, `hint_influence`)."""
     fade = g.constant(HINT_FADE[None, None])
     told = g.add("Conv", g.slice(hints, 1, 2, 3), fade, pads=[len(HINT_FADE) // 2] * 4)
     return g.add("Min", told, g.constant(1))
@@ -573,7 +573,7 @@ def to_linear(g: Graph, curve: str) -> str:
     """f(X), f(Y), f(Z) of Lab (3, P) to linear RGB."""
     cube = g.add("Mul", g.add("Mul", curve, curve), curve)
     line = g.add("Mul", g.add("Sub", curve, g.constant(LAB_OFFSET)), g.constant(1 / LAB_SLOPE))
-    xyz = g.add("Where", g.add("Greater", curve, g.constant(0.2068966)), cube, line)
+    xyz = g.add("Where", g.add("Greater", curve, g.constant(LAB_CURVE_EPSILON)), cube, line)
     return g.add("MatMul", g.constant(np.linalg.inv(RGB_TO_XYZ) * WHITE_D65), xyz)
 
 
@@ -600,7 +600,7 @@ def fit_gamut(g: Graph, light: str, delta: str) -> str:
         return to_linear(g, g.add("Add", light, g.add("Mul", delta, factor)))
 
     low = g.add("Mul", light, g.constant(0))
-    for bit in range(1, GAMUT_HALVINGS + 1):
+    for bit in range(1, GAMUT_BISECTIONS + 1):
         middle = g.add("Add", low, g.constant(0.5**bit))
         fits = g.add("LessOrEqual", excess(g, scaled(middle)), g.constant(0))
         low = g.add("Where", fits, middle, low)
@@ -610,11 +610,11 @@ def fit_gamut(g: Graph, light: str, delta: str) -> str:
 
 def to_srgb(g: Graph, linear_rgb: str) -> str:
     """The transfer curve, within [0, 1]; a logarithm and exponential are quicker than a power."""
-    power = g.add("Log", g.add("Max", linear_rgb, g.constant(0.0031308)))
+    power = g.add("Log", g.add("Max", linear_rgb, g.constant(LINEAR_SRGB_BELOW)))
     power = g.add("Exp", g.add("Mul", power, g.constant(1 / 2.4)))
     curve = g.add("Sub", g.add("Mul", power, g.constant(1.055)), g.constant(0.055))
     line = g.add("Mul", linear_rgb, g.constant(12.92))
-    bright = g.add("Greater", linear_rgb, g.constant(0.0031308))
+    bright = g.add("Greater", linear_rgb, g.constant(LINEAR_SRGB_BELOW))
     return g.add("Clip", g.add("Where", bright, curve, line), g.constant(0), g.constant(1))
 
 
@@ -659,7 +659,7 @@ def finishing(outer: Graph, config: dict, sample: str, hints: str | None) -> tup
         return outer.add("Slice", x, outer.ints(0, 0), size, outer.ints(2, 3))
 
     chroma = outer.add("Mul", crop(sample, some), outer.constant(config["ab_scale"]))
-    known = None if hints is None else crop(nearness(outer, hints), some)
+    known = None if hints is None else crop(hint_influence(outer, hints), some)
     chroma = crop(lift_texture(outer, chroma, config["chroma_texture"], known), cells)
     chroma = outer.add("Mul", core(outer, chroma, config["chroma_coring"]), "saturation")
     then, otherwise = outer.inner(), outer.inner()
@@ -744,7 +744,7 @@ def properties(parts: dict[str, dict], steps: int | None = None) -> dict:
         "format": FORMAT,
         "chroma_stride": stride,
         "stride": stride * 2 ** (len(unet["block_out_channels"]) - 1),
-        "longest": LONGEST,
+        "longest": LONGEST_RATIO,
         "guide_detail": GUIDE_DETAIL,
         "hint_channels": unet["hint_channels"],
         "ab_scale": unet["ab_scale"],

@@ -15,21 +15,15 @@ from types import SimpleNamespace
 import numpy as np
 import PIL.Image
 
-from pipeline_colorize.core.basics import (
-    BACK,
-    LAB_EPSILON,
-    LAB_OFFSET,
-    LAB_SLOPE,
-    RGB_TO_XYZ,
-    Hint,
-    agreed,
-    agreement,
-    draw_hints,
+from pipeline_colorize.core.agreement import agree, agreement_weights
+from pipeline_colorize.core.colorimetry import RGB_TO_XYZ, decode_srgb, y_to_lightness
+from pipeline_colorize.core.hints import Hint, draw_hints, hint_influence
+from pipeline_colorize.core.sizes import (
+    SECOND_LOOK_START,
     fit_size,
-    later_steps,
-    look_sizes,
-    nearness,
+    look_resolutions,
     row_chunks,
+    second_look_steps,
 )
 
 FORMAT = 5
@@ -155,8 +149,8 @@ class OffsetCosineScheduler:
 
     def later_rows(self, steps: int, eta: float) -> np.ndarray:
         """Those of a second look, which starts part of the way back to noise."""
-        rows = self.rows(later_steps(steps), eta)
-        return rows[rows[:, 0] < BACK * self._total]
+        rows = self.rows(second_look_steps(steps), eta)
+        return rows[rows[:, 0] < SECOND_LOOK_START * self._total]
 
 
 def model_folder(model: str) -> Path:
@@ -179,7 +173,7 @@ def cached_file(folder: Path) -> Path:
         folder / "unet" / "config.json",
         folder / "unet" / "diffusion_pytorch_model.safetensors",
         folder / "scheduler" / "scheduler_config.json",
-        *(_PACKAGE / name for name in ("core/basics.py", "onnx/graph.py", "onnx/runtime.py")),
+        *(path for room in ("core", "onnx") for path in sorted((_PACKAGE / room).glob("*.py"))),
     ]
     for part in parts:
         digest.update(part.read_bytes())
@@ -208,22 +202,11 @@ def _is_of(file: Path, folder: Path) -> bool:
 # --- pictures ------------------------------------------------------------------------------------
 
 
-def _to_linear(srgb: np.ndarray) -> np.ndarray:
-    srgb = srgb.astype(np.float32)
-    return np.where(srgb > 0.04045, ((srgb + 0.055) / np.float32(1.055)) ** 2.4, srgb / 12.92)
-
-
-def _to_lightness(y: np.ndarray) -> np.ndarray:
-    """CIE Y to L* (CIE 15:2004)."""
-    curve = np.where(y > LAB_EPSILON, np.cbrt(y), LAB_SLOPE * y + LAB_OFFSET)
-    return np.clip(116 * curve - 16, 0, 100).astype(np.float32)
-
-
 def _linear_pixels(pixels: np.ndarray) -> np.ndarray:
     if pixels.dtype.kind == "f":
-        return _to_linear(pixels)
+        return decode_srgb(pixels.astype(np.float32))
     top = np.iinfo(pixels.dtype).max
-    return _to_linear(np.arange(top + 1) / top)[pixels]
+    return decode_srgb((np.arange(top + 1) / top).astype(np.float32))[pixels]
 
 
 def to_luminance(image: PIL.Image.Image | np.ndarray) -> np.ndarray:
@@ -237,12 +220,12 @@ def to_luminance(image: PIL.Image.Image | np.ndarray) -> np.ndarray:
     if image.dtype not in (np.uint8, np.uint16) and image.dtype.kind != "f":
         raise ValueError(f"A picture array is uint8, uint16 or float, not {image.dtype}.")
     if image.ndim == 2 and image.dtype == np.uint8:
-        return _to_lightness(_to_linear(np.arange(256) / 255))[image]
+        return y_to_lightness(_linear_pixels(np.arange(256, dtype=np.uint8)))[image]
     weights = np.array(RGB_TO_XYZ[1], np.float32)
     result = np.empty(image.shape[:2], np.float32)
     for rows in row_chunks(*image.shape[:2]):
         linear = _linear_pixels(image[rows])
-        result[rows] = _to_lightness(linear if image.ndim == 2 else linear @ weights)
+        result[rows] = y_to_lightness(linear if image.ndim == 2 else linear @ weights)
     return result
 
 
@@ -393,7 +376,7 @@ class OnnxPipeline:
             raise ValueError("This model takes no colour hints.")
         luminance = to_luminance(image)
         looks = []
-        for size in look_sizes(*luminance.shape, resolution, refinement):
+        for size in look_resolutions(*luminance.shape, resolution, refinement):
             looks.append(self._at(luminance, hints, size, *looks))
         return looks
 
@@ -467,11 +450,11 @@ class OnnxPipeline:
         elif len(picture.chroma) > 1:
             picture.spread = np.sqrt(picture.chroma.var(axis=0, ddof=1).sum(axis=0))
         # The last estimates are the samples, where they meet the hints already.
-        known = nearness(picture.hints)
+        known = hint_influence(picture.hints)
         last = picture.estimates[-1] * self.properties["ab_scale"]
         balance, closer = self.properties["chroma_balance"], picture.first is not None
-        weights = agreement(last, candidates, balance, known, closer)
-        picture.estimates = np.stack([agreed(step, weights) for step in picture.estimates])
+        weights = agreement_weights(last, candidates, balance, known, closer)
+        picture.estimates = np.stack([agree(step, weights) for step in picture.estimates])
         picture.sample = picture.estimates[-1]
         [picture.chroma] = self._run(["chroma"], picture, sample=picture.sample, saturation=factor)
 

@@ -526,7 +526,7 @@ def _wide_profile() -> bytes:
 @functools.cache
 def _wide_luminance() -> np.ndarray:
     """(3, 65536): what each level of each channel of the wide RGB adds to sRGB's Y."""
-    from pipeline_colorize.core.basics import RGB_TO_XYZ
+    from pipeline_colorize.core.colorimetry import RGB_TO_XYZ
 
     primaries = np.eye(3, dtype=np.float32).reshape(3, 1, 3)
     # In floating point littleCMS does not clip; below zero it goes on in a straight line.

@@ -75,7 +75,7 @@ export function gridOf({ width, height }: Size, model: ModelFacts): Size {
   return { width: width / model.chroma_stride, height: height / model.chroma_stride };
 }
 
-// As in pipeline_colorize/core/basics.py.
+// As in pipeline_colorize/core/agreement.py.
 const AGREEMENT = 20;
 const APART = { least: 5, share: 0.15 }; // in a*b*
 const TOLD = 4;
@@ -120,7 +120,7 @@ export function nearness(hints: Float32Array, grid: Size): Float64Array {
 
 /**
  * What the drawn colours agree on, place by place, as strong as true colours are; see `agreement` in
- * pipeline_colorize/core/basics.py. `drawn` is in the network's units, `known` the `nearness` to hints,
+ * pipeline_colorize/core/agreement.py. `drawn` is in the network's units, `known` the `nearness` to hints,
  * `closer` says that it is a second look.
  */
 export function agreed(
@@ -159,7 +159,7 @@ export function agreed(
   return result.map((value, at) => value * factors[at % area]!);
 }
 
-/** What the colour of each cell is multiplied by; see `balanced` in pipeline_colorize/core/basics.py. */
+/** What the colour of each cell is multiplied by; see `balanced` in pipeline_colorize/core/agreement.py. */
 function balanced(
   drawn: Float32Array[],
   agreed: Float32Array,

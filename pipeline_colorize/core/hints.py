@@ -1,0 +1,97 @@
+"""Hints: colours that someone gives at places of a picture, drawn onto the chroma grid."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .colorimetry import rgb_pixels_to_lab
+
+# How much of the colour that the cell of a hint lacks is added to the cells around it, (17, 17): a
+# Gaussian with a standard deviation of three cells.
+HINT_FADE = np.exp(-(np.hypot(*np.mgrid[-8:9, -8:9]) ** 2) / (2 * 3**2)).astype(np.float32)
+
+
+@dataclass
+class Hint:
+    """A colour that is known at one place of a picture.
+
+    Args:
+        x: pixels from the left edge of the input.
+        y: pixels from its top edge.
+        color: "#RRGGBB", or (red, green, blue) in 0..255; its lightness is not used.
+        radius: in pixels of the input; `None` for the one cell of the chroma grid that holds it.
+
+    >>> Hint(140, 95, "#7a1f2b").chroma().round(1).tolist()
+    [39.0, 16.3]
+    """
+
+    x: float
+    y: float
+    color: str | tuple[int, int, int]
+    radius: float | None = None
+
+    def chroma(self) -> np.ndarray:
+        """a* and b* of the colour, (2,).
+
+        Raises:
+            ValueError: if the colour is neither "#RRGGBB" nor three values in 0..255.
+        """
+        color = self.color
+        if isinstance(color, str):
+            try:
+                color = tuple(bytes.fromhex(color.removeprefix("#")))
+            except ValueError:
+                color = ()
+        if len(color) != 3 or not all(0 <= value <= 255 for value in color):
+            raise ValueError(
+                f"A hint's color is '#RRGGBB' or three values in 0..255, not {self.color!r}."
+            )
+        return rgb_pixels_to_lab(np.array(color) / 255)[1:]
+
+
+def draw_hints(hints: list[Hint], size: tuple[int, int], grid: tuple[int, int]) -> np.ndarray:
+    """Draw hints, whose places are in pixels of the input, onto the chroma grid.
+
+    Args:
+        hints: of one picture; a later hint covers an earlier one.
+        size: height and width of the picture.
+        grid: rows and columns of cells.
+
+    Returns:
+        (1, 3, rows, columns), float32: a*, b* and a mask that is 1 in the cells of a hint.
+
+    Raises:
+        ValueError: if a hint lies outside the picture or its colour is not one.
+    """
+    result = np.zeros((1, 3, *grid), np.float32)
+    cell = [pixels / cells for pixels, cells in zip(size, grid, strict=True)]
+    y = (np.arange(grid[0]) + 0.5)[:, None] * cell[0]
+    x = (np.arange(grid[1]) + 0.5)[None, :] * cell[1]
+    for hint in hints:
+        if not (0 <= hint.x < size[1] and 0 <= hint.y < size[0]):
+            raise ValueError(
+                f"The hint at ({hint.x}, {hint.y}) lies outside the picture, which is "
+                f"{size[1]} wide and {size[0]} high."
+            )
+        place = (x - hint.x) ** 2 + (y - hint.y) ** 2 <= (hint.radius or 0) ** 2
+        place[int(hint.y / cell[0]), int(hint.x / cell[1])] = True
+        result[0, :2, place] = hint.chroma()
+        result[0, 2, place] = 1
+    return result
+
+
+def hint_influence(hints: np.ndarray) -> np.ndarray:
+    """How far hints decide the colour of each cell: 1 in the cells of hints, less around them.
+
+    Args:
+        hints: (1, 3, h, w), as from `draw_hints`.
+
+    Returns:
+        (h, w), float32 in [0, 1].
+    """
+    place = hints[0, 2]
+    margin = len(HINT_FADE) // 2
+    influence = np.zeros([side + 2 * margin for side in place.shape], np.float32)
+    for row, column in np.argwhere(place):
+        influence[row : row + len(HINT_FADE), column : column + len(HINT_FADE)] += HINT_FADE
+    return influence[margin:-margin, margin:-margin].clip(max=1)

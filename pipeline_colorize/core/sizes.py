@@ -1,0 +1,67 @@
+"""The sizes at which a picture is processed, and the steps of the second look.
+
+torch's engine and the one without torch share these rules; they need neither.
+"""
+
+from collections.abc import Iterator
+
+# The long side of the working picture is at most this many times the short side.
+LONGEST_RATIO = 8
+# How many pixels are worked on at a time at full size, which bounds the memory of a large picture.
+CHUNK_PIXELS = 1 << 19
+# The second look starts from noise at this share of the schedule.
+SECOND_LOOK_START = 0.4
+
+
+def fit_size(height: int, width: int, resolution: float, multiple: int = 1) -> tuple[int, int]:
+    """Scale a size so that the short side is at `resolution` and both sides are multiples.
+
+    The aspect ratio is kept up to that rounding, and up to `LONGEST_RATIO`.
+
+    Args:
+        height: in pixels.
+        width: in pixels.
+        resolution: short side in pixels; 0 keeps the size of the picture.
+        multiple: both sides are rounded to multiples of this number, and are at least as large.
+
+    Returns:
+        Height and width.
+
+    >>> fit_size(768, 1024, 128, 32)
+    (128, 160)
+    """
+    scale = 1.0
+    if resolution:
+        scale = min(
+            resolution / min(height, width), LONGEST_RATIO * resolution / max(height, width)
+        )
+    height, width = (max(round(side * scale / multiple), 1) * multiple for side in (height, width))
+    return height, width
+
+
+def look_resolutions(height: int, width: int, resolution: float, second_look: float) -> list[float]:
+    """Short sides of the working pictures: one, or two where the picture has enough pixels.
+
+    Args:
+        height: of the picture, in pixels.
+        width: of the picture, in pixels.
+        resolution: of the first look.
+        second_look: how many times as fine the second look is; 1 means that there is none.
+    """
+    finer = resolution * second_look
+    return [resolution, finer] if resolution < finer <= min(height, width) else [resolution]
+
+
+def second_look_steps(steps: int) -> int:
+    """The number of steps of a whole schedule, of which the second look runs the last part.
+
+    That part begins at `SECOND_LOOK_START`.
+    """
+    return max(steps // 2, 3)
+
+
+def row_chunks(height: int, width: int) -> Iterator[slice]:
+    """Slices of rows that hold about `CHUNK_PIXELS` pixels each."""
+    rows = max(CHUNK_PIXELS // width, 1)
+    for top in range(0, height, rows):
+        yield slice(top, min(top + rows, height))
