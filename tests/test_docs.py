@@ -1,0 +1,75 @@
+"""The pages: their links lead somewhere, they stay short, and the notebook is complete."""
+
+import re
+import subprocess
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+NOTEBOOK = ROOT / "docs" / "notebook"
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+LONGEST = {"docs/model.md": 150}
+
+
+def pages() -> list[str]:
+    """Markdown files of the repository, as git lists them; those not yet added, too."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "*.md"]
+    try:
+        listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+        found = listed.stdout.split()
+    except (OSError, subprocess.CalledProcessError):  # an unpacked archive
+        found = [str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md")]
+        found += [path.name for path in ROOT.glob("*.md")]
+    return sorted(name for name in found if (ROOT / name).is_file())
+
+
+def prose(path: Path) -> str:
+    """The text of a page without its blocks of code."""
+    return re.sub(r"^```.*?^```", "", path.read_text("utf-8"), flags=re.M | re.S)
+
+
+def anchors(path: Path) -> set[str]:
+    """What the headings of a page can be addressed by, as GitHub makes it."""
+    heads = re.findall(r"^#+ (.+)$", prose(path), re.M)
+    plain = [re.sub(r"[^\w\- ]", "", head.lower()) for head in heads]
+    return {head.replace(" ", "-") for head in plain}
+
+
+@pytest.mark.parametrize("page", pages())
+def test_links_lead_somewhere(page):
+    path = ROOT / page
+    for link in LINK.findall(prose(path)):
+        if re.match(r"\w+:", link):
+            continue
+        file, _, anchor = link.partition("#")
+        target = (path.parent / file).resolve() if file else path
+        assert target.exists(), link
+        if anchor:
+            assert anchor in anchors(target), link
+
+
+@pytest.mark.parametrize("page", LONGEST)
+def test_pages_that_everyone_reads_are_short(page):
+    assert len((ROOT / page).read_text("utf-8").splitlines()) <= LONGEST[page]
+
+
+ENTRIES = sorted(path.name for path in NOTEBOOK.glob("2*.md"))
+
+
+def test_the_notebook_lists_every_page_once():
+    listed = LINK.findall((NOTEBOOK / "README.md").read_text("utf-8"))
+    assert sorted(link for link in listed if link in ENTRIES) == ENTRIES
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_a_page_of_the_notebook_asks_and_answers(name):
+    title, _, summary = (NOTEBOOK / name).read_text("utf-8").split("\n", 2)
+    assert title.startswith("# ") and title.endswith("?")
+    summary = " ".join(summary.strip().split("\n\n")[0].split())
+    assert summary.startswith("*") and summary.endswith("*")
+    day = date.fromisoformat(name[:10])
+    written = rf"\*(\d+ to |\d+ and )?{day.day}( \w+ \d+)? {day:%B} {day.year}[.,;]"
+    assert re.match(written, summary)
+    assert re.search(r"(Can|Cannot|can|cannot) be repeated", summary)
