@@ -21,7 +21,7 @@ import yaml
 from PIL import Image, ImageDraw
 
 from pipeline_colorize import ColorizationPipeline, __version__, photo
-from pipeline_colorize.cli import side_by_side
+from pipeline_colorize.photo.display import side_by_side
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS, CARDS = ROOT / "docs" / "recipes", ROOT / "docs" / "cards"

@@ -20,8 +20,8 @@ from scipy.ndimage import uniform_filter
 from tqdm import tqdm
 
 from pipeline_colorize import ColorizationPipeline, photo
-from pipeline_colorize.cli import as_picture
 from pipeline_colorize.evaluation import metrics
+from pipeline_colorize.photo.display import as_picture
 
 TILE = (340, 300)  # at most, in pixels
 CROP = 400

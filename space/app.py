@@ -29,8 +29,8 @@ from coloring import Invented, Refused, Result, Source
 from limits import Limits, switched_on
 from PIL import Image
 
-from pipeline_colorize import cli, photo
-from pipeline_colorize.command.jobs import Settings
+from pipeline_colorize import photo
+from pipeline_colorize.command.settings import SCHEDULERS, Settings
 
 HERE = Path(__file__).resolve().parent
 TITLE = "Colour for an old photograph"
@@ -238,7 +238,7 @@ class Page:
         """Settings that few need."""
         config = self.first.config
         samplers = [("the model's own", "")]
-        samplers += [(name.upper(), name) for name in cli.SCHEDULERS]
+        samplers += [(name.upper(), name) for name in SCHEDULERS]
         with gr.Accordion("More", open=False, elem_id="more"):
             self.model = gr.Dropdown(self.models, value=self.models[0], label="Model")
             self.steps = gr.Slider(
@@ -526,7 +526,7 @@ class Page:
         if resolution == own.default_processing_resolution:
             resolution = None
         settings = replace(
-            coloring.command_line(model), samples=int(samples), seed=int(seed or 0),
+            Settings(model=model), samples=int(samples), seed=int(seed or 0),
             steps=steps and int(steps), scheduler=sampler or None, saturation=float(saturation),
             processing_resolution=resolution and int(resolution),
             hint=coloring.read_points(points),

@@ -25,7 +25,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import click
 import diffusers
 import numpy as np
 import torch
@@ -33,10 +32,13 @@ from limits import Limits
 from PIL import Image, ImageDraw
 
 import pipeline_colorize
-from pipeline_colorize import ColorizationPipeline, cli, photo
-from pipeline_colorize.command.jobs import Settings
+from pipeline_colorize import ColorizationPipeline, photo
+from pipeline_colorize.command.provenance import provenance
+from pipeline_colorize.command.report import one_line
+from pipeline_colorize.command.settings import SCHEDULERS, Settings, parse_hint
 from pipeline_colorize.core.agreement import agree
 from pipeline_colorize.core.sizes import look_resolutions
+from pipeline_colorize.photo.display import as_picture, side_by_side
 
 SHOWN = 1280  # pixels of the long side of what the page shows
 LIVE = 560  # the same, while the colours come about
@@ -71,7 +73,7 @@ def load(model: str) -> ColorizationPipeline:
     try:
         pipe = ColorizationPipeline.from_pretrained(name, revision=revision or None)
     except (OSError, ValueError) as error:  # the Hub's, diffusers' and safetensors' are among them
-        raise Refused(f"cannot load the model {model!r}: {cli.one_line(error)}") from error
+        raise Refused(f"cannot load the model {model!r}: {one_line(error)}") from error
     pipe.set_progress_bar_config(disable=True)
     return pipe.to("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -81,18 +83,13 @@ def takes_hints(pipe: ColorizationPipeline) -> bool:
     return bool(getattr(pipe.unet.config, "hint_channels", 0))
 
 
-def command_line(model: str) -> Settings:
-    """What the command `colorize` would do with this model and no other option."""
-    return Settings(**cli.main.make_context("colorize", ["-", "--model", model]).params)
-
-
 def own_copy(settings: Settings) -> ColorizationPipeline:
     """A pipeline with the shared network and a scheduler for one job alone."""
     pipe = copy.copy(load(settings.model))
     if pipe.scheduler is not None:
         kind = type(pipe.scheduler)
         if settings.scheduler:
-            kind = getattr(diffusers, cli.SCHEDULERS[settings.scheduler])
+            kind = getattr(diffusers, SCHEDULERS[settings.scheduler])
         pipe.scheduler = kind.from_config(pipe.scheduler.config)
     return pipe
 
@@ -144,7 +141,7 @@ def open_photograph(path: str, limits: Limits) -> photo.Photo:
 def as_shown(read: photo.Photo) -> Image.Image:
     """A photograph in 8 bits at the page's size."""
     stride = max(1, max(read.image.shape[:2]) // (4 * SHOWN))  # first, for the memory of the rest
-    return shrunk(cli.as_picture(np.ascontiguousarray(read.image[::stride, ::stride])), SHOWN)
+    return shrunk(as_picture(np.ascontiguousarray(read.image[::stride, ::stride])), SHOWN)
 
 
 def shrunk(picture: Image.Image, side: int) -> Image.Image:
@@ -167,8 +164,8 @@ def read_points(text: str, strict: bool = True) -> tuple[Point, ...]:
     points = []
     for line in filter(None, map(str.strip, (text or "").splitlines())):
         try:
-            points.append(cli.HintType().convert(line, None, None))
-        except click.BadParameter:
+            points.append(parse_hint(line))
+        except ValueError:
             if strict:
                 raise Refused(
                     f"A point of colour is x, y, #rrggbb, as in 140, 95, #7a1f2b; not {line}"
@@ -215,8 +212,8 @@ def check_settings(settings: Settings, limits: Limits) -> None:
     ):
         if not least <= value <= most:
             raise Refused(f"The {what} lies between {least} and {most}; it cannot be {value}.")
-    if settings.scheduler and settings.scheduler not in cli.SCHEDULERS:
-        raise Refused(f"There is no sampler {settings.scheduler}; {', '.join(cli.SCHEDULERS)} are.")
+    if settings.scheduler and settings.scheduler not in SCHEDULERS:
+        raise Refused(f"There is no sampler {settings.scheduler}; {', '.join(SCHEDULERS)} are.")
     if settings.scheduler and pipe.scheduler is None:
         raise Refused("This model works in one pass; it takes no sampler.")
 
@@ -321,7 +318,7 @@ class Result:
 
 def mark(settings: Settings, sample: int) -> photo.Mark:
     """What a file says about how its colours came to be, as in those of `colorize`."""
-    return cli.provenance(own_copy(settings), settings, sample)
+    return provenance(own_copy(settings), settings, sample)
 
 
 def save_shown(result: Result, sample: int, picture: Image.Image, path: Path) -> Path:
@@ -363,7 +360,7 @@ def save_film(result: Result, sample: int, folder: Path) -> tuple[Path, Path]:
     frames = [colored(pipe, small, film[place]) for place in places]
     animation, strip = (folder / result.name("film", ending) for ending in (".gif", ".png"))
     photo.write_animation(animation, [in_256_colors(frame) for frame in frames], _MILLISECONDS)
-    row = cli.side_by_side(frames[:: -max(1, len(frames) // 6)][::-1], FILM)  # with the last one
+    row = side_by_side(frames[:: -max(1, len(frames) // 6)][::-1], FILM)  # with the last one
     return animation, save_shown(result, sample, row, strip)
 
 

@@ -26,6 +26,9 @@ from pipeline_colorize import (
     cli,
     photo,
 )
+from pipeline_colorize.command import engine, report, work
+from pipeline_colorize.command.settings import SCHEDULERS, Settings
+from pipeline_colorize.photo.display import as_picture, side_by_side
 
 pytestmark = pytest.mark.usefixtures("other_tests_hear_diffusers")
 
@@ -47,7 +50,7 @@ class StubPipe:
             for tint in torch.rand(num_samples, 3, generator=own).numpy():
                 rgb = np.broadcast_to(tint, (*image.shape[:2], 3)).astype(np.float32)
                 small = Image.new("RGB", (16, 12), tuple(int(255 * value) for value in tint))
-                results.append(rgb if output_type == "np" else cli.as_picture(rgb))
+                results.append(rgb if output_type == "np" else as_picture(rgb))
                 films.append([small] * 5)
         spreads = [np.full(image.shape[:2], 0.5, np.float32) for image in images]
         return SimpleNamespace(
@@ -60,7 +63,7 @@ class StubPipe:
 @pytest.fixture
 def pipe(monkeypatch):
     stub = StubPipe()
-    monkeypatch.setattr(cli, "load_model", lambda settings: stub)
+    monkeypatch.setattr(engine, "load_model", lambda settings: stub)
     return stub
 
 
@@ -224,7 +227,7 @@ def test_only_what_is_missing_is_written(album, pipe, tmp_path):
 
 def test_the_model_is_not_loaded_for_nothing(album, pipe, tmp_path, monkeypatch):
     run(album, "-o", tmp_path / "out")
-    monkeypatch.setattr(cli, "load_model", lambda settings: pytest.fail("loaded"))
+    monkeypatch.setattr(engine, "load_model", lambda settings: pytest.fail("loaded"))
     assert run(album, "-o", tmp_path / "out").exit_code == 0
 
 
@@ -297,6 +300,11 @@ def test_a_model_folder_is_told_without_its_path(album, pipe, tmp_path):
     assert told.startswith("model=mine;")
 
 
+def test_a_command_line_without_options_has_the_defaults_of_the_settings():
+    options = cli.main.make_context("colorize", ["a.png"]).params
+    assert Settings(**options) == Settings(inputs=("a.png",))
+
+
 def test_options_reach_the_pipeline(album, pipe, tmp_path):
     run(album / "a.png", "-o", tmp_path / "x.png", "--steps", 7, "--eta", 0.5, "--saturation", 2,
         "--processing-resolution", 64, "--temperature", 0.3, "--candidates", 5,
@@ -332,12 +340,12 @@ def test_compare_shows_before_and_after(album, pipe, tmp_path):
 
 def test_compare_of_large_and_unequal_pictures():
     large, small = Image.new("RGB", (3000, 2000)), Image.new("RGB", (300, 1800))
-    row = cli.side_by_side([large, small], 1200)
+    row = side_by_side([large, small], 1200)
     assert row.size == (1800 + 20 + 200, 1200)
 
 
 def test_compare_of_many_wide_pictures():
-    row = cli.side_by_side([Image.new("RGB", (20_000, 600))] * 5, 1200)
+    row = side_by_side([Image.new("RGB", (20_000, 600))] * 5, 1200)
     assert 60_000 < row.width <= 65_500
 
 
@@ -383,16 +391,14 @@ def test_a_name_too_long_for_a_result_is_one_photographs(album, pipe):
 
 @pytest.mark.parametrize("error", [BrokenPipeError(32, "gone"), OSError(errno.ENOSPC, "full")])
 def test_a_list_that_nobody_takes_is_no_failure(album, pipe, tmp_path, monkeypatch, error):
-    from pipeline_colorize.command import jobs
-
-    echo = jobs.click.echo
+    echo = report.click.echo
 
     def refuse(message=None, file=None, nl=True, err=False, color=None):
         if not err:
             raise error
         echo(message, file, nl, err, color)
 
-    monkeypatch.setattr(jobs.click, "echo", refuse)
+    monkeypatch.setattr(report.click, "echo", refuse)
     result = run(album, "-o", tmp_path / "out")
     assert result.exit_code == 0 and "3 colorized" in result.stderr, result.output
     assert names(tmp_path / "out") == ["a.png", "b.png", "c.png"]
@@ -485,19 +491,19 @@ def test_an_output_folder_that_takes_nothing_ends_the_run(
 
 
 def test_an_output_folder_is_tried_before_the_model_is_loaded(album, tmp_path, monkeypatch):
-    monkeypatch.setattr(cli, "load_model", lambda settings: pytest.fail("loaded"))
+    monkeypatch.setattr(engine, "load_model", lambda settings: pytest.fail("loaded"))
     (tmp_path / "file").write_text("in the way")
     one_line_error(run(album, "-o", tmp_path / "file" / "out"), "cannot write to", "--output")
 
 
 def test_a_folder_that_takes_nothing_does_not_stop_the_others(album, pipe, monkeypatch):
     save(album / "1911" / "d.png")
-    probe = cli._probe
+    probe = work._probe
 
     def refuse(folder):
         return PermissionError(13, "Permission denied") if folder == album else probe(folder)
 
-    monkeypatch.setattr(cli, "_probe", refuse)
+    monkeypatch.setattr(work, "_probe", refuse)
     result = run(album, "--recursive")
     one_line_error(result, "a.png", "cannot write to", "Permission denied")
     assert "1 colorized, 3 failed" in result.stderr
@@ -551,10 +557,11 @@ def most_photographs_at_once(folder, count, monkeypatch, batch):
 @pytest.mark.parametrize("batch", [1, 4])
 def test_few_photographs_are_in_memory_however_many_there_are(tmp_path, monkeypatch, batch):
     stub = StubPipe()
-    bound = (batch + cli.THREADS) + batch + 2 * cli.THREADS + 2  # read, coloured, written, between
+    # Read, coloured, written, and between.
+    bound = (batch + work.THREADS) + batch + 2 * work.THREADS + 2
     for count in (12, 60):
         with monkeypatch.context() as patch:
-            patch.setattr(cli, "load_model", lambda settings: stub)
+            patch.setattr(engine, "load_model", lambda settings: stub)
             most = most_photographs_at_once(tmp_path / str(count), count, patch, batch)
         assert batch <= most <= bound
 
@@ -617,14 +624,14 @@ def lightness(image):
     return rgb2lab(rgb)[..., 0]
 
 
-@pytest.mark.parametrize("scheduler", sorted(cli.SCHEDULERS))
+@pytest.mark.parametrize("scheduler", sorted(SCHEDULERS))
 def test_every_scheduler_name(album, model, tmp_path, scheduler):
     result = run(
         album / "a.png", "-o", tmp_path / "x.png", "--model", model, "--scheduler", scheduler
     )
     assert result.exit_code == 0, result.output
     told = photo.read_mark(photo.read(tmp_path / "x.png").xmp)["AIPromptInformation"]
-    assert f"scheduler={cli.SCHEDULERS[scheduler]}" in told
+    assert f"scheduler={SCHEDULERS[scheduler]}" in told
 
 
 def test_eta_needs_a_sampler_that_knows_it(album, model, tmp_path):
@@ -690,7 +697,7 @@ def test_with_terminal_there_is_a_bar(album, pipe, tmp_path, monkeypatch):
     from rich.progress import Progress
 
     monkeypatch.setattr(Progress, "advance", lambda self, task: shown.append(task))
-    monkeypatch.setattr(cli, "_is_terminal", lambda stream: True)
+    monkeypatch.setattr(report, "_is_terminal", lambda stream: True)
     (album / "bad.png").write_text("?")
     run(album, "-o", tmp_path / "out")
     assert len(shown) == 4  # failures count, too

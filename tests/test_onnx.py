@@ -18,6 +18,7 @@ from safetensors.numpy import load_file, save_file
 
 from pipeline_colorize import ColorizationPipeline, Hint, OffsetCosineScheduler, cli
 from pipeline_colorize.command import engine as onnx_choice
+from pipeline_colorize.command.settings import Settings
 from pipeline_colorize.core import sizes
 from pipeline_colorize.onnx import runtime as onnx_runtime
 from pipeline_colorize.onnx.graph import PRECISIONS, export_model, read_properties, write_model
@@ -529,7 +530,7 @@ def test_sixteen_bits(folders, cache, tmp_path):
 
 def settings(**options):
     arguments = [part for name, value in options.items() for part in (f"--{name}", str(value))]
-    return cli.Settings(**cli.main.make_context("colorize", ["x.jpg", *arguments]).params)
+    return Settings(**cli.main.make_context("colorize", ["x.jpg", *arguments]).params)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,8 @@ from PIL import Image
 from pyarrow import parquet as arrow_parquet
 
 from pipeline_colorize import ColorizationPipeline, OffsetCosineScheduler, cli
-from pipeline_colorize.command import jobs, parquet
+from pipeline_colorize.command import engine, parquet
+from pipeline_colorize.command.sharing import Share
 
 psutil = pytest.importorskip("psutil")
 pytest.importorskip("accelerate")
@@ -111,7 +112,7 @@ def test_a_run_that_lost_a_process_is_finished_by_the_same_command(folder):
 @pytest.mark.parametrize("count, size", [(1, 1), (2, 1), (3, 4), (5, 2), (8, 16)])
 def test_shares_are_all_and_none_twice(count, size):
     items = list(range(37))
-    shares = [jobs.Share(rank, count).of(items, size) for rank in range(count)]
+    shares = [Share(rank, count).of(items, size) for rank in range(count)]
     assert sorted(sum(shares, [])) == items
     for share in shares:  # whole batches, as a single process makes them
         assert all(start % size == 0 for start in share[::size])
@@ -144,11 +145,11 @@ def test_without_a_launcher_each_has_its_own_summary(folder, monkeypatch, tmp_pa
 def test_each_process_has_a_gpu_of_its_own(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert cli._best_device() == "cuda:0"
+    assert engine._best_device() == "cuda:0"
     monkeypatch.setenv("RANK", "7")
     monkeypatch.setenv("WORLD_SIZE", "8")
     monkeypatch.setenv("LOCAL_RANK", "3")
-    assert cli._best_device() == "cuda:1"
+    assert engine._best_device() == "cuda:1"
 
 
 # --- data sets -----------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from conftest import load_script
 from PIL import EpsImagePlugin, Image, UnidentifiedImageError
 
 from pipeline_colorize import cli, photo
+from pipeline_colorize.command import engine
 from pipeline_colorize.training import data
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -110,7 +111,7 @@ def test_files_start_no_program(started, disguised):
 
 
 def test_the_command_starts_no_program(started, disguised, monkeypatch):
-    monkeypatch.setattr(cli, "load_model", lambda settings: None)
+    monkeypatch.setattr(engine, "load_model", lambda settings: None)
     named = [disguised / name for name in ("a.eps", "b.ps", "c.pdf", "d")]
     for path in named:
         path.write_bytes(POSTSCRIPT)
@@ -163,7 +164,7 @@ def test_the_space_starts_no_program(started, disguised, tmp_path):
     for path in disguised.iterdir():
         with pytest.raises(coloring.Refused, match=f"{path.name} cannot be used: not a picture"):
             coloring.look(str(path), limits)
-    settings = coloring.command_line("default")
+    settings = coloring.Settings(model="default")
     paths = [str(path) for path in disguised.glob("EPS as *")]
     outcome = list(coloring.color_all(paths, settings, limits, tmp_path / "all.zip"))
     assert len(outcome) == len(ENDINGS) and all("not a picture" in why for _, why in outcome)

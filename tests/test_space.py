@@ -708,7 +708,7 @@ def test_a_picture_that_is_shown_again_is_not_written_again(monkeypatch, tmp_pat
 )
 def test_colours_come_about_in_one_look_or_two_or_in_one_pass(model, grids):
     image = (255 * smooth_picture(256, 320, seed=1)[0].numpy()).astype(np.uint8)
-    *steps, invented = coloring.invent(image, coloring.command_line(model))
+    *steps, invented = coloring.invent(image, coloring.Settings(model=model))
     assert [tuple(chroma.shape[2:]) for chroma, _ in steps] == grids
     assert all(count == len(grids) for _, count in steps)
     assert len(invented.film) == max(len(grids), 1)

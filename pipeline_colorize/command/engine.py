@@ -1,17 +1,49 @@
-"""Which engine the `colorize` command takes: onnxruntime or torch."""
+"""The engine that runs the model, onnxruntime or torch: which one a run takes, and loading it."""
 
 import importlib.util
+import inspect
+import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import click
 
-from pipeline_colorize.onnx.runtime import cached_file, find_file, model_folder
+from pipeline_colorize.onnx.runtime import (
+    Generator,
+    OnnxPipeline,
+    cached_file,
+    find_file,
+    model_folder,
+)
 
-from .jobs import Settings
+from .report import one_line
+from .settings import SCHEDULERS, Settings
+from .sharing import Share
 
 _INSTALL = 'the extra "onnx" is not installed; pip install "pipeline-colorize[onnx]" does it'
+
+
+def load_model(settings: Settings):
+    """The engine: onnxruntime's or torch's; ClickExceptions for people."""
+    if not settings.model.endswith(".onnx"):
+        _check_model(settings.model)
+
+    def say(text: str) -> None:
+        click.echo(f"colorize: {text}", err=True)
+
+    file = choose_file(settings, say)
+    if file is None:
+        return _load_pipeline(settings)
+    try:
+        return OnnxPipeline(file)
+    except Exception as error:  # onnxruntime has its own
+        trouble = f"cannot load {file} ({one_line(error)})"
+        if settings.runtime == "onnx" or settings.model == str(file):
+            raise click.ClickException(trouble) from error
+        say(f"{trouble}; torch goes on")
+        return _load_pipeline(settings)
 
 
 def choose_file(settings: Settings, say: Callable[[str], None]) -> Path | None:
@@ -69,3 +101,108 @@ def _file_of(folder: Path, say: Callable[[str], None]) -> Path:
     write_model(folder, path)
     say(f"wrote {path}, once for this model")
     return path
+
+
+def _load_pipeline(settings: Settings):
+    """The pipeline, on its device and with the scheduler asked for."""
+    _silence()
+    import torch
+
+    from pipeline_colorize import ColorizationPipeline
+
+    options = {} if settings.dtype == "auto" else {"dtype": getattr(torch, settings.dtype)}
+    try:
+        pipe = ColorizationPipeline.from_pretrained(settings.model, **options)
+    except Exception as error:  # diffusers, safetensors and the Hub each have their own
+        raise click.ClickException(_loading_trouble(settings.model, error)) from error
+    device = _best_device() if settings.device == "auto" else settings.device
+    try:
+        pipe.to(device)
+    except (RuntimeError, AssertionError, ValueError) as error:
+        raise click.ClickException(
+            f"cannot use the device {device!r} ({one_line(error)}); --device cpu always works."
+        ) from error
+    pipe.set_progress_bar_config(disable=True)
+    _swap_scheduler(pipe, settings)
+    return pipe
+
+
+def _silence() -> None:
+    """Let diffusers, transformers and the Hub's client say nothing; this command does."""
+    quiet = ("HF_HUB_DISABLE_PROGRESS_BARS", "HF_HUB_DISABLE_TELEMETRY", "ORT_DISABLE_TELEMETRY")
+    for name in quiet:  # diffusers imports onnxruntime where it finds it
+        os.environ.setdefault(name, "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    from diffusers.utils import logging as diffusers_logging
+
+    diffusers_logging.set_verbosity(diffusers_logging.CRITICAL)
+    diffusers_logging.disable_progress_bar()
+
+
+def _check_model(model: str) -> None:
+    """A clear and quick word about a model that cannot be there, before the Hub is asked for it."""
+    path, shipped = Path(model), model in _shipped_models()
+    if path.is_dir() and not shipped and not (path / "model_index.json").is_file():
+        raise click.ClickException(
+            f"the folder {model} holds no model: it has no model_index.json."
+        )
+    if path.is_dir() or shipped:
+        return
+    if not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", model):  # what a repository's name looks like
+        raise click.ClickException(f"no model {model!r} here. {_known_models()}")
+
+
+def _loading_trouble(model: str, error: Exception) -> str:
+    from huggingface_hub import errors
+
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return f"the Hub has no repository {model!r}, or it is private. {_known_models()}"
+    if isinstance(error, errors.LocalEntryNotFoundError):
+        return f"the model {model!r} is not on this machine, and the Hub cannot be reached."
+    return f"cannot load the model {model!r} ({one_line(error)}). {_known_models()}"
+
+
+def _shipped_models() -> list[str]:
+    folder = Path(__file__).parents[1] / "models"
+    return sorted(path.parent.name for path in folder.glob("*/model_index.json"))
+
+
+def _known_models() -> str:
+    names = ", ".join(_shipped_models())
+    shipped = f"one that ships ({names}), " if names else ""
+    return f"--model takes {shipped}a folder, or a repository of the Hub."
+
+
+def _best_device() -> str:
+    import torch
+
+    if torch.cuda.is_available():
+        local_rank = Share.from_environment().local_rank
+        return f"cuda:{local_rank % torch.cuda.device_count()}"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _swap_scheduler(pipe, settings: Settings) -> None:
+    if settings.scheduler and pipe.scheduler is None:
+        raise click.ClickException("this model works in one pass; it takes no --scheduler.")
+    if settings.scheduler:
+        import diffusers
+
+        scheduler = getattr(diffusers, SCHEDULERS[settings.scheduler])
+        pipe.scheduler = scheduler.from_config(pipe.scheduler.config)
+    if settings.eta and not _takes_eta(pipe.scheduler):
+        name = type(pipe.scheduler).__name__
+        raise click.ClickException(f"the sampler {name} takes no --eta; --scheduler ddim does.")
+
+
+def _takes_eta(scheduler) -> bool:
+    return scheduler is not None and "eta" in inspect.signature(scheduler.step).parameters
+
+
+def make_generator(pipe, seed: int):
+    """Random numbers for the engine; both draw the same ones."""
+    if isinstance(pipe, OnnxPipeline):
+        return Generator().manual_seed(seed)
+    import torch
+
+    return torch.Generator().manual_seed(seed)

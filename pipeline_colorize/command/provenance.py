@@ -1,0 +1,27 @@
+"""What a result says in its metadata about how its colours came to be."""
+
+from pathlib import Path
+
+from pipeline_colorize import __version__, photo
+
+from .settings import Settings
+
+
+def provenance(pipe, settings: Settings, sample: int) -> photo.Mark:
+    """What a result says about itself."""
+    path = Path(settings.model)
+    told = {
+        "model": path.resolve().name if path.exists() else settings.model,
+        "seed": settings.seed,
+        "sample": f"{sample + 1} of {settings.samples}" if settings.samples > 1 else None,
+        "candidates": settings.candidates,
+        "steps": settings.steps or pipe.config.default_num_inference_steps,
+        "scheduler": type(pipe.scheduler).__name__ if pipe.scheduler else None,
+        "eta": settings.eta,
+        "processing_resolution": settings.processing_resolution,
+        "refinement": settings.refinement,
+        "saturation": settings.saturation if settings.saturation != 1 else None,
+        "temperature": settings.temperature,
+        "hints": " ".join(f"{x:g},{y:g},{color}" for x, y, color in settings.hint) or None,
+    }
+    return photo.Mark(__version__, {k: v for k, v in told.items() if v is not None})
