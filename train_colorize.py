@@ -3,8 +3,9 @@
     accelerate launch train_colorize.py --config configs/tiny.yaml [--field value ...]
 
 Read it from top to bottom: construction, the loop, watching, release. What has a mathematical or
-file contract is in the package: `config` (the fields, with what they mean), `data`, `objectives`,
-`ema`, `checkpoint`, `monitor`. How to train on a folder of one's own: docs/training.md.
+file contract is in `pipeline_colorize.training`: `config` (the fields, with what they mean),
+`sources`, `batches`, `objectives`, `ema`, `checkpoint`, `meter`. How to train on a folder of one's
+own: docs/training.md.
 """
 
 import dataclasses
@@ -27,21 +28,39 @@ from tqdm.auto import tqdm
 import pipeline_colorize
 from pipeline_colorize.core.pipeline import ColorizationPipeline
 from pipeline_colorize.hub import publish
-from pipeline_colorize.training import checkpoint, data, monitor
+from pipeline_colorize.training import checkpoint, grids
+from pipeline_colorize.training.batches import (
+    BatchFormat,
+    TrainingBatches,
+    batch_loader,
+    sample_squares,
+    validation_batches,
+)
+from pipeline_colorize.training.card import model_card
 from pipeline_colorize.training.config import (
+    DataConfig,
     ModelConfig,
     OptimizerConfig,
     RunConfig,
+    as_closer,
     construct,
     learning_rate,
     parse,
     refuse_unknown,
     to_yaml,
 )
-from pipeline_colorize.training.data import DataConfig
 from pipeline_colorize.training.ema import ExponentialMovingAverage
+from pipeline_colorize.training.memory import (
+    activation_bytes,
+    idle_cores_advice,
+    memory_advice,
+    memory_estimate,
+    settings_of_memory,
+)
+from pipeline_colorize.training.meter import Meter, divergence, lab_errors, validation_figures
 from pipeline_colorize.training.objectives import check_noise, denoising_loss, regression_loss
 from pipeline_colorize.training.optimizers import ConvolutionMuon
+from pipeline_colorize.training.sources import load_training_pictures
 from pipeline_colorize.training.teacher import Lesson
 
 # What `--help` lists; a configuration file is flat and does not know of the parts.
@@ -118,24 +137,24 @@ class Run:
             check_noise(self.scheduler)
         self.bare = build_model(self.model_config, optim)
         self.parameters = sum(parameter.numel() for parameter in self.bare.parameters())
-        layout = data.BatchFormat.of_model(self.bare.config)
+        layout = BatchFormat.of_model(self.bare.config)
         self.layout = dataclasses.replace(layout, picture=bool(self.model_config.teacher))
         levels = self.model_config.noise_levels if self.scheduler else 1
-        self.activation_bytes = monitor.activation_bytes(
+        self.activation_bytes = activation_bytes(
             self.bare, self.layout, self.data.resolution, optim.batch_size, levels
         )
         quiet = not self.accelerator.is_main_process
         bar = functools.partial(tqdm, desc="reading pictures", leave=False, disable=quiet)
         per_process = optim.batch_size * optim.gradient_accumulation_steps
         self.pictures_per_step = per_process * self.accelerator.num_processes
-        self.pictures, self.steps_per_epoch, self.validation = data.load_training_pictures(
+        self.pictures, self.steps_per_epoch, self.validation = load_training_pictures(
             self.data, self.config.seed, self.pictures_per_step, bar
         )
         self.closer, self.closer_validation = None, {}
         if self.data.closer_datasets:
             left = self.data.cache_gigabytes - self.pictures.held_gigabytes
-            closer = dataclasses.replace(data.as_closer(self.data), cache_gigabytes=left)
-            self.closer, _, self.closer_validation = data.load_training_pictures(
+            closer = dataclasses.replace(as_closer(self.data), cache_gigabytes=left)
+            self.closer, _, self.closer_validation = load_training_pictures(
                 closer, self.config.seed, self.pictures_per_step, bar
             )
         patience = self.config.early_stopping_patience
@@ -175,7 +194,7 @@ class Run:
     def loader(self, first_step: int, steps: int) -> torch.utils.data.DataLoader:
         """This process's micro-batches of some steps."""
         accumulation, accelerator = self.optim.gradient_accumulation_steps, self.accelerator
-        batches = data.TrainingBatches(
+        batches = TrainingBatches(
             self.pictures,
             self.layout,
             self.data,
@@ -190,7 +209,7 @@ class Run:
         )
         span = (first_step * accumulation, steps * accumulation)
         on_gpu = accelerator.device.type == "cuda"
-        return data.batch_loader(batches, *span, self.data.workers, pin_memory=on_gpu)
+        return batch_loader(batches, *span, self.data.workers, pin_memory=on_gpu)
 
     def losses(self, model: nn.Module, batch: dict, guided: bool = False) -> torch.Tensor:
         """The configured objective, one loss a noisy sample; guidance is left to training."""
@@ -201,7 +220,7 @@ class Run:
         terms = (config.loss, config.snr_gamma, config.gradient_weight, guidance)
         return denoising_loss(model, self.scheduler, batch, *terms)
 
-    def teaching(self, batch: dict, meter: monitor.Meter) -> torch.Tensor | float:
+    def teaching(self, batch: dict, meter: Meter) -> torch.Tensor | float:
         """What the encoder could not foretell of its teacher in the last pass, weighted."""
         if self.lesson is None:
             return 0.0
@@ -250,9 +269,7 @@ def train(run: Run) -> None:
     bar = tqdm(
         total=run.total_steps, initial=progress.step, disable=not accelerator.is_main_process
     )
-    meter = monitor.Meter(
-        progress, accelerator, run.pictures_per_step, run.steps_per_epoch, run.timesteps
-    )
+    meter = Meter(progress, accelerator, run.pictures_per_step, run.steps_per_epoch, run.timesteps)
     run.model.train()
     for batch in run.loader(progress.step, run.total_steps - progress.step):
         meter.data_arrived()
@@ -297,7 +314,7 @@ def train(run: Run) -> None:
 def stop_if_diverged(run: Run, logs: dict) -> None:
     """End the run where its loss is no number any more, or far above what it has been."""
     fp16 = run.optim.mixed_precision == "fp16"
-    problem = monitor.divergence(run.progress, logs, run.config.divergence_factor, fp16)
+    problem = divergence(run.progress, logs, run.config.divergence_factor, fp16)
     if problem:
         raise SystemExit(
             f"{problem} Last good checkpoint: {checkpoint.newest(run.folder)}. Resume from it with "
@@ -312,7 +329,7 @@ def validate(run: Run) -> dict[str, float]:
         return {}
     losses, timesteps = {}, []
     sets = [(name, pictures, run.data) for name, pictures in run.validation.items()]
-    closer = data.as_closer(run.data)
+    closer = as_closer(run.data)
     sets += [
         (f"{name}_{closer.resolution}", pictures, closer)
         for name, pictures in run.closer_validation.items()
@@ -320,12 +337,12 @@ def validate(run: Run) -> dict[str, float]:
     for name, pictures, config in sets:
         losses[name] = []
         how = (run.layout, config, run.optim.batch_size, run.timesteps)
-        for batch in data.validation_batches(pictures, *how):
+        for batch in validation_batches(pictures, *how):
             batch = {key: tensor.to(run.accelerator.device) for key, tensor in batch.items()}
             with run.accelerator.autocast():
                 losses[name].append(run.losses(run.ema.model, batch))
             timesteps.append(batch.get("timesteps"))
-    return monitor.validation_figures(losses, timesteps, run.timesteps)
+    return validation_figures(losses, timesteps, run.timesteps)
 
 
 def keep_best(run: Run, logs: dict) -> None:
@@ -341,7 +358,7 @@ def keep_best(run: Run, logs: dict) -> None:
 
 def log(run: Run, logs: dict) -> None:
     """To the tracker and `metrics.jsonl`, where of a step's lines the last counts."""
-    logs = logs | monitor.lab_errors(logs, run.model_config, run.layout)
+    logs = logs | lab_errors(logs, run.model_config, run.layout)
     figures = {name: value for name, value in logs.items() if name != "step"}
     run.accelerator.log(figures, step=logs["step"])
     if run.accelerator.is_main_process:
@@ -355,13 +372,11 @@ def draw_grid(run: Run) -> None:
         return
     side = min(run.data.load_size or run.data.resolution, 256)
     if run.squares is None:  # only once: a stream is read again from its start
-        run.squares = data.sample_squares(
-            run.validation, run.pictures, run.config.grid_pictures, side
-        )
+        run.squares = sample_squares(run.validation, run.pictures, run.config.grid_pictures, side)
     file = run.folder / "grids" / f"step-{run.progress.step:07d}.png"
-    grid = monitor.draw_grid(run.pipeline(), run.squares, file)
+    grid = grids.draw_grid(run.pipeline(), run.squares, file)
     for tracker in run.accelerator.trackers:
-        monitor.track_grid(tracker, grid, file, run.progress.step)
+        grids.track_grid(tracker, grid, file, run.progress.step)
 
 
 # --- Release ------------------------------------------------------------------------------------
@@ -379,7 +394,7 @@ def release(run: Run) -> None:
         return run.accelerator.print(f"The encoder is in {folder}.")
     loss = validate(run).get("validation_loss", math.nan)
     where, figures = config.hub_model_id or str(folder), (run.pictures_per_step, run.parameters)
-    card = monitor.model_card(where, run.configs, run.progress, *figures, loss)
+    card = model_card(where, run.configs, run.progress, *figures, loss)
     pipeline = run.pipeline()
     if config.release_dtype == "float16":
         pipeline.unet.half()
@@ -403,7 +418,7 @@ def dry_run(configs: list) -> None:
         held.append((sum(run.pictures.sizes), pictures.load_size or pictures.resolution))
         if run.closer:
             held.append((sum(run.closer.sizes), pictures.closer_resolution))
-    memory = monitor.memory_estimate(configs, run.parameters, run.activation_bytes, held)
+    memory = memory_estimate(configs, run.parameters, run.activation_bytes, held)
     run.accelerator.print(
         f"{to_yaml(configs)}\n{run.parameters:,} parameters; {run.total_steps:,} steps of "
         f"{run.pictures_per_step} pictures, {run.steps_per_epoch:,} an epoch\n"
@@ -416,10 +431,10 @@ def main(argv: list[str]) -> None:
     *_, model, _, config = configs
     if config.dry_run:
         return dry_run(configs)
-    with monitor.memory_advice(monitor.settings_of_memory(configs)):
+    with memory_advice(settings_of_memory(configs)):
         found = checkpoint.find(Path(config.output_dir), config.resume_from_checkpoint)
         run = Run(configs)
-        if advice := monitor.idle_cores_advice(run.accelerator):
+        if advice := idle_cores_advice(run.accelerator):
             run.accelerator.print(advice)
         if found:
             run.progress, run.best = checkpoint.load(run.accelerator, run.ema, run.identity, found)

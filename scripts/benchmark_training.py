@@ -23,7 +23,8 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import train_colorize  # noqa: E402
-from pipeline_colorize.training import checkpoint, data  # noqa: E402
+from pipeline_colorize.training import checkpoint  # noqa: E402
+from pipeline_colorize.training.batches import BatchFormat, TrainingBatches  # noqa: E402
 from pipeline_colorize.training.config import option, parse  # noqa: E402
 from pipeline_colorize.training.objectives import denoising_loss  # noqa: E402
 
@@ -158,10 +159,8 @@ def time_stock_network(run, bench: BenchmarkConfig) -> tuple[float, int]:
     """Pictures a second and parameters of the stock network at the same resolution."""
     parameters = sum(parameter.numel() for parameter in run.bare.parameters())
     model = stock_network(parameters).to(memory_format=torch.channels_last)
-    layout = data.BatchFormat.of_model(model.config)
-    batch = data.TrainingBatches(
-        run.pictures, layout, run.data, seed=0, batch_size=bench.stock_batch
-    )[0]
+    layout = BatchFormat.of_model(model.config)
+    batch = TrainingBatches(run.pictures, layout, run.data, seed=0, batch_size=bench.stock_batch)[0]
     scheduler = DDPMScheduler()
     loop = BareLoop(
         model,

@@ -33,7 +33,7 @@ from pipeline_colorize.core.sizes import look_resolutions
 from pipeline_colorize.evaluation import metrics
 from pipeline_colorize.onnx.runtime import Generator, OnnxPipeline
 from pipeline_colorize.photo import to_srgb
-from pipeline_colorize.training.data import open_record
+from pipeline_colorize.training.decoding import open_record
 
 PROTOCOL = """\
 - Grey is CIE L* (D65) of the sRGB picture; results keep it, and are judged as 8-bit sRGB.

@@ -22,7 +22,11 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from pipeline_colorize.hub import publish
-from pipeline_colorize.training import data
+from pipeline_colorize.training.augmentation import cut_square
+from pipeline_colorize.training.config import DataConfig
+from pipeline_colorize.training.decoding import decode, grey_version, is_grey, is_toned, try_decode
+from pipeline_colorize.training.draws import ORDER, make_generator
+from pipeline_colorize.training.sources import open_splits
 
 COLUMNS = Features({"image": ImageFeature(), "gray": ImageFeature()})
 BANDS = (0, 22, 43, 64)
@@ -63,7 +67,7 @@ class Survey:
 
 def dhash(picture: torch.Tensor) -> int:
     """64 bits: whether each of 8x8 cells of the grey picture is darker than its right neighbour."""
-    grey = Image.fromarray(data.grey_version(picture).numpy())
+    grey = Image.fromarray(grey_version(picture).numpy())
     small = np.asarray(grey.resize((9, 8), Image.Resampling.BOX), int)
     return int.from_bytes(np.packbits(small[:, 1:] > small[:, :-1]).tobytes(), "big")
 
@@ -93,14 +97,14 @@ def survey(dataset, size: int) -> Survey:
     """Decode every picture once."""
     result = Survey()
     for index, row in enumerate(tqdm(dataset, desc="reading", unit="picture")):
-        picture = data.try_decode(row["image"], size)
+        picture = try_decode(row["image"], size)
         if picture is None:
             result.corrupt.append(index)
             continue
-        picture = data.cut_square(picture, size)
-        if data.is_grey(picture):
+        picture = cut_square(picture, size)
+        if is_grey(picture):
             result.grey.append(index)
-        elif data.is_toned(picture):
+        elif is_toned(picture):
             result.toned.append(index)
         else:
             result.good.append(index)
@@ -153,7 +157,7 @@ def new_splits(
     """Split the good pictures at random, of duplicates only the first; (splits, left out)."""
     doubles = {second for _, second in pairs}
     unique = [index for place, index in enumerate(found.good) if place not in doubles]
-    order = data.make_generator(seed, data.ORDER, 0).permutation(unique).tolist()
+    order = make_generator(seed, ORDER, 0).permutation(unique).tolist()
     splits, start = {}, 0
     for name, size in split_sizes(wanted, len(unique)).items():
         splits[name] = sorted(order[start : start + size])
@@ -175,9 +179,9 @@ def leaks(
 
 def encode(record: dict, size: int) -> dict:
     """The pair of a source picture, as PNG files."""
-    picture = data.cut_square(data.decode(record, size), size)
+    picture = cut_square(decode(record, size), size)
     result = {}
-    for name, pixels in (("image", picture.permute(1, 2, 0)), ("gray", data.grey_version(picture))):
+    for name, pixels in (("image", picture.permute(1, 2, 0)), ("gray", grey_version(picture))):
         stream = io.BytesIO()
         Image.fromarray(pixels.numpy()).save(stream, "PNG")
         result[name] = {"bytes": stream.getvalue(), "path": None}
@@ -210,8 +214,8 @@ def write(result: DatasetDict, card: str, report: dict, folder: Path) -> None:
 
 def open_source(source: str, column: str) -> tuple[Dataset, list[str]]:
     """All pictures of a source in one data set, and the split that each came from."""
-    config = data.DataConfig(image_column=column)
-    splits = data.open_splits(source, config)
+    config = DataConfig(image_column=column)
+    splits = open_splits(source, config)
     split_of = [name for name, dataset in splits.items() for _ in range(len(dataset))]
     return concatenate_datasets(list(splits.values())), split_of
 

@@ -40,12 +40,14 @@ from PIL import Image
 from recipe_baselines import validation_losses
 
 from pipeline_colorize.photo import open_picture
-from pipeline_colorize.training import config, data
+from pipeline_colorize.training import config
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 import train_colorize  # noqa: E402
+from pipeline_colorize.training.augmentation import cut_square  # noqa: E402
+from pipeline_colorize.training.decoding import decode  # noqa: E402
 
 # Fields of a configuration that change nothing in what comes out of the training.
 LOGISTICS = {
@@ -193,7 +195,7 @@ def keep_small(record: dict, size: int) -> bytes:
     if small:
         return content
     stream = io.BytesIO()
-    pixels = data.decode(record, size).permute(1, 2, 0).numpy()
+    pixels = decode(record, size).permute(1, 2, 0).numpy()
     Image.fromarray(pixels).save(stream, "PNG")
     return stream.getvalue()
 
@@ -208,7 +210,7 @@ def keep_judged(found: prepare_dataset.Survey, dataset, split_of: list[str], siz
     for left_out in (found.grey, found.toned):
         for index in [index for index in left_out if split_of[index] != "train"]:
             left_out.remove(index)
-            picture = data.cut_square(data.decode(dataset[index]["image"], size), size)
+            picture = cut_square(decode(dataset[index]["image"], size), size)
             found.good.append(index)
             found.digests.append(hashlib.sha256(picture.numpy().tobytes()).digest())
             found.hashes.append(prepare_dataset.dhash(picture))

@@ -13,7 +13,9 @@ import torch
 from torch import nn
 
 from pipeline_colorize.core.color import lab_to_rgb
-from pipeline_colorize.training import data
+from pipeline_colorize.training.augmentation import cut_square
+from pipeline_colorize.training.batches import BatchFormat, make_batch, validation_batches
+from pipeline_colorize.training.config import DataConfig
 from pipeline_colorize.training.objectives import (
     denoising_loss,
     prediction_target,
@@ -40,7 +42,7 @@ def grey_color(condition: torch.Tensor, channels: int) -> torch.Tensor:
 
 
 def color_moments(
-    pictures: list, layout: data.BatchFormat, config: data.DataConfig
+    pictures: list, layout: BatchFormat, config: DataConfig
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean and mean square, (C,), of what colour adds to grey, over all pixels of the pictures.
 
@@ -51,8 +53,8 @@ def color_moments(
     """
     mean = square = 0
     for first in range(0, len(pictures), BATCH):
-        squares = [data.cut_square(one, config.resolution) for one in pictures[first:][:BATCH]]
-        batch = data.make_batch(torch.stack(squares), layout, config)
+        squares = [cut_square(one, config.resolution) for one in pictures[first:][:BATCH]]
+        batch = make_batch(torch.stack(squares), layout, config)
         size = batch["color"].shape[2:]
         condition = nn.functional.adaptive_avg_pool2d(batch["condition"], size)
         added = batch["color"] - grey_color(condition, layout.color_channels)
@@ -109,7 +111,7 @@ def validation_losses(run) -> dict[str, float]:
     }
     batches = list(
         itertools.chain.from_iterable(
-            data.validation_batches(pictures, run.layout, run.data, BATCH, run.timesteps)
+            validation_batches(pictures, run.layout, run.data, BATCH, run.timesteps)
             for pictures in run.validation.values()
         )
     )

@@ -5,8 +5,11 @@ import torch
 from safetensors.torch import load_file
 
 from pipeline_colorize import ColorizationUNet, GreyAutoencoder
-from pipeline_colorize.training import data
+from pipeline_colorize.training.batches import BatchFormat, make_batch
 from pipeline_colorize.training.checkpoint import load_encoder
+from pipeline_colorize.training.config import DataConfig
+from pipeline_colorize.training.decoding import bytes_to_lab
+from pipeline_colorize.training.draws import PICTURES, make_generator
 from pipeline_colorize.training.objectives import regression_loss
 
 ENCODER = {
@@ -39,12 +42,12 @@ def test_nothing_but_the_coarsest_map_reaches_the_decoder():
 
 def test_the_target_is_the_luminance_before_it_was_worn():
     network = GreyAutoencoder(**ENCODER)
-    layout = data.BatchFormat.of_model(network.config)
+    layout = BatchFormat.of_model(network.config)
     pictures = torch.randint(0, 256, (2, 3, 16, 16), dtype=torch.uint8)
-    config = data.DataConfig(degrade_probability=1.0, crop_probability=0.0, flip=False)
-    generators = [data.make_generator(0, data.PICTURES, draw) for draw in range(2)]
-    batch = data.make_batch(pictures, layout, config, generators)
-    clean = data.bytes_to_lab(pictures)[:, :1] / 50 - 1
+    config = DataConfig(degrade_probability=1.0, crop_probability=0.0, flip=False)
+    generators = [make_generator(0, PICTURES, draw) for draw in range(2)]
+    batch = make_batch(pictures, layout, config, generators)
+    clean = bytes_to_lab(pictures)[:, :1] / 50 - 1
     torch.testing.assert_close(batch["color"], torch.nn.functional.avg_pool2d(clean, 2))
     assert (batch["condition"][:, :1] - clean).abs().max() > 0.05
     assert not batch["condition"][:, 1:].any()  # a hint would be the answer

@@ -15,9 +15,37 @@ from skimage.color import rgb2lab
 from torch.nn import functional as F
 
 from pipeline_colorize.core.color import rgb_to_lab
-from pipeline_colorize.training import data
+from pipeline_colorize.training.augmentation import (
+    cut_square,
+    degrade_luminance,
+    film_luminance,
+    jitter_color,
+    random_crop,
+    random_flip,
+    random_hints,
+    scratch,
+)
+from pipeline_colorize.training.batches import (
+    BatchFormat,
+    TrainingBatches,
+    luminance_to_input,
+    make_batch,
+    validation_batches,
+    with_hints,
+)
+from pipeline_colorize.training.config import DataConfig
+from pipeline_colorize.training.decoding import decode
+from pipeline_colorize.training.draws import PICTURES, make_generator
+from pipeline_colorize.training.sources import (
+    PictureSet,
+    PictureStream,
+    epoch_order,
+    load_training_pictures,
+    open_splits,
+    shares,
+)
 
-LAB = data.BatchFormat(color_channels=2, hint_channels=3, chroma_stride=4, ab_scale=33.0)
+LAB = BatchFormat(color_channels=2, hint_channels=3, chroma_stride=4, ab_scale=33.0)
 
 
 @pytest.fixture(autouse=True)
@@ -32,13 +60,13 @@ def random_pictures(count, height=16, width=16, seed=0):
 
 
 def generators(count, seed=0):
-    return [data.make_generator(seed, data.PICTURES, draw) for draw in range(count)]
+    return [make_generator(seed, PICTURES, draw) for draw in range(count)]
 
 
-def plain(**changes) -> data.DataConfig:
+def plain(**changes) -> DataConfig:
     """A configuration without augmentation."""
     nothing = {"flip": False, "crop_probability": 0.0, "degrade_probability": 0.0}
-    return data.DataConfig(**{"resolution": 16, "hint_probability": 0.0, **nothing, **changes})
+    return DataConfig(**{"resolution": 16, "hint_probability": 0.0, **nothing, **changes})
 
 
 class List(list):
@@ -53,7 +81,7 @@ class List(list):
 
 def test_a_plain_batch_is_what_scikit_image_says():
     pictures = random_pictures(3)
-    batch = data.make_batch(pictures, LAB, plain(), generators(3))
+    batch = make_batch(pictures, LAB, plain(), generators(3))
     lab = torch.from_numpy(rgb2lab(pictures.permute(0, 2, 3, 1).numpy())).permute(0, 3, 1, 2)
     assert torch.allclose(batch["condition"][:, :1], lab[:, :1].float() / 50 - 1, atol=1e-4)
     assert not batch["condition"][:, 1:].any()
@@ -65,31 +93,31 @@ def test_a_plain_batch_is_what_scikit_image_says():
 def test_a_teacher_gets_the_picture_that_the_condition_was_made_from():
     layout = dataclasses.replace(LAB, picture=True)
     settings = plain(flip=True, crop_probability=0.5, crop_smallest=0.5)
-    batch = data.make_batch(random_pictures(8), layout, settings, generators(8))
+    batch = make_batch(random_pictures(8), layout, settings, generators(8))
     assert batch["picture"].dtype == torch.uint8
     luminance = rgb_to_lab(batch["picture"] / 255)[:, :1]
     assert torch.allclose(batch["condition"][:, :1], luminance / 50 - 1, atol=0.02)
-    without = data.make_batch(random_pictures(8), LAB, settings, generators(8))
+    without = make_batch(random_pictures(8), LAB, settings, generators(8))
     assert without.keys() == batch.keys() - {"picture"}
 
 
 def test_rgb_colour_is_the_picture_itself():
     pictures = random_pictures(2)
-    batch = data.make_batch(pictures, data.BatchFormat(color_channels=3), plain())
+    batch = make_batch(pictures, BatchFormat(color_channels=3), plain())
     assert batch["condition"].shape == (2, 1, 16, 16)
     assert torch.allclose(batch["color"], pictures / 127.5 - 1, atol=1e-4)
 
 
-@pytest.mark.parametrize("layout", [LAB, data.BatchFormat(color_channels=3)], ids=["lab", "rgb"])
+@pytest.mark.parametrize("layout", [LAB, BatchFormat(color_channels=3)], ids=["lab", "rgb"])
 def test_a_draw_does_not_depend_on_its_batch_or_process(layout):
-    config = data.DataConfig(
+    config = DataConfig(
         resolution=16, degrade_probability=1.0, degrade_scratches=3, color_jitter=0.2, load_size=20,
         film_probability=0.5,
     )  # fmt: skip
     pictures = List(random_pictures(5, 20, 24))
 
     def batches(**changes):
-        return data.TrainingBatches(pictures, layout, config, seed=3, noise_levels=2, **changes)
+        return TrainingBatches(pictures, layout, config, seed=3, noise_levels=2, **changes)
 
     whole = batches(batch_size=8)[1]
     ranks = [batches(batch_size=4, process=rank, processes=2)[1] for rank in range(2)]
@@ -98,7 +126,7 @@ def test_a_draw_does_not_depend_on_its_batch_or_process(layout):
         for name, expected in whole.items():
             assert torch.allclose(torch.cat([part[name] for part in parts]), expected, atol=1e-5)
     assert len({tuple(row.tolist()) for row in whole["noise"].flatten(1)}) == 16
-    other = data.TrainingBatches(pictures, layout, config, seed=4, noise_levels=2, batch_size=8)[1]
+    other = TrainingBatches(pictures, layout, config, seed=4, noise_levels=2, batch_size=8)[1]
     assert not torch.equal(other["noise"], whole["noise"])
     assert whole["noise"].std() == pytest.approx(1, abs=0.1)
 
@@ -109,7 +137,7 @@ def test_some_steps_see_larger_pictures_and_the_others_what_they_would_see_anywa
 
     def batches(**changes):
         pictures = List(random_pictures(5))
-        return data.TrainingBatches(pictures, LAB, config, seed=1, noise_levels=2, **changes)
+        return TrainingBatches(pictures, LAB, config, seed=1, noise_levels=2, **changes)
 
     mixed, plainly = batches(batch_size=8, closer=closer), batches(batch_size=8)
     steps = [mixed[number] for number in range(40)]
@@ -132,9 +160,9 @@ def test_some_steps_see_larger_pictures_and_the_others_what_they_would_see_anywa
 def test_a_share_of_the_conditions_is_dropped_whole_and_nothing_else_changes():
     pictures = List(random_pictures(5))
     settings = {"seed": 0, "batch_size": 200}
-    known = data.TrainingBatches(pictures, LAB, plain(hint_probability=1.0), **settings)[0]
+    known = TrainingBatches(pictures, LAB, plain(hint_probability=1.0), **settings)[0]
     config = plain(hint_probability=1.0, condition_dropout=0.3)
-    batch = data.TrainingBatches(pictures, LAB, config, **settings)[0]
+    batch = TrainingBatches(pictures, LAB, config, **settings)[0]
     dropped = ~batch["condition"].flatten(1).any(1)
     assert 40 < dropped.sum() < 80
     assert torch.equal(batch["condition"][~dropped], known["condition"][~dropped])
@@ -146,8 +174,7 @@ def test_timesteps_of_a_step_are_stratified_over_processes_and_accumulation():
     pictures = List(random_pictures(5))
     shared = {"batch_size": 4, "noise_levels": 2, "accumulation": 2, "processes": 2}
     ranks = [
-        data.TrainingBatches(pictures, LAB, plain(), seed=0, process=rank, **shared)
-        for rank in range(2)
+        TrainingBatches(pictures, LAB, plain(), seed=0, process=rank, **shared) for rank in range(2)
     ]
     timesteps = torch.cat([rank[number]["timesteps"] for rank in ranks for number in (4, 5)])
     assert (timesteps.sort().values * 32 // 1000 - torch.arange(32)).abs().max() <= 1
@@ -157,7 +184,7 @@ def test_validation_batches_are_the_same_every_time_and_in_any_batch_size():
     pictures = List(random_pictures(5))
 
     def collect(batch_size):
-        parts = list(data.validation_batches(pictures, LAB, plain(), batch_size, 1000))
+        parts = list(validation_batches(pictures, LAB, plain(), batch_size, 1000))
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
     first, second = collect(5), collect(2)
@@ -168,11 +195,11 @@ def test_validation_batches_are_the_same_every_time_and_in_any_batch_size():
 
 def test_networks_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="not 4"):
-        data.BatchFormat.of_model({"sample_channels": 4})
+        BatchFormat.of_model({"sample_channels": 4})
     with pytest.raises(ValueError, match="`in_channels` 4.*not 3"):
-        data.BatchFormat.of_model({"out_channels": 3, "in_channels": 3})
+        BatchFormat.of_model({"out_channels": 3, "in_channels": 3})
     with pytest.raises(ValueError, match="Hints are"):
-        data.BatchFormat.of_model({"sample_channels": 3, "hint_channels": 3})
+        BatchFormat.of_model({"sample_channels": 3, "hint_channels": 3})
 
 
 # Augmentation
@@ -180,7 +207,7 @@ def test_networks_that_do_not_fit_are_refused():
 
 def test_flips_mirror_half_of_the_pictures_and_nothing_else():
     lab = torch.randn(200, 3, 8, 8)
-    out = data.random_flip(lab, generators(200))
+    out = random_flip(lab, generators(200))
     flipped = (out == lab.flip(-1)).flatten(1).all(1)
     kept = (out == lab).flatten(1).all(1)
     assert (flipped ^ kept).all() and 70 < flipped.sum() < 130
@@ -188,7 +215,7 @@ def test_flips_mirror_half_of_the_pictures_and_nothing_else():
 
 def test_crops_enlarge_a_part():
     ramp = torch.linspace(0, 1, 64).expand(50, 3, 64, 64)
-    out = data.random_crop(ramp, generators(50), probability=1.0)
+    out = random_crop(ramp, generators(50), probability=1.0)
     share = out.amax((1, 2, 3)) - out.amin((1, 2, 3))
     assert share.min() > 0.67 and share.max() < 1.0 and share.std() > 0.05
     assert out.min() >= 0 and out.max() <= 1
@@ -196,7 +223,7 @@ def test_crops_enlarge_a_part():
 
 def test_jitter_scales_chroma_and_turns_hue():
     chroma = torch.tensor([3.0, 4.0]).view(1, 2, 1, 1).expand(200, 2, 2, 2)
-    out = data.jitter_color(chroma, generators(200), 0.2)
+    out = jitter_color(chroma, generators(200), 0.2)
     radius = out.norm(dim=1) / 5
     angle = torch.atan2(out[:, 1], out[:, 0]) - math.atan2(4, 3)
     assert 0.79 < radius.min() < 0.85 and 1.15 < radius.max() < 1.21
@@ -205,17 +232,17 @@ def test_jitter_scales_chroma_and_turns_hue():
 
 def test_worn_luminance_stays_in_range_and_the_rest_as_it_was():
     luminance = 100 * torch.rand(200, 1, 16, 16)
-    out = data.degrade_luminance(luminance, generators(200), 0.3, scratches=2)
+    out = degrade_luminance(luminance, generators(200), 0.3, scratches=2)
     worn = (out != luminance).flatten(1).any(1)
     assert 35 < worn.sum() < 85
     assert out.min() >= 0 and out.max() <= 100
-    assert data.degrade_luminance(luminance, generators(200), 0.0) is luminance
+    assert degrade_luminance(luminance, generators(200), 0.0) is luminance
 
 
 def test_early_film_darkens_red_and_lightens_blue_and_leaves_greys():
     colors = torch.tensor([[0.8, 0.1, 0.1], [0.1, 0.1, 0.8], [0.5, 0.5, 0.5], [1.0, 1.0, 1.0]])
     lab = rgb_to_lab(colors.T[:, None]).expand(200, 3, 1, 4)
-    change = data.film_luminance(lab, generators(200), 0.5) - lab[:, :1]
+    change = film_luminance(lab, generators(200), 0.5) - lab[:, :1]
     red, blue, grey, white = change.flatten(1).T
     chosen = blue != 0
     assert 70 < chosen.sum() < 130
@@ -226,7 +253,7 @@ def test_early_film_darkens_red_and_lightens_blue_and_leaves_greys():
 
 def test_scratches_are_thin_lines():
     luminance = torch.full((1, 64, 64), 50.0)
-    data.scratch(luminance, data.make_generator(0, 0, 4), 3)
+    scratch(luminance, make_generator(0, 0, 4), 3)
     changed = luminance[0] != 50
     assert changed.any() and set(luminance[changed[None]].tolist()) <= {0.0, 100.0}
     assert changed.sum(1).max() <= 3
@@ -234,7 +261,7 @@ def test_scratches_are_thin_lines():
 
 def test_hints_are_true_colours_of_their_cells():
     chroma = torch.randn(400, 2, 8, 8)
-    hints = data.random_hints(chroma, generators(400), probability=0.5, most=16)
+    hints = random_hints(chroma, generators(400), probability=0.5, most=16)
     mask = hints[:, 2:]
     has = mask.flatten(1).any(1)
     assert 150 < has.sum() < 250
@@ -250,13 +277,13 @@ def test_hints_are_true_colours_of_their_cells():
 def test_squares_are_cut_inside_the_picture(height, width):
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     picture = torch.stack([y, x, x]).byte()
-    middle = data.cut_square(picture, min(height, width))
+    middle = cut_square(picture, min(height, width))
     assert middle.shape == (3, min(height, width), min(height, width))
     assert middle[0].float().mean() == pytest.approx((height - 1) / 2, abs=0.51)
     assert middle[1].float().mean() == pytest.approx((width - 1) / 2, abs=0.51)
     sizes = set()
     for number in range(50):
-        square = data.cut_square(picture, 16, data.make_generator(0, 0, number)).float()
+        square = cut_square(picture, 16, make_generator(0, 0, number)).float()
         assert square.shape == (3, 16, 16)
         assert square[0].max() <= height - 1 and square[1].max() <= width - 1
         sizes.add(round((square[1].max() - square[1].min()).item()))
@@ -267,28 +294,28 @@ def test_squares_are_cut_inside_the_picture(height, width):
 
 
 def test_an_epoch_of_one_set_is_a_permutation_and_the_next_another():
-    orders = [data.epoch_order([10], np.ones(1), 10, 0, epoch)[1].tolist() for epoch in (0, 0, 1)]
+    orders = [epoch_order([10], np.ones(1), 10, 0, epoch)[1].tolist() for epoch in (0, 0, 1)]
     assert sorted(orders[0]) == list(range(10))
     assert orders[0] == orders[1] != orders[2]
 
 
 def test_sets_get_their_shares_and_go_through_whole_permutations():
-    weights = data.shares([100, 400], 0.5)
+    weights = shares([100, 400], 0.5)
     assert weights.tolist() == pytest.approx([1 / 3, 2 / 3])
-    source, index = data.epoch_order([100, 400], weights, 600, 0, 0)
+    source, index = epoch_order([100, 400], weights, 600, 0, 0)
     assert np.bincount(source).tolist() == [200, 400]
     assert np.bincount(index[source == 0]).tolist() == [2] * 100
     assert np.bincount(index[source == 1]).tolist() == [1] * 400
-    assert data.shares([100, 400], 0.5, [2.0, 1.0]).tolist() == pytest.approx([0.5, 0.5])
+    assert shares([100, 400], 0.5, [2.0, 1.0]).tolist() == pytest.approx([0.5, 0.5])
     with pytest.raises(ValueError, match="3 values for 2"):
-        data.shares([1, 2], 1, [1, 2, 3])
+        shares([1, 2], 1, [1, 2, 3])
     with pytest.raises(ValueError, match="positive"):
-        data.shares([1, 2], 1, [-1, 2])
+        shares([1, 2], 1, [-1, 2])
 
 
 def test_streams_of_random_numbers_are_apart():
     numbers = {
-        data.make_generator(seed, stream, number).random()
+        make_generator(seed, stream, number).random()
         for seed in range(3)
         for stream in range(4)
         for number in range(3)
@@ -316,7 +343,7 @@ def test_pictures_are_scaled_turned_and_decoded_in_rgb():
     exif[0x0112] = 6  # to be turned by 90 degrees
     stream = io.BytesIO()
     image.save(stream, "JPEG", exif=exif)
-    picture = data.decode({"bytes": stream.getvalue(), "path": None}, 20)
+    picture = decode({"bytes": stream.getvalue(), "path": None}, 20)
     assert picture.shape == (3, 30, 20) and picture.dtype == torch.uint8
 
 
@@ -324,7 +351,7 @@ def test_broken_pictures_are_left_out_with_a_warning():
     good = [encode(picture) for picture in random_pictures(3)]
     dataset = as_dataset([good[0], good[1][:60], b"", b"no picture", good[2]])
     with pytest.warns(UserWarning, match="left out 3 broken: .'1', '2', '3'"):
-        pictures = data.Pictures(dataset, 16)
+        pictures = PictureSet(dataset, 16)
     assert len(pictures) == 2
     assert torch.equal(pictures[1], random_pictures(3)[2])
 
@@ -333,7 +360,7 @@ def test_pictures_beyond_the_budget_are_decoded_at_use():
     originals = random_pictures(6)
     encoded = [encode(picture) for picture in originals]
     encoded[4] = b"broken"
-    pictures = data.Pictures(as_dataset(encoded), 16, budget=2 * originals[0].numel())
+    pictures = PictureSet(as_dataset(encoded), 16, budget=2 * originals[0].numel())
     assert len(pictures.cached) == 2 and len(pictures) == 6
     for index in (0, 1, 2, 3, 5):
         assert torch.equal(pictures[index], originals[index])
@@ -342,10 +369,10 @@ def test_pictures_beyond_the_budget_are_decoded_at_use():
 
 def test_empty_and_grey_data_sets_are_refused():
     with pytest.raises(ValueError, match="flowers.*no readable picture"):
-        data.Pictures(as_dataset([]), 16, name="flowers")
+        PictureSet(as_dataset([]), 16, name="flowers")
     grey = random_pictures(1)[0, :1].expand(3, -1, -1).contiguous()
     with pytest.raises(ValueError, match="all its pictures are grey"):
-        data.Pictures(as_dataset([encode(grey)] * 3), 16)
+        PictureSet(as_dataset([encode(grey)] * 3), 16)
 
 
 def write_splits(folder, sizes, column="image", first_seed=0):
@@ -367,7 +394,7 @@ def test_parquet_folders_are_mixed_and_validated_on_their_split(tmp_path):
         size_exponent=0.0,
         validation_pictures=5,
     )
-    pictures, steps, validation = data.load_training_pictures(config, 0, 8)
+    pictures, steps, validation = load_training_pictures(config, 0, 8)
     assert steps == 4 and pictures.sizes == [8, 24]
     assert {name: len(held) for name, held in validation.items()} == {"a": 3, "b": 5}
     drawn = [bytes(pictures[draw].numpy()) for draw in range(32)]
@@ -379,21 +406,21 @@ def test_a_folder_of_pictures_gives_some_for_validation(tmp_path):
     for number, picture in enumerate(random_pictures(21)):
         (tmp_path / f"{number}.png").write_bytes(encode(picture))
     config = plain(datasets=[str(tmp_path)])
-    pictures, steps, validation = data.load_training_pictures(config, 0, 8)
+    pictures, steps, validation = load_training_pictures(config, 0, 8)
     (held,) = validation.values()
     assert (len(held), pictures.sizes, steps) == (2, [19], 2)
     train = {bytes(picture.numpy()) for picture in pictures.sets[0].cached}
     assert not train & {bytes(picture.numpy()) for picture in held.cached}
-    again = data.load_training_pictures(config, 5, 8)[2]
+    again = load_training_pictures(config, 5, 8)[2]
     assert torch.equal(next(iter(again.values()))[0], held[0])
-    none = data.load_training_pictures(plain(datasets=[str(tmp_path)], validation_pictures=0), 0, 8)
+    none = load_training_pictures(plain(datasets=[str(tmp_path)], validation_pictures=0), 0, 8)
     assert none[0].sizes == [21] and not none[2]
 
 
 def test_a_set_smaller_than_a_step_fills_it(tmp_path):
     write_splits(tmp_path / "a", {"train": 3})
     config = plain(datasets=[str(tmp_path / "a")], validation_pictures=0)
-    pictures, steps, _ = data.load_training_pictures(config, 0, 8)
+    pictures, steps, _ = load_training_pictures(config, 0, 8)
     assert steps == 1
     counts = {}
     for draw in range(8):
@@ -404,7 +431,7 @@ def test_a_set_smaller_than_a_step_fills_it(tmp_path):
 
 def test_wrong_sources_are_refused_by_name(tmp_path):
     def load(**changes):
-        return data.load_training_pictures(plain(**changes), 0, 8)
+        return load_training_pictures(plain(**changes), 0, 8)
 
     with pytest.raises(ValueError, match="names no data set"):
         load()
@@ -421,7 +448,7 @@ def test_wrong_sources_are_refused_by_name(tmp_path):
     with pytest.raises(ValueError, match="`load_size` 8.*`resolution` 16"):
         load(datasets=[str(tmp_path / "a")], load_size=8)
     with pytest.raises(ValueError, match="`seed`.*not -1"):
-        data.load_training_pictures(plain(datasets=["x"]), -1, 8)
+        load_training_pictures(plain(datasets=["x"]), -1, 8)
     with pytest.raises(ValueError, match="set `epoch_pictures`"):
         load(
             datasets=[str(tmp_path / "a")], image_column="photo", train_split="test", streaming=True
@@ -437,7 +464,7 @@ def test_a_stream_can_be_entered_anywhere(tmp_path):
     )  # fmt: skip
 
     def stream():
-        return data.load_training_pictures(config, 0, 8)
+        return load_training_pictures(config, 0, 8)
 
     pictures, steps, validation = stream()
     assert steps == 2 and {name: len(held) for name, held in validation.items()} == {"a": 2}
@@ -454,21 +481,20 @@ def test_a_stream_can_be_entered_anywhere(tmp_path):
 def test_a_broken_picture_in_a_stream_is_replaced_by_the_next():
     encoded = [encode(picture) for picture in random_pictures(4)]
     encoded[1] = b"broken"
-    stream = data.PictureStream(as_dataset(encoded).to_iterable_dataset(), 16)
+    stream = PictureStream(as_dataset(encoded).to_iterable_dataset(), 16)
     assert torch.equal(stream[1], stream[2])
     hopeless = as_dataset([b"broken"] * 3).to_iterable_dataset()
     with pytest.raises(ValueError, match="broken pictures in a row"):
-        data.PictureStream(hopeless, 16)[0]
+        PictureStream(hopeless, 16)[0]
 
 
 def test_condition_carries_hints_at_the_size_of_the_luminance():
     luminance, hints = torch.zeros(1, 1, 8, 8), torch.randn(1, 3, 2, 2)
-    condition = data.with_hints(luminance, hints)
+    condition = with_hints(luminance, hints)
     assert condition.shape == (1, 4, 8, 8)
     assert torch.allclose(F.avg_pool2d(condition[:, 1:], 4), hints)
     assert (
-        json.dumps(data.luminance_to_input(torch.tensor([0.0, 50, 100])).tolist())
-        == "[-1.0, 0.0, 1.0]"
+        json.dumps(luminance_to_input(torch.tensor([0.0, 50, 100])).tolist()) == "[-1.0, 0.0, 1.0]"
     )
 
 
@@ -477,6 +503,6 @@ def test_names_that_make_splits_hide_no_pictures(tmp_path):
     for name in ("beach.png", "forest.png", "train station/platform.png"):
         Image.new("RGB", (8, 8), (90, 60, 30)).save(tmp_path / name)
     with pytest.raises(ValueError, match="2 of 3 pictures are in no split, such as .*beach.png"):
-        data.open_splits(str(tmp_path), data.DataConfig())
+        open_splits(str(tmp_path), DataConfig())
     (tmp_path / "train station").rename(tmp_path / "station")
-    assert len(data.open_splits(str(tmp_path), data.DataConfig())["train"]) == 3
+    assert len(open_splits(str(tmp_path), DataConfig())["train"]) == 3

@@ -86,13 +86,23 @@ MODULES = {
     "training.checkpoint": set(),
     "training.teacher": {"core.backbone"},
     "training.autoencoder": {"core.unet"},
-    "training.data": {"core.color", "photo", "training.config", "training.objectives"},
-    "training.monitor": {
-        "training.checkpoint",
+    "training.draws": set(),
+    "training.decoding": {"core.color", "photo"},
+    "training.augmentation": {"core.color", "training.draws"},
+    "training.sources": {"training.config", "training.decoding", "training.draws"},
+    "training.batches": {
+        "core.color",
+        "training.augmentation",
         "training.config",
-        "training.data",
+        "training.decoding",
+        "training.draws",
         "training.objectives",
+        "training.sources",
     },
+    "training.meter": {"training.batches", "training.checkpoint", "training.config"},
+    "training.grids": {"training.decoding"},
+    "training.memory": {"training.batches", "training.objectives"},
+    "training.card": {"training.checkpoint", "training.config"},
     "evaluation.metrics": set(),
 }
 ROOMS = {"core", "onnx", "command", "training", "evaluation"}

@@ -15,7 +15,7 @@ from skimage.color import rgb2lab, xyz2lab
 
 from pipeline_colorize import photo
 from pipeline_colorize.core.colorimetry import RGB_TO_XYZ
-from pipeline_colorize.training.data import decode
+from pipeline_colorize.training.decoding import decode
 
 MARK = photo.Mark("1.2.3", {"model": "default", "seed": 7})
 ADOBE_RGB = imagecodecs.cms_profile("adobergb")

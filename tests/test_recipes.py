@@ -34,7 +34,9 @@ import pipeline_colorize  # noqa: E402
 import train_colorize  # noqa: E402
 from pipeline_colorize import ColorizationPipeline, OffsetCosineScheduler, cli  # noqa: E402
 from pipeline_colorize.evaluation import metrics  # noqa: E402
-from pipeline_colorize.training import config, data  # noqa: E402
+from pipeline_colorize.training import config  # noqa: E402
+from pipeline_colorize.training.batches import BatchFormat  # noqa: E402
+from pipeline_colorize.training.config import DataConfig  # noqa: E402
 
 NAMES = ("faces-rgb", "faces-lab", "flowers-ddpm", "driving-regression")
 FULL = {name: ROOT / "configs" / f"{name}.yaml" for name in NAMES}
@@ -72,7 +74,7 @@ def network(model):
 def test_a_recipe_has_all_its_parts(file):
     pictures, model, _, run = parse(file)
     built = network(model)
-    layout = data.BatchFormat.of_model(built.config)
+    layout = BatchFormat.of_model(built.config)
     stride = getattr(built, "stride", 2 ** (len(built.config.block_out_channels) - 1))
     assert pictures.resolution % stride == 0
     assert run.output_dir.startswith("runs/") and pictures.datasets[0].startswith("data/")
@@ -449,12 +451,12 @@ def test_moments_of_what_colour_adds_to_grey():
     red, blue = (torch.tensor(c).byte()[:, None, None].expand(3, 8, 8) for c in COLORS)
     lab = metrics.to_lab(np.array([COLORS], np.uint8))[0]
     chroma = lab[:, 1:] / 110
-    pictures = data.DataConfig(resolution=8)
-    layout = data.BatchFormat(2, ab_scale=110.0)
+    pictures = DataConfig(resolution=8)
+    layout = BatchFormat(2, ab_scale=110.0)
     mean, square = recipe_baselines.color_moments([red, blue], layout, pictures)
     np.testing.assert_allclose(mean, chroma.mean(0), atol=1e-5)
     np.testing.assert_allclose(square, np.square(chroma).mean(0), atol=1e-5)
-    mean, _ = recipe_baselines.color_moments([red, blue], data.BatchFormat(3), pictures)
+    mean, _ = recipe_baselines.color_moments([red, blue], BatchFormat(3), pictures)
     # What red and blue have more than the grey of their luminance, in [-1, 1].
     linear = [((light + 16) / 116) ** 3 for light in lab[:, 0]]  # both are brighter than L* 8
     level = 1.055 * np.power(linear, 1 / 2.4) - 0.055

@@ -14,7 +14,9 @@ from PIL import EpsImagePlugin, Image, UnidentifiedImageError
 
 from pipeline_colorize import cli, photo
 from pipeline_colorize.command import engine
-from pipeline_colorize.training import data
+from pipeline_colorize.training.config import DataConfig
+from pipeline_colorize.training.decoding import decode, try_decode
+from pipeline_colorize.training.sources import load_training_pictures
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "space"))
@@ -132,14 +134,14 @@ def test_training_and_evaluation_start_no_program(started, disguised, tmp_path, 
             {"path": None, "bytes": path.read_bytes()},
         ):
             with pytest.raises(OSError):
-                data.decode(record, 16)
-            assert data.try_decode(record, 16) is None
+                decode(record, 16)
+            assert try_decode(record, 16) is None
         if path.suffix == ".avif":  # which `datasets` takes for no picture
             path.unlink()
     Image.new("RGB", (20, 16), "red").save(disguised / "a good one.png")
-    config = data.DataConfig(datasets=[str(disguised)], resolution=16, validation_pictures=0)
+    config = DataConfig(datasets=[str(disguised)], resolution=16, validation_pictures=0)
     with pytest.warns(UserWarning, match="left out"):
-        sets, *_ = data.load_training_pictures(config, 0, 1)
+        sets, *_ = load_training_pictures(config, 0, 1)
     assert sets[0].shape == (3, 16, 20)
     pictures = load_script("evaluate").load_pictures(str(disguised), "train")
     good = 0
@@ -155,7 +157,7 @@ def test_training_and_evaluation_start_no_program(started, disguised, tmp_path, 
 def test_a_record_that_is_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
     with pytest.raises(OSError, match="no file"):
-        data.decode({"path": str(tmp_path / "pipe.png"), "bytes": None}, 16)
+        decode({"path": str(tmp_path / "pipe.png"), "bytes": None}, 16)
 
 
 def test_the_space_starts_no_program(started, disguised, tmp_path):

@@ -31,7 +31,13 @@ sys.path.insert(0, str(ROOT))
 
 import train_colorize  # noqa: E402
 from pipeline_colorize.core.pipeline import ColorizationPipeline  # noqa: E402
-from pipeline_colorize.training import checkpoint, config, monitor  # noqa: E402
+from pipeline_colorize.training import checkpoint, config  # noqa: E402
+from pipeline_colorize.training.augmentation import cut_square  # noqa: E402
+from pipeline_colorize.training.batches import BatchFormat  # noqa: E402
+from pipeline_colorize.training.decoding import bytes_to_lab, decode  # noqa: E402
+from pipeline_colorize.training.memory import activation_bytes, idle_cores_advice, memory_advice  # noqa: E402
+from pipeline_colorize.training.meter import divergence  # noqa: E402
+from pipeline_colorize.training.sources import open_splits, split_validation  # noqa: E402
 
 TINY = {
     "resolution": 16,
@@ -179,8 +185,8 @@ def test_the_resolved_configuration_reads_back_the_same(tmp_path):
 def test_every_shipped_configuration_builds_its_network(file):
     data, model, optim, run = parse(["--config", str(file)])
     network = train_colorize.build_model(model, optim)
-    layout = train_colorize.data.BatchFormat.of_model(network.config)
-    assert monitor.activation_bytes(network, layout, data.resolution, 1, 1) > 0
+    layout = BatchFormat.of_model(network.config)
+    assert activation_bytes(network, layout, data.resolution, 1, 1) > 0
     assert data.datasets and run.output_dir
     head = file.read_text().split("\n\n")[0]
     for word in ("train_colorize.py --config", "Hardware:", "Time:", "Result:|Expected:"):
@@ -317,13 +323,13 @@ def test_memory_of_synchronised_batchnorm_is_estimated_among_processes(tmp_path)
     optim = train_colorize.OptimizerConfig(sync_batchnorm=True)
     model = train_colorize.ModelConfig(model={"block_out_channels": [8, 8], "layers_per_block": 1})
     network = train_colorize.build_model(model, optim)
-    layout = train_colorize.data.BatchFormat.of_model(network.config)
-    alone = monitor.activation_bytes(network, layout, 16, 2, 1)
+    layout = BatchFormat.of_model(network.config)
+    alone = activation_bytes(network, layout, 16, 2, 1)
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{tmp_path}/group", rank=0, world_size=1
     )
     try:
-        assert monitor.activation_bytes(network, layout, 16, 2, 1) == alone > 0
+        assert activation_bytes(network, layout, 16, 2, 1) == alone > 0
     finally:
         torch.distributed.destroy_process_group()
 
@@ -811,15 +817,13 @@ def test_regression_states_its_error_in_lab_units(pictures, tmp_path):
     assert last["epoch_ab_mse"] == pytest.approx(np.mean([x["loss"] for x in lines]) * 50**2)
     # The released model on the one validation picture, in the pipeline's own units.
     pipe = ColorizationPipeline.from_pretrained(run / "model", torch_dtype=torch.float32)
-    splits = train_colorize.data.open_splits(str(pictures), train_colorize.DataConfig())
-    _, held = train_colorize.data.split_validation(
-        splits, str(pictures), train_colorize.DataConfig()
-    )
+    splits = open_splits(str(pictures), train_colorize.DataConfig())
+    _, held = split_validation(splits, str(pictures), train_colorize.DataConfig())
     errors = []
     for record in held:
-        picture = train_colorize.data.decode(record["image"], 16)
-        square = train_colorize.data.cut_square(picture, 16)
-        truth = train_colorize.data.bytes_to_lab(square[None])[0, 1:]
+        picture = decode(record["image"], 16)
+        square = cut_square(picture, 16)
+        truth = bytes_to_lab(square[None])[0, 1:]
         given = Image.fromarray(square.permute(1, 2, 0).numpy())
         errors.append((pipe(given, output_type="latent").images[0] - truth).square().mean().item())
     assert last["validation_ab_mse"] == pytest.approx(np.mean(errors), rel=1e-3)
@@ -839,13 +843,13 @@ def test_a_diverging_run_stops_with_what_to_do(pictures, tmp_path):
 def test_a_loss_far_above_its_best_average_is_divergence():
     progress = checkpoint.Progress(step=101, smooth_loss=0.1)
     logs = {"loss": 0.1, "grad_norm": 1.0, "learning_rate": 1e-3}
-    assert monitor.divergence(progress, logs, 5.0, False) is None
+    assert divergence(progress, logs, 5.0, False) is None
     progress.smooth_loss = 0.6
-    assert "average 0.6, best average 0.1" in monitor.divergence(progress, logs, 5.0, False)
-    assert monitor.divergence(progress, logs, 7.0, False) is None
+    assert "average 0.6, best average 0.1" in divergence(progress, logs, 5.0, False)
+    assert divergence(progress, logs, 7.0, False) is None
     logs["grad_norm"] = math.inf
-    assert monitor.divergence(progress, logs, 7.0, True) is None
-    assert monitor.divergence(progress, logs, 7.0, False)
+    assert divergence(progress, logs, 7.0, True) is None
+    assert divergence(progress, logs, 7.0, False)
 
 
 def test_a_resolution_that_does_not_fit_is_refused_before_training(pictures, tmp_path):
@@ -879,8 +883,8 @@ def test_precision_is_that_of_the_forward_pass(pictures, tmp_path, precision, dt
 def test_estimated_activations_are_those_that_a_real_pass_keeps():
     data, model, optim, _ = parse(["--config", str(ROOT / "configs" / "tiny.yaml")])
     network = train_colorize.build_model(model, optim)
-    layout = train_colorize.data.BatchFormat.of_model(network.config)
-    estimate = monitor.activation_bytes(network, layout, 64, 3, 2)
+    layout = BatchFormat.of_model(network.config)
+    estimate = activation_bytes(network, layout, 64, 3, 2)
     kept = {}
 
     def keep(tensor):
@@ -909,21 +913,21 @@ def test_a_run_that_leaves_cores_idle_says_so(monkeypatch):
         types.SimpleNamespace(device=torch.device("cpu"), num_processes=number) for number in (1, 2)
     )
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
-    assert "one of 8 cores; OMP_NUM_THREADS=8 lets" in monitor.idle_cores_advice(alone)
-    assert monitor.idle_cores_advice(pair) is None
+    assert "one of 8 cores; OMP_NUM_THREADS=8 lets" in idle_cores_advice(alone)
+    assert idle_cores_advice(pair) is None
     torch.set_num_threads(2)
-    assert monitor.idle_cores_advice(alone) is None
+    assert idle_cores_advice(alone) is None
     torch.set_num_threads(1)
     monkeypatch.setattr(os, "cpu_count", lambda: 1)
-    assert monitor.idle_cores_advice(alone) is None
+    assert idle_cores_advice(alone) is None
 
 
 def test_too_little_memory_says_what_to_lower():
     with pytest.raises(SystemExit, match="Lower batch_size"):
-        with monitor.memory_advice("batch_size"):
+        with memory_advice("batch_size"):
             raise torch.OutOfMemoryError("2 GiB")
     with pytest.raises(RuntimeError, match="other"):
-        with monitor.memory_advice("batch_size"):
+        with memory_advice("batch_size"):
             raise RuntimeError("other")
 
 

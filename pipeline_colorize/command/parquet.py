@@ -17,7 +17,7 @@ class ParquetError(Exception):
 
 
 @dataclass(frozen=True)
-class Pictures:
+class PictureColumn:
     """Where the pictures of a parquet file are."""
 
     path: Path
@@ -25,7 +25,7 @@ class Pictures:
     rows: int
 
 
-def find_pictures(path: Path) -> Pictures | None:
+def find_pictures(path: Path) -> PictureColumn | None:
     """The column of pictures of a parquet file, by its footer; `None` where it has none.
 
     A column that its `datasets` features call an Image; where these are not there, the first one of
@@ -38,7 +38,7 @@ def find_pictures(path: Path) -> Pictures | None:
         if features is not None:
             images = {name for name, kind in features.items() if _is_image(kind)}
             columns = [name for name in columns if name.partition(".")[0] in images]
-        return Pictures(path, columns[0], file.metadata.num_rows) if columns else None
+        return PictureColumn(path, columns[0], file.metadata.num_rows) if columns else None
 
 
 def read_rows(path: Path, wanted: list[int]) -> Iterator[bytes | None]:

@@ -1,7 +1,7 @@
 """Configuration of the scripts: dataclasses from a YAML file, with flags over it.
 
 Names that do not exist are refused with the nearest one that does, before anything is done. The
-fields of a training run are here; those that say what it is trained on, in `data`.
+fields of a training run are here.
 """
 
 import dataclasses
@@ -20,6 +20,71 @@ def option(default, help: str):
     if isinstance(default, list | dict):
         return dataclasses.field(default_factory=lambda: type(default)(default), metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclasses.dataclass
+class DataConfig:
+    """Which pictures are trained on, how they are read and what is done to them."""
+
+    _argument_group_name = "data"
+
+    datasets: list[str] = option([], "Hub ids, folders of parquet files or folders of pictures")
+    dataset_weights: list[float] = option([], "one factor a data set on its share of the draws")
+    size_exponent: float = option(
+        1.0,
+        "share of a set: its size to this power; 1 all pictures alike, .5 the root, 0 sets alike",
+    )
+    image_column: str = option("image", "the column that holds the colour pictures")
+    train_split: str = option("train", "split to train on")
+    validation_split: str = option(
+        "validation",
+        "split to validate on; a set without it gives a tenth of its training pictures",
+    )
+    validation_pictures: int = option(150, "at most so many validation pictures a set; 0: none")
+    streaming: bool = option(False, "read the sets while training, through a shuffle buffer")
+    shuffle_buffer: int = option(2000, "pictures in the shuffle buffer of a stream")
+    epoch_pictures: int | None = option(
+        None, "pictures an epoch; none: as many as the sets hold, to be given for a stream"
+    )
+    resolution: int = option(128, "height and width of a training picture, in pixels")
+    load_size: int | None = option(
+        None, "short side at which pictures are kept, to cut squares from; none: the resolution"
+    )
+    closer_datasets: list[str] = option(
+        [], "sets of larger pictures, which some steps see at `closer_resolution`"
+    )
+    closer_resolution: int = option(224, "height and width of a picture in those steps")
+    closer_share: float = option(
+        0.33, "share of those steps; they have as many pixels as others, in fewer pictures"
+    )
+    cache_gigabytes: float = option(8.0, "memory a process for decoded pictures")
+    workers: int = option(0, "processes that make batches ahead; 0: made between the steps")
+    flip: bool = option(True, "mirror half of the pictures")
+    crop_probability: float = option(0.5, "share of pictures of which a part is enlarged")
+    crop_smallest: float = option(0.7, "smallest part of a side that is enlarged")
+    color_jitter: float = option(0.0, "vary chroma by up to this factor, hue by as many radians")
+    degrade_probability: float = option(0.3, "share of pictures with worn luminance")
+    degrade_scratches: int = option(0, "at most so many scratches on a worn picture")
+    film_probability: float = option(
+        0.0, "share of pictures whose luminance is that of an early film, blind to red"
+    )
+    hint_probability: float = option(0.5, "share of pictures with hints, for models that take them")
+    hint_most: int = option(16, "at most so many hints on a picture")
+    condition_dropout: float = option(
+        0.0, "share of pictures whose colours are learned without their luminance, for guidance"
+    )
+
+
+def as_closer(config: DataConfig) -> DataConfig:
+    """The configuration of the steps that see larger pictures, which enlarge none of them."""
+    changes = {
+        "datasets": config.closer_datasets,
+        "dataset_weights": [],
+        "resolution": config.closer_resolution,
+        "load_size": None,
+        "crop_probability": 0.0,
+    }
+    return dataclasses.replace(config, **changes)
 
 
 @dataclasses.dataclass
