@@ -7,7 +7,6 @@ python scripts/prepare_dataset.py ~/photographs mine --splits train=.9,validatio
 import dataclasses
 import hashlib
 import io
-import itertools
 import json
 import math
 import sys
@@ -23,13 +22,13 @@ from tqdm.auto import tqdm
 
 from pipeline_colorize.hub import publish
 from pipeline_colorize.training.augmentation import cut_square
+from pipeline_colorize.training.cleaning import hash_grey, near_pairs
 from pipeline_colorize.training.config import DataConfig
 from pipeline_colorize.training.decoding import decode, grey_version, is_grey, is_toned, try_decode
 from pipeline_colorize.training.draws import ORDER, make_generator
 from pipeline_colorize.training.sources import open_splits
 
 COLUMNS = Features({"image": ImageFeature(), "gray": ImageFeature()})
-BANDS = (0, 22, 43, 64)
 
 CARD = """---
 task_categories: [image-to-image]
@@ -66,31 +65,8 @@ class Survey:
 
 
 def dhash(picture: torch.Tensor) -> int:
-    """64 bits: whether each of 8x8 cells of the grey picture is darker than its right neighbour."""
-    grey = Image.fromarray(grey_version(picture).numpy())
-    small = np.asarray(grey.resize((9, 8), Image.Resampling.BOX), int)
-    return int.from_bytes(np.packbits(small[:, 1:] > small[:, :-1]).tobytes(), "big")
-
-
-def near_pairs(hashes: np.ndarray, distance: int = 2) -> list[tuple[int, int]]:
-    """All pairs of 64-bit hashes at most `distance` (0 to 2) bits apart.
-
-    Two such hashes agree in at least one of three parts, so only those that do are compared.
-    """
-    pairs = set()
-    for low, high in itertools.pairwise(BANDS):
-        part = (hashes >> np.uint64(low)) & np.uint64(2 ** (high - low) - 1)
-        order = np.argsort(part, kind="stable")
-        bounds = np.flatnonzero(np.diff(part[order])) + 1
-        for group in np.split(order, bounds):
-            for place, first in enumerate(group[:-1]):
-                others = group[place + 1 :]
-                bits = np.unpackbits(
-                    (hashes[others] ^ hashes[first])[:, None].view(np.uint8), axis=1
-                )
-                close = others[bits.sum(1) <= distance]
-                pairs.update((min(first, other), max(first, other)) for other in close.tolist())
-    return sorted((int(first), int(second)) for first, second in pairs)
+    """The 64-bit dHash of an 8-bit picture (3, H, W)."""
+    return hash_grey(Image.fromarray(grey_version(picture).numpy()))
 
 
 def survey(dataset, size: int) -> Survey:

@@ -89,6 +89,7 @@ MODULES = {
     "training.draws": set(),
     "training.decoding": {"core.color", "photo"},
     "training.augmentation": {"core.color", "training.draws"},
+    "training.cleaning": {"photo", "training.decoding"},
     "training.sources": {"training.config", "training.decoding", "training.draws"},
     "training.batches": {
         "core.color",
