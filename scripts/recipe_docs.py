@@ -1,11 +1,11 @@
-"""Pages of the recipes, their models in the package, and the table in the README.
+"""Write the pages of the recipes, their models in the package, and the table of all of them.
 
     python scripts/recipe_docs.py ship runs/faces-rgb     its model and card into the package
     python scripts/recipe_docs.py page runs/faces-rgb     docs/recipes/faces-rgb.{md,json,...}
-    python scripts/recipe_docs.py table                   README.md, from docs/recipes/*.json
+    python scripts/recipe_docs.py table                   docs/recipes/README.md, from *.json
 
-A run is what scripts/recipe.py leaves behind. Every figure comes out of its files; what no file
-knows stands in docs/cards/NAME.yaml. Pictures are made from photographs in the public domain.
+A run is what scripts/recipe.py leaves behind. Every figure comes from its files; what no file
+says is in docs/cards/NAME.yaml. The pictures are made from photographs in the public domain.
 """
 
 import json
@@ -25,7 +25,7 @@ from pipeline_colorize.photo.display import side_by_side
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS, CARDS = ROOT / "docs" / "recipes", ROOT / "docs" / "cards"
-MODELS, README = ROOT / "pipeline_colorize" / "models", ROOT / "README.md"
+MODELS, INDEX = ROOT / "pipeline_colorize" / "models", DOCS / "README.md"
 ORDER = ("faces-rgb", "faces-lab", "flowers-ddpm", "driving-regression")
 BEGIN, END = "<!-- recipes -->\n", "<!-- end of recipes -->"
 SAMPLES = 3
@@ -68,8 +68,8 @@ python scripts/recipe.py configs/small/{name}.yaml --datasets FOLDER
 colorize photograph.jpg --model {name}
 ```
 
-The first command trains, evaluates and colorizes, and goes on where it was stopped; the second uses
-the model that ships. `configs/{name}.yaml` holds the settings as published.
+The first command trains, evaluates and colorizes, and continues where it was stopped. The second
+uses the model that ships. `configs/{name}.yaml` has the settings as published.
 """
 
 
@@ -197,13 +197,13 @@ def cost_table(facts: dict) -> str:
 
 
 def conditions(facts: dict) -> str:
-    steps = f", {facts['default_steps']} steps" if facts["diffusion"] else ", one pass"
+    steps = f"in {facts['default_steps']} steps" if facts["diffusion"] else "in one pass"
     return (
-        "PSNR in dB; CIEDE2000 and a\\*b\\* in units of CIE L\\*a\\*b\\* (D65), the squared error "
-        "a mean over both channels; colourfulness (Hasler, Suesstrunk) as a share of the truth's. "
-        f"Seconds: one grey picture of 128x128 to the same in colour, {facts['threads']} threads, "
-        f"{facts['dtype']}{steps}. Training time is from the first picture read to the model, "
-        "validation and grids included."
+        "PSNR is in dB, CIEDE2000 and a\\*b\\* in units of CIE L\\*a\\*b\\* (D65); the squared "
+        "error is a mean over both channels; colourfulness (Hasler and Suesstrunk) is a share of the "
+        "truth's. *Seconds a picture* is the time from a grey picture of 128x128 to the same in "
+        f"colour, {steps}, with {facts['threads']} threads in {facts['dtype']}. *Training time* "
+        "includes reading the pictures, validation and grids."
     )
 
 
@@ -211,13 +211,17 @@ def validation_text(facts: dict) -> str:
     """The loss that was minimised, beside those of guesses that do not look at the picture."""
     losses = facts["validation"]
     rows = [["validation loss", *losses], ["", *[f"{loss:.4f}" for loss in losses.values()]]]
-    told = "*grey* is no colour, *mean colour* that of the training pictures."
+    caption = (
+        "*Grey* is the loss of no colour at all, *mean colour* that of the training pictures' mean "
+        "colour everywhere."
+    )
     if facts["diffusion"]:
-        told = (
-            "*grey* and *mean colour* are the best denoisers that know only how far colours are "
-            "from grey, or only their mean and variance: the same in every pixel of every picture."
+        caption = (
+            "*Grey* and *mean colour* are the losses of the best denoisers that do not look at the "
+            "picture: the first knows only how far colours are from grey, the second their mean "
+            "and variance."
         )
-    return f"{markdown(rows)}\n\n{told}"
+    return f"{markdown(rows)}\n\n{caption}"
 
 
 def beside_text(facts: dict) -> str:
@@ -228,8 +232,8 @@ def beside_text(facts: dict) -> str:
         rows = [["epoch", *[str(one["epoch"]) for one in errors]]]
         for title, name in (("training", "epoch_ab_mse"), ("validation", "validation_ab_mse")):
             rows.append([title, *[f"{one[name]:.1f}" for one in errors]])
-        told = "Squared error of a\\*b\\* in Lab units by epoch, at the size at work:"
-        parts.append(f"{told}\n\n{markdown(rows)}\n\n")
+        caption = "The squared error of a\\*b\\* in Lab units by epoch, at the working size:"
+        parts.append(f"{caption}\n\n{markdown(rows)}\n\n")
     if len(facts["curves"]) > 1:
         common = set.intersection(*(set(map(int, curve)) for curve in facts["curves"].values()))
         steps = thinned(sorted(common), 8)
@@ -259,10 +263,13 @@ def steps_text(facts: dict) -> str:
          f"{one['histogram']:.3f}"]
         for steps, one in facts["by_steps"].items()
     ]  # fmt: skip
-    told = f"16 validation pictures, two samples each. The default is {facts['default_steps']}."
+    caption = (
+        "Measured on 16 validation pictures with two samples each. "
+        f"The default is {facts['default_steps']} steps."
+    )
     picture = f"![By number of steps]({facts['name']}-steps.jpg)"
-    shown = "The same photograph and noise by number of steps, as in the picture."
-    return f"## Steps\n\n{markdown(rows)}\n\n{told}\n\n{picture}\n\n{shown}\n\n"
+    shown = "The picture shows one photograph, coloured from the same noise in that many steps."
+    return f"## Steps\n\n{markdown(rows)}\n\n{caption}\n\n{picture}\n\n{shown}\n\n"
 
 
 def speed_text(name: str) -> str:
@@ -271,15 +278,16 @@ def speed_text(name: str) -> str:
     if name not in recipe_speed.PUBLISHED or not file.is_file():
         return ""
     report, (published, _) = read_json(file), recipe_speed.PUBLISHED[name]
-    own = {
+    systems = {
         what: one
         for what, one in report["systems"].items()
         if what.startswith((f"{name},", published))
     }
-    told = (
-        f"In one run (`scripts/recipe_speed.py`), {report['threads']} threads, {report['dtype']}:"
+    caption = (
+        "All measured in one run of `scripts/recipe_speed.py` with "
+        f"{report['threads']} threads in {report['dtype']}:"
     )
-    return f"## Speed\n\n{told}\n\n{recipe_speed.to_markdown(own)}\n\n"
+    return f"## Speed\n\n{caption}\n\n{recipe_speed.to_markdown(systems)}\n\n"
 
 
 def page(facts: dict, notes: dict) -> str:
@@ -289,7 +297,10 @@ def page(facts: dict, notes: dict) -> str:
         name=facts["name"],
         summary=notes["summary"].strip(),
         story=notes["story"].strip(),
-        test=f"{count} test pictures of *{facts['set']}*, {facts['resolution']} px at work.",
+        test=(
+            f"Measured on {count} test pictures of *{facts['set']}* at a working size of "
+            f"{facts['resolution']} pixels."
+        ),
         table=figures_table(facts),
         cost=cost_table(facts),
         conditions=conditions(facts),
@@ -302,7 +313,7 @@ def page(facts: dict, notes: dict) -> str:
     )
 
 
-def readme_table(everything: list[dict]) -> str:
+def index_table(everything: list[dict]) -> str:
     """All recipes, a row each."""
     heads = [
         "recipe",
@@ -317,7 +328,7 @@ def readme_table(everything: list[dict]) -> str:
         test, name = facts["test"], facts["name"]
         sample, grey, flat = test["sample"], test["grey"], test["constant"]
         rows.append([
-            f"[{name}](docs/recipes/{name}.md)",
+            f"[{name}]({name}.md)",
             f"{sample['ciede2000']:.1f} ({grey['ciede2000']:.1f}, {flat['ciede2000']:.1f})",
             f"{sample['psnr']:.1f}",
             f"{sample['ssim']:.3f}",
@@ -473,13 +484,13 @@ def page_command(runs, beside):
 
 @main.command("table")
 def table_command():
-    """Write the table of all recipes into the README."""
+    """Write the table of all recipes into docs/recipes/README.md."""
     everything = [read_json(DOCS / f"{name}.json") for name in ORDER]
-    before, _, rest = README.read_text("utf-8").partition(BEGIN)
+    before, _, rest = INDEX.read_text("utf-8").partition(BEGIN)
     if not rest:
-        raise click.ClickException(f"{README} has no line {BEGIN.strip()}.")
+        raise click.ClickException(f"{INDEX} has no line {BEGIN.strip()}.")
     after = rest.partition(END)[2]
-    README.write_text(f"{before}{BEGIN}\n{readme_table(everything)}\n{END}{after}", "utf-8")
+    INDEX.write_text(f"{before}{BEGIN}\n{index_table(everything)}\n{END}{after}", "utf-8")
 
 
 if __name__ == "__main__":

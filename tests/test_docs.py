@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOK = ROOT / "docs" / "notebook"
 LINK = re.compile(r"\]\(([^)\s]+)\)")
-LONGEST = {"docs/model.md": 150}
+LONGEST = {"README.md": 160, "docs/model.md": 150}
 
 
 def pages() -> list[str]:

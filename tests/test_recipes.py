@@ -320,7 +320,7 @@ def check_documents(folder, tmp_path, monkeypatch):
     )
     for name, value in {"DOCS": tmp_path / "docs", "MODELS": tmp_path / "models"}.items():
         monkeypatch.setattr(recipe_docs, name, value)
-    monkeypatch.setattr(recipe_docs, "README", tmp_path / "README.md")
+    monkeypatch.setattr(recipe_docs, "INDEX", tmp_path / "README.md")
     monkeypatch.setattr(recipe_docs, "ORDER", ("flowers-ddpm",))
     monkeypatch.setattr(recipe_docs, "SIDE", 32)
     for command in (["ship", str(done)], ["page", str(done)], ["table"]):
@@ -501,8 +501,8 @@ def test_the_page_and_the_table_have_the_figures_of_the_card(name):
     assert told["sets"][facts["set"]] == facts["test"]
     page = (ROOT / "docs" / "recipes" / f"{name}.md").read_text()
     assert recipe_docs.figures_table(facts) in page
-    readme = (ROOT / "README.md").read_text()
-    assert recipe_docs.readme_table([facts]).splitlines()[-1] in readme
+    index = (ROOT / "docs" / "recipes" / "README.md").read_text()
+    assert recipe_docs.index_table([facts]).splitlines()[-1] in index
 
 
 @pytest.mark.parametrize("name", SHIPPED)
