@@ -200,9 +200,9 @@ def conditions(facts: dict) -> str:
     steps = f"in {facts['default_steps']} steps" if facts["diffusion"] else "in one pass"
     return (
         "PSNR is in dB, CIEDE2000 and a\\*b\\* in units of CIE L\\*a\\*b\\* (D65); the squared "
-        "error is a mean over both channels; colourfulness (Hasler and Suesstrunk) is a share of the "
-        "truth's. *Seconds a picture* is the time from a grey picture of 128x128 to the same in "
-        f"colour, {steps}, with {facts['threads']} threads in {facts['dtype']}. *Training time* "
+        "error is a mean over both channels; colourfulness (Hasler and Suesstrunk) is a share of "
+        "the truth's. *Seconds a picture* is the time from a grey picture of 128x128 to the same "
+        f"in colour, {steps}, with {facts['threads']} threads in {facts['dtype']}. *Training time* "
         "includes reading the pictures, validation and grids."
     )
 
