@@ -80,7 +80,7 @@ MODULES = {
         "command.work",
     },
     "training.config": set(),
-    "training.objectives": set(),
+    "training.objectives": {"core.scheduler"},
     "training.ema": set(),
     "training.optimizers": set(),
     "training.checkpoint": set(),

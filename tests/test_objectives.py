@@ -9,7 +9,7 @@ from diffusers import DDPMScheduler, UNet2DModel
 from diffusers.training_utils import compute_snr
 from torch import nn
 
-from pipeline_colorize.core.scheduler import OffsetCosineScheduler
+from pipeline_colorize.core.scheduler import OffsetCosineScheduler, clean_estimate
 from pipeline_colorize.training import objectives
 
 KINDS = ["epsilon", "sample", "v_prediction"]
@@ -88,7 +88,8 @@ def test_clean_estimate_inverts_the_target(kind):
         target = objectives.prediction_target(
             scheduler, batch["color"], batch["noise"], batch["timesteps"]
         )
-        clean = objectives.clean_estimate(scheduler, target, noisy, batch["timesteps"])
+        rates = objectives.signal_and_noise_rates(scheduler, batch["timesteps"], noisy)
+        clean = clean_estimate(kind, target, noisy, *rates)
         assert torch.allclose(clean, batch["color"], atol=2e-4)
 
 
@@ -102,7 +103,9 @@ def test_min_snr_weights_the_error_of_the_clean_colour(kind):
     timesteps = batch["timesteps"]
     noisy = scheduler.add_noise(batch["color"], batch["noise"], timesteps)
     prediction = model(noisy, timesteps, None).sample
-    clean = objectives.clean_estimate(scheduler, prediction, noisy, timesteps)
+    clean = clean_estimate(
+        kind, prediction, noisy, *objectives.signal_and_noise_rates(scheduler, timesteps, noisy)
+    )
     error = (clean - batch["color"]).square().flatten(1).mean(1)
     capped = compute_snr(scheduler, timesteps).clamp(max=5.0)
     assert torch.allclose(losses, capped * error, rtol=2e-2)

@@ -14,6 +14,29 @@ from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 
 
+def clean_estimate(
+    prediction_type: str,
+    prediction: torch.Tensor,
+    sample: torch.Tensor,
+    signal: torch.Tensor,
+    noise: torch.Tensor,
+) -> torch.Tensor:
+    """Return the clean sample that a prediction stands for (Salimans and Ho 2022, section 4).
+
+    Args:
+        prediction_type: "epsilon", "sample" or "v_prediction".
+        prediction: (B, ...), what the network gave for `sample`.
+        sample: (B, ...), signal * clean + noise * standard normal noise.
+        signal: rate of the clean sample, shaped to multiply it.
+        noise: rate of the noise, likewise.
+    """
+    if prediction_type == "epsilon":
+        return (sample - noise * prediction) / signal
+    if prediction_type == "v_prediction":
+        return signal * sample - noise * prediction
+    return prediction
+
+
 @dataclass
 class OffsetCosineSchedulerOutput(BaseOutput):
     """What one step returns.
@@ -175,12 +198,7 @@ class OffsetCosineScheduler(SchedulerMixin, ConfigMixin):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The estimates of the clean sample and of the noise that make up `sample`."""
         signal, rate = self._rates(timestep, sample)
-        if self.config.prediction_type == "epsilon":
-            clean = (sample - rate * output) / signal
-        elif self.config.prediction_type == "v_prediction":
-            clean = signal * sample - rate * output
-        else:
-            clean = output
+        clean = clean_estimate(self.config.prediction_type, output, sample, signal, rate)
         if self.config.clip_sample:
             clean = clean.clamp(-self.config.clip_sample_range, self.config.clip_sample_range)
         return clean, (sample - signal * clean) / rate

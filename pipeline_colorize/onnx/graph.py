@@ -430,7 +430,7 @@ def predict(g: Graph, config: dict, sample: str, timestep: str, features: list[s
 
 
 def estimate(g: Graph, scheduler: dict, output: str, sample: str, signal: str, rate: str) -> str:
-    """The clean sample that the network's word stands for (scheduler.py, `_clean_and_noise`)."""
+    """The clean sample that the network's word stands for (scheduler.py, `clean_estimate`)."""
     kind, clean = scheduler["prediction_type"], output
     if kind == "epsilon":
         clean = g.add("Div", g.add("Sub", sample, g.add("Mul", rate, output)), signal)

@@ -17,6 +17,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from pipeline_colorize.core.scheduler import clean_estimate
+
 
 def stratified_timesteps(
     batch: int, levels: int, num_train_timesteps: int, generator: np.random.Generator
@@ -73,19 +75,6 @@ def prediction_target(
     if kind == "sample":
         return color
     return scheduler.get_velocity(color, noise, timesteps)
-
-
-def clean_estimate(
-    scheduler, prediction: torch.Tensor, noisy: torch.Tensor, timesteps: torch.Tensor
-) -> torch.Tensor:
-    """The clean colour that `prediction` stands for (Salimans and Ho 2022, section 4)."""
-    signal, rate = signal_and_noise_rates(scheduler, timesteps, noisy)
-    kind = scheduler.config.prediction_type
-    if kind == "epsilon":
-        return (noisy - rate * prediction) / signal
-    if kind == "sample":
-        return prediction
-    return signal * noisy - rate * prediction
 
 
 def elementwise_loss(prediction: torch.Tensor, target: torch.Tensor, kind: str) -> torch.Tensor:
@@ -178,7 +167,8 @@ def denoising_loss(
     if snr_gamma is not None:
         losses = losses * min_snr_weights(scheduler, timesteps, snr_gamma)
     if gradient_weight:
-        estimate = clean_estimate(scheduler, prediction, noisy, timesteps)
+        rates = signal_and_noise_rates(scheduler, timesteps, noisy)
+        estimate = clean_estimate(scheduler.config.prediction_type, prediction, noisy, *rates)
         share = scheduler.alphas_cumprod.to(timesteps.device)[timesteps]
         losses = losses + gradient_weight * share * gradient_loss(estimate, color)
     return losses
