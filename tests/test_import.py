@@ -39,7 +39,7 @@ MODULES = {
     },
     "onnx.runtime": CORE_NUMPY,
     "onnx.graph": {*CORE_NUMPY, "onnx.runtime", "pipeline_colorize"},
-    "photo": {"core.colorimetry"},
+    "photo": {"core.colorimetry", "core.sizes"},
     "photo.display": set(),
     "command.settings": set(),
     "command.parquet": set(),

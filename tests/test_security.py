@@ -4,16 +4,21 @@ import ast
 import io
 import os
 import struct
+import subprocess
 import sys
+import zlib
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from conftest import load_script
 from PIL import EpsImagePlugin, Image, UnidentifiedImageError
 
-from pipeline_colorize import cli, photo
+from pipeline_colorize import ColorizationPipeline, OffsetCosineScheduler, cli, photo
 from pipeline_colorize.command import engine
+from pipeline_colorize.onnx.runtime import OnnxPipeline
 from pipeline_colorize.training.config import DataConfig
 from pipeline_colorize.training.decoding import decode, try_decode
 from pipeline_colorize.training.sources import load_training_pictures
@@ -185,3 +190,220 @@ def test_no_picture_is_opened_as_whatever_it_is():
                 if not any(keyword.arg == "formats" for keyword in node.keywords):
                     careless.append(f"{file.relative_to(ROOT)}:{node.lineno}")
     assert len(files) > 30 and not careless
+
+
+# --- small files, huge cost ----------------------------------------------------------------------
+
+MEGABYTES = 450  # that reading any of these may take, with Python and its libraries
+SECONDS = 8
+# Reads a photograph and marks its metadata, as the command does; says what came of it.
+READER = r"""
+import re, sys, time
+from PIL import Image
+from pipeline_colorize import photo
+Image.new("L", (9, 9)).save(sys.argv[2])
+photo.read(sys.argv[2])
+began, outcome = time.process_time(), "read"
+with photo.pixel_limit(50_000_000):
+    try:
+        read = photo.read(sys.argv[1])
+        photo.read_mark(read.xmp)
+        photo.marked_xmp(read.xmp, photo.Mark("1", {}))
+        outcome = "read " + "; ".join(read.warnings)
+    except photo.PhotoError as error:
+        outcome = str(error)
+status = open("/proc/self/status").read()  # getrusage's peak is that of the process before, too
+peak = int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1000
+print(f"{peak}\n{time.process_time() - began}\n{outcome}")
+"""
+
+
+def png(width: int, height: int, *chunks: tuple[bytes, bytes], rows: bytes | None = None) -> bytes:
+    """An 8-bit grey PNG; black, or nothing but a promise where `rows` is empty."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        end = struct.pack(">I", zlib.crc32(name + content))
+        return struct.pack(">I", len(content)) + name + content + end
+
+    rows = bytes((width + 1) * height) if rows is None else rows
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    parts = [(b"IHDR", header), *chunks, (b"IDAT", zlib.compress(rows, 9)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
+
+
+def packet(inside: str) -> bytes:
+    """An XMP packet with something in its description."""
+    rdf = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
+    return (
+        f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="{rdf}"><rdf:Description '
+        f'xmlns:t="http://ns.adobe.com/tiff/1.0/">{inside}</rdf:Description></rdf:RDF></x:xmpmeta>'
+    ).encode()
+
+
+def png_with_xmp(xmp: bytes) -> bytes:
+    itxt = b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(xmp, 9)
+    return png(32, 24, (b"iTXt", itxt))
+
+
+def tiff(tags: dict[int, tuple[int, int, int]], parts: bytes = b"", order: str = "<") -> bytes:
+    """A TIFF of (type, count, value) by tag, and of what lies behind its directory."""
+    body = struct.pack(order + "H", len(tags))
+    for tag, (kind, count, value) in sorted(tags.items()):
+        short = kind == 3 and count == 1
+        body += struct.pack(order + ("HHIHxx" if short else "HHII"), tag, kind, count, value)
+    return b"II*\0" + struct.pack(order + "I", 8) + body + bytes(4) + parts
+
+
+def tiff_of(width: int, height: int, bits: int, samples: int, compression: int, part: bytes,
+            **others: tuple[int, int, int]) -> bytes:  # fmt: skip
+    """A TIFF of one strip, with other tags by their number."""
+    tags = {256: (4, 1, width), 257: (4, 1, height), 258: (3, 1, bits), 259: (3, 1, compression),
+            262: (3, 1, 1), 277: (3, 1, samples), 278: (4, 1, height),
+            279: (4, 1, len(part))}  # fmt: skip
+    tags |= {int(name[1:]): value for name, value in others.items()}
+    tags[273] = (4, 1, 8 + 2 + 12 * (len(tags) + 1) + 4)
+    return tiff(tags, part)
+
+
+def jpeg(width: int, height: int, **options) -> bytes:
+    stream = io.BytesIO()
+    Image.new("L", (width, height)).save(stream, "JPEG", **options)
+    return stream.getvalue()
+
+
+def claiming(content: bytes, width: int, height: int) -> bytes:
+    """A baseline JPEG that says it has another size."""
+    place = content.index(b"\xff\xc0") + 5
+    return content[:place] + struct.pack(">HH", height, width) + content[place + 4 :]
+
+
+def scans(count: int) -> bytes:
+    """A large progressive JPEG whose last scan comes again and again."""
+    content = jpeg(6000, 6000, progressive=True)
+    last = content.rindex(b"\xff\xda")
+    return content[:-2] + content[last:-2] * count + b"\xff\xd9"
+
+
+def jp2_that_decodes_larger(side: int) -> bytes:
+    """A JPEG 2000 whose box says 32 x 32, and whose codestream says more."""
+    stream = io.BytesIO()
+    Image.new("L", (32, 32)).save(stream, "JPEG2000")
+    content = bytearray(stream.getvalue())
+    place = content.index(b"\xff\x4f\xff\x51") + 8
+    content[place : place + 8] = struct.pack(">II", side, side)  # of the picture
+    content[place + 16 : place + 24] = struct.pack(">II", side, side)  # and of its tile
+    return bytes(content)
+
+
+def many_tags() -> bytes:
+    """A TIFF with thousands of tags, all of which hold the same megabyte."""
+    content = tiff_of(16, 16, 8, 1, 1, bytes(256))
+    tags = {tag: (7, 1_000_000, 8) for tag in range(40_000, 44_000)}
+    tags |= {256: (4, 1, 16), 257: (4, 1, 16), 258: (3, 1, 8), 259: (3, 1, 1), 262: (3, 1, 1),
+             273: (4, 1, 8), 277: (3, 1, 1), 278: (4, 1, 16), 279: (4, 1, 256)}  # fmt: skip
+    return tiff(tags, bytes(1_000_000)) + content
+
+
+def deflated(size: int) -> bytes:
+    """Zeros that inflate to `size` bytes."""
+    packer = zlib.compressobj(9, wbits=-15)
+    block = packer.compress(bytes(1 << 20)) + packer.flush(zlib.Z_FULL_FLUSH)
+    checksum = ((size >> 20 << 20) % 65521 << 16) + 1  # Adler's, of so many zeros
+    return b"\x78\xda" + block * (size >> 20) + b"\x03\0" + struct.pack(">I", checksum)
+
+
+BOMBS = {  # name -> (how to make it, ending, what is said)
+    "samples": (
+        lambda: tiff_of(5000, 5000, 8, 64, 8, deflated(5000 * 5000 * 64)),
+        ".tif", "64 samples a pixel",
+    ),
+    "deep samples": (
+        lambda: tiff_of(7000, 7000, 64, 3, 8, deflated(1 << 20), t339=(3, 1, 3)),
+        ".tif", "the limit",
+    ),
+    "strip larger than said": (
+        lambda: tiff_of(64, 48, 16, 1, 8, deflated(3 << 30)), ".tif", ""
+    ),
+    "tile": (
+        lambda: tiff_of(64, 48, 8, 1, 8, deflated(1 << 20), t322=(4, 1, 60_000),
+                        t323=(4, 1, 60_000), t324=(4, 1, 8), t325=(4, 1, 1000)),
+        ".tif", "the limit",
+    ),
+    "deep tile": (
+        lambda: tiff_of(64, 48, 16, 1, 8, deflated(1 << 20), t322=(4, 1, 60_000),
+                        t323=(4, 1, 60_000), t324=(4, 1, 8), t325=(4, 1, 1000)),
+        ".tif", "the limit",
+    ),
+    "JPEG in TIFF": (
+        lambda: tiff_of(64, 48, 8, 5, 7, claiming(jpeg(64, 48), 60_000, 60_000)),
+        ".tif", "",
+    ),
+    "tags": (many_tags, ".tif", "tags hold more"),
+    "long XMP": (lambda: png_with_xmp(packet("a" * 60_000_000)), ".png", "XMP of more than"),
+    "XMP of many elements": (
+        lambda: png_with_xmp(packet("<a/>" * 1_000_000)), ".png", "XMP of more than"
+    ),
+    "XMP of a megabyte": (lambda: png_with_xmp(packet("<a/>" * 240_000)), ".png", "read"),
+    "nested XMP": (
+        lambda: png_with_xmp(packet("<a>" * 100_000 + "</a>" * 100_000)), ".png", "read"
+    ),
+    "nested descriptions": (
+        lambda: png_with_xmp(
+            packet("<rdf:Description>" * 700 + "<t:Orientation/>" * 40_000
+                   + "</rdf:Description>" * 700)
+        ),
+        ".png", "read",
+    ),
+    "profile": (
+        lambda: png(32, 24, (b"iCCP", b"x\0\0" + deflated(60 << 20))), ".png", "colour profile"
+    ),
+    "text": (lambda: png(32, 24, (b"zTXt", b"x\0\0" + deflated(60 << 20))), ".png", "read"),
+    "long and thin": (
+        lambda: png(3_000_000, 16, rows=deflated(3_000_001 * 16)), ".png", "no picture's shape"
+    ),
+    "thin and long": (lambda: png(16, 300_000), ".png", "no picture's shape"),
+    "scans": (lambda: scans(1000), ".jpg", "scans"),
+    "JPEG 2000": (lambda: jp2_that_decodes_larger(40_000), ".jp2", "different sizes"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_what_a_file_may_cost(tmp_path, name):
+    make, ending, expected = BOMBS[name]
+    path = tmp_path / f"bomb{ending}"
+    path.write_bytes(make())
+    assert path.stat().st_size < 4_000_000
+    command = [sys.executable, "-c", READER, str(path), str(tmp_path / "small.png")]
+    environment = dict(os.environ, PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1")
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    peak, seconds, outcome = done.stdout.splitlines()
+    assert expected in outcome and "Traceback" not in outcome
+    assert float(peak) < MEGABYTES and float(seconds) < SECONDS, done.stdout
+
+
+@pytest.mark.parametrize("size", [(16, 300_000), (66_000, 350), (20, 5000)])
+@pytest.mark.parametrize("as_pil", [False, True])
+def test_pictures_handed_over_are_no_longer_than_files(make_unet, size, as_pil):
+    """Both engines; what they take for such a picture grows with its long side, not its area."""
+    picture = np.zeros(size, np.uint8)
+    picture = Image.fromarray(picture) if as_pil else picture
+    pipe = ColorizationPipeline(make_unet("grid"), OffsetCosineScheduler())
+    with pytest.raises(ValueError, match="no picture's shape"):
+        pipe(picture)
+    onnx = SimpleNamespace(properties={"hint_channels": 0})
+    with pytest.raises(ValueError, match="no picture's shape"):
+        OnnxPipeline._prepare(onnx, picture, [], 128, 1.0)
+
+
+@pytest.mark.parametrize(
+    "damaged", ["<a>" * 1000 + "</a>" * 1000, "&b;", '<t:Orientation/><a b="1" b="2"/>']
+)
+def test_odd_xmp_is_replaced(damaged):
+    marked = photo.marked_xmp(packet(damaged), photo.Mark("1", {}))
+    assert photo.read_mark(marked)["AISystemUsed"] == photo.SYSTEM
+
+
+def test_an_empty_orientation_in_xmp_is_set_upright():
+    marked = photo.marked_xmp(packet("<t:Orientation/>kept"), photo.Mark("1", {})).decode()
+    assert "<t:Orientation>1</t:Orientation>" in marked and "kept" in marked

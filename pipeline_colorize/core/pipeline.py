@@ -35,7 +35,7 @@ from .image_processor import (
     lift_texture,
     meet_hints,
 )
-from .sizes import SECOND_LOOK_START, look_resolutions, second_look_steps
+from .sizes import SECOND_LOOK_START, check_sides, look_resolutions, second_look_steps
 
 # Models that ship with the package; a pipeline file loaded from the Hub has none beside it.
 _SHIPPED = Path(__file__).parents[1] / "models"
@@ -472,6 +472,7 @@ class ColorizationPipeline(DiffusionPipeline):
     ) -> list[_Picture]:
         """One look at a picture, and a closer one where it has so many pixels."""
         luminance = self.image_processor.to_luminance(image)
+        check_sides(*luminance.shape[1:])
         looks = []
         for size in look_resolutions(*luminance.shape[1:], resolution, refinement):
             working = self.image_processor.preprocess(luminance, size)

@@ -7,10 +7,26 @@ from collections.abc import Iterator
 
 # The long side of the working picture is at most this many times the short side.
 LONGEST_RATIO = 8
+# How many pixels each side of a picture may have: as many as a JPEG can. To bring colours up to
+# full size takes memory by the side, however few pixels the picture has in all.
+LARGEST_SIDE = 65_535
+# The long side of a picture is at most this many times the short side, if it has more pixels than
+# the second number; shorter strips cost nothing, whatever their shape.
+LARGEST_RATIO, ANY_RATIO = 200, 4096
 # How many pixels are worked on at a time at full size, which bounds the memory of a large picture.
 CHUNK_PIXELS = 1 << 19
 # The second look starts from noise at this share of the schedule.
 SECOND_LOOK_START = 0.4
+
+
+def check_sides(height: int, width: int) -> None:
+    """Refuse a picture that is too long, or too long for its short side, with a ValueError."""
+    short, long = sorted((height, width))
+    if long > LARGEST_SIDE or long > max(LARGEST_RATIO * short, ANY_RATIO):
+        raise ValueError(
+            f"{width} x {height} is no picture's shape: each side has {LARGEST_SIDE:,} pixels at "
+            f"most, and the long one {LARGEST_RATIO} times as many as the short one."
+        )
 
 
 def fit_size(height: int, width: int, resolution: float, multiple: int = 1) -> tuple[int, int]:

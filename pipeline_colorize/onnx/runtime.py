@@ -20,6 +20,7 @@ from pipeline_colorize.core.colorimetry import RGB_TO_XYZ, decode_srgb, y_to_lig
 from pipeline_colorize.core.hints import Hint, draw_hints, hint_influence
 from pipeline_colorize.core.sizes import (
     SECOND_LOOK_START,
+    check_sides,
     fit_size,
     look_resolutions,
     row_chunks,
@@ -375,6 +376,7 @@ class OnnxPipeline:
         if hints and not self.properties["hint_channels"]:
             raise ValueError("This model takes no colour hints.")
         luminance = to_luminance(image)
+        check_sides(*luminance.shape)
         looks = []
         for size in look_resolutions(*luminance.shape, resolution, refinement):
             looks.append(self._at(luminance, hints, size, *looks))

@@ -12,6 +12,7 @@ import contextlib
 import functools
 import io
 import os
+import re
 import stat
 import struct
 import uuid
@@ -24,7 +25,10 @@ from typing import BinaryIO
 from xml.dom import minidom
 
 import numpy as np
+from defusedxml import minidom as hardened
 from PIL import ExifTags, Image, ImageCms, PngImagePlugin, TiffImagePlugin
+
+from pipeline_colorize.core.sizes import check_sides
 
 WRITABLE = {
     ".jpg": "JPEG",
@@ -81,10 +85,26 @@ _IPTC_TIFF_TAG = 33723
 _PNG_XMP = "XML:com.adobe.xmp"
 _JPEG_BLOCK = 65_000  # bytes of metadata that surely fit a segment; more is left out
 _STRIP_ROWS = 256
+
+# What a small file may cost. Captions, histories of edits and profiles are smaller than these.
+_LARGEST_TEXT = 1_000_000  # bytes of XMP, or characters of a text
+_LARGEST_PROFILE = 10_000_000  # bytes
+_DEEPEST_XML = 64  # elements inside one another
+_MOST_TAGS = 50_000  # of XML, opening and closing
+_MOST_SAMPLES = 5  # of a pixel: CMYK and alpha
+_BYTES_A_PIXEL = 8  # of the largest picture allowed; RGB and alpha with 16 bits each take so many
+_MOST_SCANS = 200  # of a progressive JPEG, of which each goes over the whole picture
+_MOST_ITEMS = 1_000_000  # numbers in a TIFF tag, which become Python's
+_ITEM_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4,
+               16: 8, 17: 8, 18: 8}  # by a TIFF tag's type  # fmt: skip
+_TEXT_TYPES = frozenset([1, 2, 7])  # of TIFF tags: they stay bytes, however many
+_TILE_TAGS = (322, 323)
+# Compressions of TIFF whose strips and tiles are JPEG, JPEG 2000, PNG or WebP files.
+_PICTURES_IN_TIFF = frozenset([6, 7, 33003, 33004, 33005, 33007, 34712, 34892, 34933, 50001])
 _WIDE_GAMMA = 1.8
 
 
-class PhotoError(Exception):
+class PhotoError(ValueError):
     """A file cannot be read or written as a photograph; the message is one line for people."""
 
 
@@ -151,8 +171,118 @@ def open_picture(source: str | Path | BinaryIO) -> Image.Image:
 
     Raises:
         PIL.UnidentifiedImageError: where it is none of these formats; an OSError.
+        PhotoError: where to decode it would cost far more than a photograph of its size does.
     """
-    return Image.open(source, formats=PICTURE_FORMATS)
+    if isinstance(source, str | Path):
+        with open(source, "rb") as file:
+            _check_directories(file)
+    else:
+        _check_directories(source)
+        source.seek(0)
+    opened = Image.open(source, formats=PICTURE_FORMATS)
+    try:
+        _check_structure(opened)
+    except Exception:
+        opened.close()
+        raise
+    return opened
+
+
+def _check_structure(opened: Image.Image) -> None:
+    """Refuse what its format says about it that no photograph has; nothing is decoded for it."""
+    _check_shape(opened.size)
+    if opened.format == "TIFF":
+        tile = [opened.tag_v2.get(tag, 1) for tag in _TILE_TAGS]
+        whole = [-(-side // part) * part for side, part in zip(opened.size, tile, strict=True)]
+        _check_size(whole)
+        _check_bytes(len(opened.getbands()) * whole[0] * whole[1])
+    if opened.format == "JPEG2000" and _codestream_size(opened.fp) != opened.size:
+        raise PhotoError("the file is damaged: two places in it tell of different sizes")
+    if opened.info.get("progressive") and _count_scans(opened.fp) > _MOST_SCANS:
+        raise PhotoError(f"a JPEG of more than {_MOST_SCANS} scans, which take too long to decode")
+
+
+def _check_shape(size: tuple[int, int]) -> None:
+    try:
+        check_sides(size[1], size[0])
+    except ValueError as error:
+        raise PhotoError(str(error).rstrip(".")) from None
+
+
+def _check_bytes(decoded: int) -> None:
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit and decoded > limit * _BYTES_A_PIXEL:
+        raise TooLargeError(
+            f"it would take {decoded:,} bytes, more than {limit:,} pixels of 16 bits, the limit"
+        )
+
+
+def _check_directories(file: BinaryIO, start: int = 0) -> None:
+    """Refuse a TIFF, or EXIF, whose tags hold far more in all than the file itself.
+
+    They may all point at the same place, and every reader makes a copy for each.
+    """
+    end = file.seek(0, os.SEEK_END) - start
+    total = 0
+    for kind, count, place in _entries(file, start):
+        size = _ITEM_BYTES.get(kind, 1) * count
+        total += min(size, max(end - place, 0))
+        if total > 2 * end or (count > _MOST_ITEMS and kind not in _TEXT_TYPES):
+            raise PhotoError("the file is damaged: its tags hold more than the file does")
+
+
+def _entries(file: BinaryIO, start: int) -> Iterator[tuple[int, int, int]]:
+    """(type, count, place) of each entry in the first directory of a TIFF, EXIF's and GPS's."""
+    file.seek(start)
+    head = file.read(8)
+    order = {b"II": "<", b"MM": ">"}.get(head[:2])
+    if order is None or len(head) < 8:
+        return
+    big = 43 in head[2:4]
+    number, entry = (order + "Q", order + "HHQQ") if big else (order + "H", order + "HHII")
+    places = [*struct.unpack(order + "Q", file.read(8).ljust(8, b"\0"))] if big else []
+    places = places or [*struct.unpack(order + "I", head[4:])]
+    for place in places[:3]:  # those of EXIF and GPS are added on the way
+        file.seek(start + min(place, 1 << 62))
+        count = file.read(struct.calcsize(number))
+        if len(count) < struct.calcsize(number):
+            continue
+        table = file.read(min(struct.unpack(number, count)[0], 1 << 16) * struct.calcsize(entry))
+        for at in range(0, len(table) - struct.calcsize(entry) + 1, struct.calcsize(entry)):
+            tag, kind, count, value = struct.unpack_from(entry, table, at)
+            yield kind, count, value
+            if tag in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo) and len(places) < 3:
+                places.append(value)
+
+
+def _codestream_size(file: BinaryIO) -> tuple[int, int] | None:
+    """Width and height of a JPEG 2000 as its decoder will take them, which a box repeats."""
+    end, place = file.seek(0, os.SEEK_END), 0
+    while place + 12 < end:
+        file.seek(place)
+        head = file.read(48)
+        if head.startswith(b"\xff\x4f\xff\x51"):
+            right, bottom, left, top = struct.unpack_from(">4I", head, 8)
+            return right - left, bottom - top
+        length, name = struct.unpack_from(">I4s", head)
+        length = struct.unpack_from(">Q", head, 8)[0] if length == 1 else length
+        place += (16 if length == 1 else 8) if name == b"jp2c" else max(length, 8)
+    return None
+
+
+def _count_scans(file: BinaryIO) -> int:
+    """Scans of a JPEG, at most one more than `_MOST_SCANS`."""
+    file.seek(0)
+    content, place, scans = file.read(), 2, 0
+    # Of what may stand between scans, all but stuffed bytes and restarts has a length of its own.
+    marker = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
+    while scans <= _MOST_SCANS and (found := marker.search(content, place)):
+        kind, place = found[0][1], found.end()
+        if kind == 0xD9:
+            break
+        scans += kind == 0xDA
+        place += int.from_bytes(content[place : place + 2], "big")
+    return scans
 
 
 def read(path: str | Path) -> Photo:
@@ -221,11 +351,13 @@ def _check_size(size: tuple[int, int]) -> None:
 
 def _decode(opened: Image.Image, path: Path) -> Photo:
     notes = []
-    if getattr(opened, "n_frames", 1) > 1 and opened.format != "MPO":
-        notes.append(f"has {opened.n_frames} frames or pages; only the first one is colorized")
+    # They are not counted, since there may be millions.
+    if getattr(opened, "is_animated", False) and opened.format != "MPO":
+        notes.append("has more than one frame or page; only the first one is colorized")
     if not _is_for_tifffile(opened):
         # Only this reads the late chunks of a PNG. It also turns a TIFF and drops its orientation.
         opened.load()
+    _drop_large_parts(opened, notes)
     pixels, space = _pixels(opened, path, notes)
     exif = _exif(opened, notes)
     pixels = _upright(pixels, exif.get(ExifTags.Base.Orientation, 1))
@@ -298,7 +430,7 @@ def _tiff_pixels(path: Path, notes: list[str]) -> tuple[np.ndarray, str]:
 
     with tifffile.TiffFile(path) as tiff:
         page = tiff.pages[0]
-        _check_size((page.imagewidth, page.imagelength))
+        _check_page(page)
         pixels = page.asarray()
         photometric, bits, extra = page.photometric.name, page.bitspersample, page.extrasamples
         if photometric == "PALETTE":
@@ -320,6 +452,39 @@ def _tiff_pixels(path: Path, notes: list[str]) -> tuple[np.ndarray, str]:
     if photometric == "SEPARATED":
         return pixels, "cmyk"
     return pixels, "gray" if pixels.shape[2] < 3 else "rgb"
+
+
+def _check_page(page) -> None:
+    """Refuse a page of tifffile's that would cost far more than a photograph of its size does."""
+    import tifffile
+
+    size = page.imagewidth, page.imagelength
+    _check_size(size)
+    _check_shape(size)
+    samples = page.samplesperpixel * page.imagedepth
+    if samples > _MOST_SAMPLES:
+        raise PhotoError(f"it has {samples} samples a pixel, which no photograph has")
+    if page.dtype is None or page.dtype.kind not in "ubf":
+        raise PhotoError(f"pixels of type {page.dtype} are not known; save it with 16 bits")
+    parts = (page.tilewidth, page.tilelength) if page.is_tiled else (size[0], 1)
+    whole = [-(-side // part) * part for side, part in zip(size, parts, strict=True)]
+    _check_bytes(whole[0] * whole[1] * samples * page.dtype.itemsize)
+    if page.compression in _PICTURES_IN_TIFF and page.jpegheader is None:
+        _check_parts(page, whole)
+    elif page.compression in tifffile.TIFF.IMAGE_COMPRESSIONS or page.compression >= 65000:
+        raise PhotoError(f"its compression, {page.compression}, is not read here")
+
+
+def _check_parts(page, whole: list[int]) -> None:
+    """Refuse a page with a strip or tile that is a picture larger than the page itself."""
+    file = page.parent.filehandle
+    for place, count in zip(page.dataoffsets, page.databytecounts, strict=False):
+        if not count:
+            continue
+        file.seek(place)
+        with open_picture(io.BytesIO(file.read(count))) as part:
+            if part.width > whole[0] or part.height > whole[1]:
+                raise PhotoError("the file is damaged: a part of it is larger than the whole")
 
 
 def _unmultiplied(pixels: np.ndarray, extra: int) -> np.ndarray:
@@ -466,7 +631,7 @@ def _transform(pixels: np.ndarray, source: bytes, target: bytes, dtype: str) -> 
     )
 
 
-@functools.lru_cache(maxsize=32)
+@functools.lru_cache(maxsize=8)
 def _is_srgb(profile: bytes) -> bool:
     """Whether a profile leaves 8-bit sRGB as it is, but for the rounding between makers' profiles.
 
@@ -556,8 +721,19 @@ def _naive_rgb(cmyk: np.ndarray) -> np.ndarray:
 # --- metadata ------------------------------------------------------------------------------------
 
 
+def _drop_large_parts(opened: Image.Image, notes: list[str]) -> None:
+    """Leave out metadata that is larger than any photograph's, before anything works on it."""
+    limits = {"xmp": _LARGEST_TEXT, "icc_profile": _LARGEST_PROFILE, "comment": _LARGEST_TEXT}
+    names = {"xmp": "XMP", "icc_profile": "colour profile", "comment": "comment"}
+    for key, limit in limits.items():
+        if len(opened.info.get(key) or b"") > limit:
+            del opened.info[key]
+            notes.append(f"its {names[key]} of more than {limit:,} bytes was left out")
+
+
 def _exif(opened: Image.Image, notes: list[str]) -> Image.Exif:
     try:
+        _check_exif(opened)
         exif = opened.getexif()
         for directory in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
             exif.get_ifd(directory)
@@ -566,6 +742,12 @@ def _exif(opened: Image.Image, notes: list[str]) -> Image.Exif:
     except Exception:  # damaged blocks raise struct.error, SyntaxError, KeyError and more
         notes.append("its EXIF data is damaged and was left out")
         return Image.Exif()
+
+
+def _check_exif(opened: Image.Image) -> None:
+    block = opened.info.get("exif") or b""
+    if opened.format != "TIFF" and isinstance(block, bytes):
+        _check_directories(io.BytesIO(block), 6 if block.startswith(b"Exif\0\0") else 0)
 
 
 class _Latin1(str):
@@ -630,7 +812,11 @@ def _iptc(opened: Image.Image) -> bytes:
 def _texts(opened: Image.Image) -> dict[str, str]:
     if opened.format == "PNG":
         texts = {key: str(value) for key, value in opened.text.items()}
-        return {k: v for k, v in texts.items() if k != _PNG_XMP and not k.startswith("Raw profile")}
+        return {
+            key: text
+            for key, text in texts.items()
+            if key != _PNG_XMP and not key.startswith("Raw profile") and len(text) <= _LARGEST_TEXT
+        }
     comment = opened.info.get("comment", b"")
     comment = comment.decode("utf-8", "replace") if isinstance(comment, bytes) else comment
     return {"Comment": comment.strip("\0 ")} if comment.strip("\0 ") else {}
@@ -644,20 +830,33 @@ def marked_xmp(xmp: bytes, mark: Mark) -> bytes:
     for description in list(rdf.getElementsByTagNameNS(_RDF, "Description")):
         for name in properties:
             _remove_property(description, _IPTC, name)
-        _set_upright(description)
+    _set_upright(rdf)
     rdf.appendChild(_description(document, properties, _about(rdf)))
     return "".join(node.toxml() for node in document.childNodes).encode()
 
 
 def _parsed_xmp(xmp: bytes) -> minidom.Document | None:
-    # A packet has no document type; one that has is refused, since entities can grow without end.
-    if not xmp or b"<!" in xmp.replace(b"<!--", b"").replace(b"<![CDATA[", b""):
+    """The document of a packet; `None` where it is damaged, too large, or not plain XML.
+
+    A packet has no document type; one that has is refused, since entities can grow without end.
+    """
+    if not 0 < len(xmp) <= _LARGEST_TEXT or xmp.count(b"<") > _MOST_TAGS:
         return None
     try:
-        document = minidom.parseString(xmp.strip(b"\0 \r\n\t"))
+        document = hardened.parseString(xmp.strip(b"\0 \r\n\t"), forbid_dtd=True)
     except Exception:  # expat's errors, and bad encodings
         return None
+    if _depth(document) > _DEEPEST_XML:
+        return None
     return document if document.getElementsByTagNameNS(_RDF, "RDF") else None
+
+
+def _depth(document: minidom.Document) -> int:
+    """How many elements lie inside one another; what works on a document calls itself for each."""
+    depth, nodes = 0, [document]
+    while nodes := [child for node in nodes for child in node.childNodes]:
+        depth += 1
+    return depth
 
 
 def _remove_property(description: minidom.Element, namespace: str, name: str) -> None:
@@ -668,11 +867,14 @@ def _remove_property(description: minidom.Element, namespace: str, name: str) ->
             description.removeChild(child)
 
 
-def _set_upright(description: minidom.Element) -> None:
-    if description.hasAttributeNS(_TIFF, "Orientation"):
-        description.getAttributeNodeNS(_TIFF, "Orientation").value = "1"
-    for element in description.getElementsByTagNameNS(_TIFF, "Orientation"):
-        element.firstChild.data = "1"
+def _set_upright(rdf: minidom.Element) -> None:
+    for description in rdf.getElementsByTagNameNS(_RDF, "Description"):
+        if description.hasAttributeNS(_TIFF, "Orientation"):
+            description.getAttributeNodeNS(_TIFF, "Orientation").value = "1"
+    for element in rdf.getElementsByTagNameNS(_TIFF, "Orientation"):
+        for child in list(element.childNodes):
+            element.removeChild(child)
+        element.appendChild(element.ownerDocument.createTextNode("1"))
 
 
 def _about(rdf: minidom.Element) -> str:
