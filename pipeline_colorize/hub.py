@@ -112,7 +112,7 @@ def _local_files(folder: Path) -> dict[str, Path]:
 
 
 def full_name(repo_id: str, token: str | None = None) -> str:
-    """ "user/name" for "name", by the token, which is so found to be good.
+    """Complete "name" to "user/name" by the token, which is thereby found to be good.
 
     Raises:
         OSError: one line about what is wrong.
@@ -192,7 +192,7 @@ class _Upload:
         return found[0] if found else None
 
     def commit(self, message: str, create_pr: bool) -> tuple[str, bool]:
-        """(The commit that holds our files, whether it is new.)
+        """Give the commit that holds our files, and whether it is new.
 
         A commit whose answer was lost is found by the next try, so that it is not made twice; a
         proposed one would not be.

@@ -22,11 +22,11 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import train_colorize  # noqa: E402
-from pipeline_colorize.training import checkpoint  # noqa: E402
-from pipeline_colorize.training.batches import BatchFormat, TrainingBatches  # noqa: E402
-from pipeline_colorize.training.config import option, parse  # noqa: E402
-from pipeline_colorize.training.objectives import denoising_loss  # noqa: E402
+import train_colorize
+from pipeline_colorize.training import checkpoint
+from pipeline_colorize.training.batches import BatchFormat, TrainingBatches
+from pipeline_colorize.training.config import option, parse
+from pipeline_colorize.training.objectives import denoising_loss
 
 
 @dataclasses.dataclass

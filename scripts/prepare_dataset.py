@@ -101,7 +101,7 @@ def duplicate_pairs(found: Survey, distance: int) -> list[tuple[int, int]]:
 
 
 def parse_splits(text: str) -> dict[str, float]:
-    """ "train=28000,test=.1" to {"train": 28000.0, "test": .1}."""
+    """Read "train=28000,test=.1" as {"train": 28000.0, "test": .1}."""
     try:
         pairs = [part.split("=") for part in text.split(",")]
         return {name.strip(): float(value) for name, value in pairs}

@@ -1,6 +1,6 @@
-"""Which steps, candidates and colour dials should a model have? One row of figures a setting.
+r"""Which steps, candidates and colour dials should a model have? One row of figures a setting.
 
-    python scripts/study_candidates.py --data ~/faces --data "~/old/fsa-*.jpg" \\
+    python scripts/study_candidates.py --data ~/faces --data "~/old/fsa-*.jpg" \
         --setting "12 steps, 4 candidates" --setting "3 steps, 16 candidates, saturation 1.2"
 
 A setting is the model with other defaults: the study writes it as an ONNX file, colours every
@@ -55,7 +55,7 @@ FIGURES = {  # of a summary of `metrics.summarize`, in the order of the columns
 
 
 def parse(setting: str) -> dict[str, float]:
-    """ "3 steps, saturation 1.2" as the model's properties; "" leaves all as they are."""
+    """Read "3 steps, saturation 1.2" as properties of the model; "" leaves all as they are."""
     result = {}
     for part in filter(None, (one.strip() for one in setting.split(","))):
         words = re.fullmatch(r"([a-z]+) +([\d.]+)|([\d.]+) +([a-z]+)", part)

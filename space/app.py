@@ -536,7 +536,7 @@ class Page:
 
     def run(
         self, source: Source | None, samples, seed, steps, sampler, saturation, resolution, points,
-        model, request: gr.Request, progress=gr.Progress(),  # noqa: B008, as Gradio wants it
+        model, request: gr.Request, progress=gr.Progress(),
     ):  # fmt: skip
         """Invent colours, and show them as they come about."""
         with self.job(request, "one") as (folder, stop):
@@ -643,7 +643,7 @@ class Page:
 
     def run_all(
         self, paths: list[str] | None, seed, steps, sampler, saturation, resolution, points, model,
-        request: gr.Request, progress=gr.Progress(),  # noqa: B008
+        request: gr.Request, progress=gr.Progress(),
     ):  # fmt: skip
         """Colorize several photographs into a ZIP file."""
         with self.job(request, "several") as (folder, stop):

@@ -7,6 +7,7 @@ Everything lives in memory. `hub.faults` holds what is to go wrong, `hub.log` wh
 """
 
 import base64
+import contextlib
 import hashlib
 import json
 import re
@@ -176,10 +177,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def hang_up(self):
         self.close_connection = True
-        try:
+        with contextlib.suppress(OSError):
             self.connection.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
 
     def reply(self, answer: Answer, fault: Fault | None):
         body = answer.body

@@ -13,7 +13,7 @@ from test_cleaning import photograph
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 
-import collect_pictures  # noqa: E402
+import collect_pictures
 
 TABLE = {
     "streets": {

@@ -21,7 +21,7 @@ from pipeline_colorize import (
 from pipeline_colorize.core.agreement import agree, agreement_weights, window_mean
 from pipeline_colorize.core.color import rgb_to_luminance
 
-COMPATIBLE = [name for name in OffsetCosineScheduler._compatibles]
+COMPATIBLE = list(OffsetCosineScheduler._compatibles)
 
 
 def make_pipe(unet, prediction_type="v_prediction", **defaults):

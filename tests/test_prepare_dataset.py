@@ -13,7 +13,7 @@ from skimage.color import rgb2lab
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 
-import prepare_dataset  # noqa: E402
+import prepare_dataset
 
 
 def scene(seed: int, size=(48, 40)) -> Image.Image:

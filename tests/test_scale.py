@@ -1,6 +1,7 @@
 """`colorize` on many photographs: several processes, and data sets."""
 
 import dataclasses
+import itertools
 import json
 import os
 import subprocess
@@ -113,7 +114,7 @@ def test_a_run_that_lost_a_process_is_finished_by_the_same_command(folder):
 def test_shares_are_all_and_none_twice(count, size):
     items = list(range(37))
     shares = [Share(rank, count).of(items, size) for rank in range(count)]
-    assert sorted(sum(shares, [])) == items
+    assert sorted(itertools.chain(*shares)) == items
     for share in shares:  # whole batches, as a single process makes them
         assert all(start % size == 0 for start in share[::size])
 
@@ -204,7 +205,7 @@ def test_a_data_set_goes_on_where_it_was_cut_off(folder, data_set, tmp_path, mon
 
 
 def test_a_folder_of_data_sets(folder, data_set, tmp_path):
-    path, files = data_set
+    _path, files = data_set
     arrow_parquet.write_table(image_table(files[:1]), tmp_path / "test-0.parquet")
     arrow_parquet.write_table(pyarrow.table({"file_name": ["x"]}), tmp_path / "metadata.parquet")
     save_picture(tmp_path / "photograph.png", 1)

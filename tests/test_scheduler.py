@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import diffusers
@@ -254,7 +255,7 @@ class GaussianDenoiser:
     def expected_moments(self, timesteps, eta):
         """Factor on the starting deviation from the mean, and variance added by fresh noise."""
         factor, added = 1.0, 0.0
-        for here, there in zip(timesteps[:-1], timesteps[1:], strict=True):
+        for here, there in itertools.pairwise(timesteps):
             signal, rate, variance = self.at(here)
             next_signal, next_rate, _ = self.at(there)
             alpha = (signal / next_signal) ** 2

@@ -859,7 +859,7 @@ def test_a_resolution_that_does_not_fit_is_refused_before_training(pictures, tmp
 
 
 def test_a_tracker_that_is_not_installed_is_said(pictures, tmp_path, monkeypatch):
-    monkeypatch.setattr("accelerate.tracking.get_available_trackers", lambda: [])
+    monkeypatch.setattr("accelerate.tracking.get_available_trackers", list)
     with pytest.raises(ValueError, match="pip install wandb"):
         train(pictures, tmp_path, report_to="wandb")
 
@@ -881,7 +881,7 @@ def test_precision_is_that_of_the_forward_pass(pictures, tmp_path, precision, dt
 
 
 def test_estimated_activations_are_those_that_a_real_pass_keeps():
-    data, model, optim, _ = parse(["--config", str(ROOT / "configs" / "tiny.yaml")])
+    _data, model, optim, _ = parse(["--config", str(ROOT / "configs" / "tiny.yaml")])
     network = train_colorize.build_model(model, optim)
     layout = BatchFormat.of_model(network.config)
     estimate = activation_bytes(network, layout, 64, 3, 2)
@@ -923,12 +923,10 @@ def test_a_run_that_leaves_cores_idle_says_so(monkeypatch):
 
 
 def test_too_little_memory_says_what_to_lower():
-    with pytest.raises(SystemExit, match="Lower batch_size"):
-        with memory_advice("batch_size"):
-            raise torch.OutOfMemoryError("2 GiB")
-    with pytest.raises(RuntimeError, match="other"):
-        with memory_advice("batch_size"):
-            raise RuntimeError("other")
+    with pytest.raises(SystemExit, match="Lower batch_size"), memory_advice("batch_size"):
+        raise torch.OutOfMemoryError("2 GiB")
+    with pytest.raises(RuntimeError, match="other"), memory_advice("batch_size"):
+        raise RuntimeError("other")
 
 
 def test_the_manual_shows_the_whole_loop_as_it_is():

@@ -34,8 +34,9 @@ def hash_grey(grey: Image.Image) -> int:
 
 
 def hash_views(image: Image.Image) -> list[int]:
-    """Six dHashes of an sRGB picture: of the whole and of its middle square, each with 100, 90 and
-    80 % of its sides, so that a picture is found again when it was cropped.
+    """Take six dHashes of an sRGB picture, so that it is found again when it was cropped.
+
+    They are of the whole and of its middle square, each with 100, 90 and 80 % of its sides.
     """
     grey = Image.fromarray(grey_version(_to_tensor(reduce_to(image, SMALLEST))).numpy())
     square = ImageOps.fit(grey, (min(grey.size),) * 2, Image.Resampling.BOX)
