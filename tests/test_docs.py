@@ -1,4 +1,4 @@
-"""The pages: their links lead somewhere, they stay short, and the notebook is complete."""
+"""The pages: links lead somewhere, the drawing is that of the imports, the notebook is complete."""
 
 import re
 import subprocess
@@ -6,6 +6,7 @@ from datetime import date
 from pathlib import Path
 
 import pytest
+import test_import
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOK = ROOT / "docs" / "notebook"
@@ -26,8 +27,9 @@ def pages() -> list[str]:
 
 
 def prose(path: Path) -> str:
-    """The text of a page without its blocks of code."""
-    return re.sub(r"^```.*?^```", "", path.read_text("utf-8"), flags=re.M | re.S)
+    """The text of a page without its code."""
+    text = re.sub(r"^```.*?^```", "", path.read_text("utf-8"), flags=re.M | re.S)
+    return re.sub(r"`[^`\n]+`", lambda code: code[0].replace("](", "] ("), text)
 
 
 def anchors(path: Path) -> set[str]:
@@ -73,3 +75,41 @@ def test_a_page_of_the_notebook_asks_and_answers(name):
     written = rf"\*(\d+ to |\d+ and )?{day.day}( \w+ \d+)? {day:%B} {day.year}[.,;]"
     assert re.match(written, summary)
     assert re.search(r"(Can|Cannot|can|cannot) be repeated", summary)
+
+
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+
+
+def place(name: str) -> Path:
+    """A file or folder that the architecture page names, of the package or of the repository."""
+    inside = test_import.PACKAGE / name
+    return inside if inside.exists() else ROOT / name
+
+
+def test_the_drawing_of_rooms_is_that_of_the_imports():
+    drawing = re.search(r"```mermaid\ngraph TD\n(.*?)```", ARCHITECTURE, re.S)[1]
+    drawn = set(re.findall(r"^ +(\w+) --> (\w+)$", drawing, re.M))
+    modules = test_import.FILES.keys() - {"__init__"}
+    pairs = {(one, other) for one in modules for other in test_import.imported(one)}
+    arrows = {tuple(name.partition(".")[0] for name in pair) for pair in pairs}
+    real = {(a, b) for a, b in arrows if a != b and b != "pipeline_colorize"}
+    assert drawn == real
+    assert set(re.findall(r"\w+", drawing)) == {name.partition(".")[0] for name in modules}
+
+
+def test_the_architecture_names_files_that_exist():
+    names = re.findall(r"`([\w/]+(?:\.\w+|/))`", ARCHITECTURE)
+    bare = {"colorimetry.py", "agreement.py", "hints.py", "sizes.py", "finishing.py"}
+    bare |= {"graph.py", "runtime.py"}  # the sentence names their room
+    assert len(names) > 30
+    assert [name for name in names if not place(name).exists() and name not in bare] == []
+    for name in bare:
+        assert list(test_import.PACKAGE.rglob(name)), name
+
+
+@pytest.mark.parametrize(
+    "symbol, file", sorted(set(re.findall(r"`(\w+)` in `([\w/.]+)`", ARCHITECTURE)))
+)
+def test_a_rule_is_where_the_architecture_says(symbol, file):
+    found = re.search(rf"^(def|class) {symbol}\b|^{symbol} =", place(file).read_text(), re.M)
+    assert found, f"{file} defines no {symbol}"
