@@ -26,6 +26,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # likewise onnxruntime, whi
 import coloring  # ZeroGPU's package, in there, has to come before others
 import gradio as gr
 from coloring import Invented, Refused, Result, Source
+from housekeeping import Sweeper
 from limits import Limits, switched_on
 from PIL import Image
 
@@ -153,9 +154,7 @@ class Page:
         self.stops: dict[tuple, threading.Event] = {}  # of jobs asked for, by session and kind
         self.queued = {"concurrency_id": "work", "concurrency_limit": limits.concurrency}
         keep = limits.keep_minutes * 60
-        with gr.Blocks(
-            title=TITLE, analytics_enabled=False, delete_cache=(max(1, int(keep / 10)), int(keep))
-        ) as self.blocks:
+        with gr.Blocks(title=TITLE, analytics_enabled=False) as self.blocks:
             self.source = gr.State(None, time_to_live=keep)
             self.result = gr.State(None, time_to_live=keep)
             gr.Markdown(INTRODUCTION, elem_id="introduction")
@@ -173,6 +172,11 @@ class Page:
             self.connect_points()
             self.connect_jobs()
             self.add_endpoints()
+
+    def own_files(self) -> set[str]:
+        """Files in Gradio's folder that belong to the page itself: the examples."""
+        blocks = list(self.blocks.blocks.values())
+        return set().union(*(getattr(block, "keep_in_cache", ()) for block in blocks))
 
     # --- components -----------------------------------------------------------------------------
 
@@ -782,10 +786,13 @@ def main() -> None:
         models = coloring.installed_models(chosen_model())
         if not models:
             raise ValueError("There is no model: set COLORIZE_MODEL.")
-        with tempfile.TemporaryDirectory(prefix="colorize-") as folder:
-            os.environ.setdefault("GRADIO_TEMP_DIR", folder)
+        above = os.environ.get("GRADIO_TEMP_DIR")  # others may have files there
+        with tempfile.TemporaryDirectory(prefix="colorize-", dir=above) as folder:
+            os.environ["GRADIO_TEMP_DIR"] = folder
             with photo.pixel_limit(limits.max_pixels):
-                serve(Page(limits, models), limits)
+                page = Page(limits, models)
+                with Sweeper(Path(folder), limits.keep_minutes * 60, page.own_files):
+                    serve(page, limits)
     except (Refused, ValueError) as error:
         sys.exit(f"{Path(sys.argv[0]).name}: {error}")
 

@@ -2,19 +2,24 @@
 
 import ast
 import io
+import json
 import os
+import socket
 import struct
 import subprocess
 import sys
+import time
 import zlib
 from pathlib import Path
 from types import SimpleNamespace
 
+import httpx
 import numpy as np
 import pytest
 from click.testing import CliRunner
 from conftest import load_script
 from PIL import EpsImagePlugin, Image, UnidentifiedImageError
+from space_server import running_space
 
 from pipeline_colorize import ColorizationPipeline, OffsetCosineScheduler, cli, photo
 from pipeline_colorize.command import engine
@@ -407,3 +412,114 @@ def test_odd_xmp_is_replaced(damaged):
 def test_an_empty_orientation_in_xmp_is_set_upright():
     marked = photo.marked_xmp(packet("<t:Orientation/>kept"), photo.Mark("1", {})).decode()
     assert "<t:Orientation>1</t:Orientation>" in marked and "kept" in marked
+
+
+# --- the Space -----------------------------------------------------------------------------------
+
+KEEP = 10  # seconds
+SPACE = {
+    "COLORIZE_KEEP_MINUTES": str(KEEP / 60),
+    "COLORIZE_MAX_MB": "2",
+    "OMP_NUM_THREADS": "1",
+}
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory):
+    """Where the Space keeps its files."""
+    return tmp_path_factory.mktemp("stored")
+
+
+@pytest.fixture(scope="module")
+def space(tmp_path_factory, stored):
+    """The Space of this repository, which forgets quickly."""
+    pytest.importorskip("gradio")
+    log = tmp_path_factory.mktemp("space") / "log.txt"
+    settings = {**SPACE, "GRADIO_TEMP_DIR": str(stored)}
+    with running_space(ROOT / "space" / "app.py", log, settings) as space:
+        yield space
+
+
+@pytest.fixture(scope="module")
+def visitor(space):
+    """Somebody on this machine who knows the Space's API."""
+    with httpx.Client(base_url=f"{space.url}/gradio_api/", timeout=60) as visitor:
+        yield visitor
+
+
+def photograph(width: int = 60, height: int = 48) -> bytes:
+    shades = np.linspace(0, 255, width).astype(np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(np.tile(shades, (height, 1))).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def upload(visitor: httpx.Client, content: bytes, name: str = "grandma.png") -> str:
+    answer = visitor.post("upload", files={"files": (name, content)})
+    assert answer.status_code == 200, answer.text
+    return answer.json()[0]
+
+
+def order(visitor: httpx.Client, path: str, **changed) -> httpx.Response:
+    """Ask for colours, and do not wait for them."""
+    given = {"samples": 1, "seed": 0, "steps": 2, "sampler": "", "saturation": 1.0,
+             "resolution": 64, "points": "", "model": "default", **changed}  # fmt: skip
+    file = {"path": path, "meta": {"_type": "gradio.FileData"}}
+    return visitor.post("call/colorize", json={"data": [file, *given.values()]})
+
+
+def outcome(visitor: httpx.Client, event: str) -> str:
+    """What a client reads about its job until there is no more to read."""
+    return visitor.get(f"call/colorize/{event}").text
+
+
+def break_off_an_upload(space) -> None:
+    """Begin an upload, and hang up in the middle of it."""
+    host, port = space.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))) as line:
+        head = 'Content-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n'
+        line.sendall(
+            b"POST /gradio_api/upload HTTP/1.1\r\nHost: x\r\nContent-Length: 1500000\r\n"
+            b"Content-Type: multipart/form-data; boundary=b\r\n\r\n"
+            b"--b\r\n" + head.encode() + bytes(400_000)
+        )
+        time.sleep(0.2)
+
+
+def test_a_folder_is_swept_by_age(tmp_path):
+    housekeeping = pytest.importorskip("housekeeping")
+    for name in ("old/a", "own/b"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text("x")
+    os.utime(tmp_path / "own" / "b", (0, 0))
+    sweeper = housekeeping.Sweeper(tmp_path, 0.5, lambda: [str(tmp_path / "own" / "b")])
+    sweeper.sweep()
+    assert (tmp_path / "old" / "a").exists()
+    with sweeper:
+        time.sleep(0.4)
+        (tmp_path / "young").write_text("x")
+        until = time.monotonic() + 5
+        while (tmp_path / "old").exists() and time.monotonic() < until:
+            time.sleep(0.05)
+        left = sorted(path.name for path in tmp_path.iterdir())
+    assert left in (["own", "young"], ["own"]) and (tmp_path / "own" / "b").exists()
+
+
+def test_photographs_and_results_are_deleted_as_promised(space, visitor, stored):
+    began = time.time()
+    own = {path for path in stored.rglob("*") if path.is_file()}
+    path = upload(visitor, photograph())
+    for _ in range(3):
+        break_off_an_upload(space)
+    answer = outcome(visitor, order(visitor, path, samples=2).json()["event_id"])
+    assert "event: complete" in answer, answer
+    files = [one["path"] for one in json.loads(answer.split("data: ")[-1])[0]]
+    assert len(files) == 2
+    given = {path for path in stored.rglob("*") if path.is_file()} - own
+    assert {path, *files} <= set(map(str, given)) and len(given) >= 6
+    while left := {path for path in stored.rglob("*") if path.is_file()} - own:
+        assert time.time() - began < 2 * KEEP + 30, left
+        time.sleep(0.3)
+    assert all(visitor.get(f"file={one}").status_code in (403, 404) for one in (path, *files))
+    page = httpx.get(space.url).text
+    assert {path for path in own if path.name in page} and all(path.exists() for path in own)
