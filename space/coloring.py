@@ -395,14 +395,17 @@ def color_all(
     taken: set[str] = set()
     with zipfile.ZipFile(archive, "w") as file:
         for path in paths:
+            name = Path(path).name
             try:
                 written = color_one(path, settings, limits, archive.parent)[0]
+                file.write(written, free_name(written.name, taken))
+                written.unlink()
             except Refused as refusal:
-                yield Path(path).name, str(refusal)
-                continue
-            file.write(written, free_name(written.name, taken))
-            written.unlink()
-            yield Path(path).name, None
+                yield name, str(refusal)
+            except Exception as error:  # whatever a photograph causes is its failure alone
+                yield name, f"{name} cannot be used: {one_line(error)}."
+            else:
+                yield name, None
 
 
 def color_one(path: str, settings: Settings, limits: Limits, folder: Path) -> list[Path]:

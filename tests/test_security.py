@@ -2,6 +2,7 @@
 
 import ast
 import io
+import itertools
 import json
 import os
 import socket
@@ -9,6 +10,7 @@ import struct
 import subprocess
 import sys
 import time
+import zipfile
 import zlib
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,7 +24,7 @@ from PIL import EpsImagePlugin, Image, UnidentifiedImageError
 from space_server import running_space
 
 from pipeline_colorize import ColorizationPipeline, OffsetCosineScheduler, cli, photo
-from pipeline_colorize.command import engine
+from pipeline_colorize.command import engine, work
 from pipeline_colorize.onnx.runtime import OnnxPipeline
 from pipeline_colorize.training.config import DataConfig
 from pipeline_colorize.training.decoding import decode, try_decode
@@ -412,6 +414,105 @@ def test_odd_xmp_is_replaced(damaged):
 def test_an_empty_orientation_in_xmp_is_set_upright():
     marked = photo.marked_xmp(packet("<t:Orientation/>kept"), photo.Mark("1", {})).decode()
     assert "<t:Orientation>1</t:Orientation>" in marked and "kept" in marked
+
+
+# --- one odd file among others -------------------------------------------------------------------
+
+ODD = [AttributeError, RecursionError, MemoryError, struct.error, KeyError, AssertionError,
+       SyntaxError, ZeroDivisionError, UnicodeDecodeError("utf-8", b"", 0, 1, "")]  # fmt: skip
+
+
+@pytest.fixture
+def three(tmp_path):
+    """Photographs, of which the second will be odd."""
+    for name in ("a.png", "b.png", "c.png"):
+        (tmp_path / "three" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "three" / name).write_bytes(photograph())
+    return tmp_path / "three"
+
+
+@pytest.fixture
+def tinted(monkeypatch):
+    """A model of the command's that needs no time."""
+
+    def pipe(images, num_samples, **_):
+        results = [Image.new("RGB", one.shape[1::-1], "teal") for one in images]
+        return SimpleNamespace(images=results * num_samples)
+
+    pipe.config = SimpleNamespace(default_num_inference_steps=2)
+    pipe.scheduler = None
+    monkeypatch.setattr(engine, "load_model", lambda settings: pipe)
+
+
+def fail_at(monkeypatch, owner, name: str, place: int, error) -> None:
+    """Let the call number `place` of a function raise `error`."""
+    function, calls = getattr(owner, name), itertools.count()
+
+    def wrapper(*args, **options):
+        if next(calls) == place:
+            raise error
+        return function(*args, **options)
+
+    monkeypatch.setattr(owner, name, wrapper)
+
+
+@pytest.mark.parametrize("error", ODD, ids=lambda one: getattr(one, "__name__", "text"))
+@pytest.mark.parametrize("stage", ["read", "read_mark", "write"])
+def test_whatever_a_file_causes_is_its_failure_alone(monkeypatch, three, tinted, stage, error):
+    monkeypatch.setattr(work, "THREADS", 1)
+    fail_at(monkeypatch, photo, stage, 1, error)
+    result = CliRunner().invoke(cli.main, [str(three)])
+    done = sorted(path.name for path in three.glob("*-colorized.png"))
+    assert result.exit_code == 1 and done == ["a-colorized.png", "c-colorized.png"]
+    assert f"{three / 'b.png'}: " in result.stderr and "2 colorized, 1 failed" in result.stderr
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize("error", ODD, ids=lambda one: getattr(one, "__name__", "text"))
+def test_whatever_a_file_causes_leaves_the_others_in_the_archive(monkeypatch, three, error):
+    coloring = pytest.importorskip("coloring")
+    fail_at(monkeypatch, coloring, "open_photograph", 1, error)
+    monkeypatch.setattr(coloring, "invent", lambda *_: iter([SimpleNamespace(chroma=[None])]))
+
+    def save(read, settings, chroma, sample, path):
+        path.write_bytes(photograph())
+        return path
+
+    monkeypatch.setattr(coloring, "save_full", save)
+    paths, settings = sorted(map(str, three.iterdir())), coloring.Settings()
+    archive = three / "all.zip"
+    found = list(coloring.color_all(paths, settings, coloring.Limits(), archive))
+    assert [bool(why) for _, why in found] == [False, True, False]
+    assert found[1][1].startswith("b.png cannot be used: ") and "\n" not in found[1][1]
+    assert zipfile.ZipFile(archive).namelist() == ["a-colorized.png", "c-colorized.png"]
+
+
+@pytest.mark.parametrize(
+    "inside",
+    [
+        "<t:Orientation/>",
+        "<a>" * 900 + "</a>" * 900,
+        f'<i:AISystemUsed xmlns:i="{photo._IPTC}"><a/>x</i:AISystemUsed>',
+        "<rdf:RDF/>" * 3,
+        '<a xmlns=""/>',
+    ],
+)
+def test_odd_metadata_loses_no_picture(three, tinted, inside):
+    (three / "b.png").write_bytes(png_with_xmp(packet(inside)))
+    result = CliRunner().invoke(cli.main, [str(three)])
+    assert result.exit_code == 0 and len(list(three.glob("*-colorized.png"))) == 3
+    assert photo.read_mark(photo.read(three / "b-colorized.png").xmp)["AISystemVersionUsed"]
+
+
+def test_a_data_set_that_is_not_what_it_says_is_named(three, tinted):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    table = pytest.importorskip("pyarrow").table({"image": [b"x"]})
+    for name, words in (("json", b"{"), ("shape", b"[1]"), ("deep", b"[" * 100_000)):
+        path = three / f"{name}.parquet"
+        parquet.write_table(table.replace_schema_metadata({b"huggingface": words}), path)
+    result = CliRunner().invoke(cli.main, [str(three), "-o", str(three / "out")])
+    assert result.exit_code == 1 and len(list(three.glob("out/*.png"))) == 3
+    assert result.stderr.count(".parquet: ") == 3 and "Traceback" not in result.output
 
 
 # --- the Space -----------------------------------------------------------------------------------

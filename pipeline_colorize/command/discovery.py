@@ -13,7 +13,7 @@ import click
 from pipeline_colorize import photo
 
 from . import parquet
-from .report import Report
+from .report import Report, one_line
 from .settings import Settings
 
 # What this command adds to a photograph's name.
@@ -155,8 +155,8 @@ def _rows(source: Path, settings: Settings, report: Report) -> Iterable[int | No
         return [None]
     try:
         pictures = parquet.find_pictures(source)
-    except parquet.ParquetError as error:
-        report.fail(source, error)
+    except Exception as error:  # its own, and those of a footer that is not what it says
+        report.fail(source, one_line(error))
         return []
     if pictures is None:  # in a folder of photographs, it may be about these
         say = report.fail if str(source) in settings.inputs else report.note

@@ -95,11 +95,12 @@ def readable(reads: Ahead, report: Report) -> Iterator[tuple[Job, photo.Photo]]:
     for job, future in reads:
         try:
             read = future.result()
-        except Exception as error:
+            ours = bool(photo.read_mark(read.xmp))
+        except Exception as error:  # whatever a file causes is its failure alone
             more = "; --max-pixels raises it" if isinstance(error, photo.TooLargeError) else ""
             report.fail(job.name, one_line(error) + more)
             continue
-        if photo.read_mark(read.xmp) and report.total > 1:
+        if ours and report.total > 1:
             report.note(job.name, "left out; its colours are this program's own")
             report.advance()
             continue

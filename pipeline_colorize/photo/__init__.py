@@ -824,7 +824,14 @@ def _texts(opened: Image.Image) -> dict[str, str]:
 
 def marked_xmp(xmp: bytes, mark: Mark) -> bytes:
     """An XMP packet with the mark added; what else it says is kept, unless it is damaged."""
-    document = _parsed_xmp(xmp) or minidom.parseString(_EMPTY_XMP.encode())
+    if (document := _parsed_xmp(xmp)) is not None:
+        # What is well-formed may be odd all the same, and is no reason to lose a picture.
+        with contextlib.suppress(Exception):
+            return _with_mark(document, mark)
+    return _with_mark(minidom.parseString(_EMPTY_XMP.encode()), mark)
+
+
+def _with_mark(document: minidom.Document, mark: Mark) -> bytes:
     rdf = document.getElementsByTagNameNS(_RDF, "RDF")[0]
     properties = mark.lines()
     for description in list(rdf.getElementsByTagNameNS(_RDF, "Description")):
@@ -905,7 +912,8 @@ def read_mark(xmp: bytes) -> dict[str, str]:
     found = {}
     for name in Mark("", {}).lines():
         for element in document.getElementsByTagNameNS(_IPTC, name):
-            found[name] = "".join(node.data for node in element.childNodes)
+            texts = [node.data for node in element.childNodes if hasattr(node, "data")]
+            found[name] = "".join(texts)
     return found if found.get("AISystemUsed") == SYSTEM else {}
 
 
