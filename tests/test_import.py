@@ -13,7 +13,14 @@ PACKAGE = Path(importlib.util.find_spec("pipeline_colorize").origin).parent
 
 # Every module, and what it may import of the package: modules or whole rooms. Arrows point one
 # way; `pipeline_colorize` alone stands for its public names.
-CORE_NUMPY = {"core.agreement", "core.colorimetry", "core.finishing", "core.hints", "core.sizes"}
+CORE_NUMPY = {
+    "core.agreement",
+    "core.colorimetry",
+    "core.finishing",
+    "core.hints",
+    "core.margins",
+    "core.sizes",
+}
 MODULES = {
     "__init__": {"core", "training"},
     "cli": {"command.run", "command.settings", "photo", "pipeline_colorize"},
@@ -22,6 +29,7 @@ MODULES = {
     "core.colorimetry": set(),
     "core.finishing": set(),
     "core.hints": {"core.colorimetry"},
+    "core.margins": set(),
     "core.sizes": set(),
     "core.color": {"core.colorimetry"},
     "core.backbone": set(),
