@@ -28,7 +28,7 @@ from huggingface_hub.errors import (
 )
 
 # What httpx raises when a connection breaks; the client brings httpx under one name or another.
-_HTTPError = HfHubHTTPError.__mro__[1]
+_HTTPError: type[Exception] = HfHubHTTPError.__mro__[1]
 _PASSING = (429, 500, 502, 503, 504)
 _REASONS = {
     401: "the Hub does not accept the token; set HF_TOKEN or run `hf auth login`",
@@ -78,7 +78,7 @@ def _reason(error: BaseException, token: str | None) -> str:
 
 
 @contextlib.contextmanager
-def _clear_errors(what: list[str], token: str | None, keep: tuple = ()):
+def _clear_errors(what: list[str], token: str | None, keep: tuple[type[Exception], ...] = ()):
     """Errors of the client, but for those in `keep`, become an OSError: `what` and a reason."""
     try:
         yield
@@ -87,9 +87,10 @@ def _clear_errors(what: list[str], token: str | None, keep: tuple = ()):
     except (_HTTPError, LocalTokenNotFoundError) as error:
         raise OSError(f"{what[-1]}: {_reason(error, token)}.") from None
     except RuntimeError as error:  # of an upload, with what happened behind it
-        if not isinstance(error.__cause__, _HTTPError):
+        cause = error.__cause__
+        if not isinstance(cause, _HTTPError):
             raise
-        line = f"{what[-1]}: {_reason(error.__cause__, token)}. {error}"
+        line = f"{what[-1]}: {_reason(cause, token)}. {error}"
         raise OSError(line) from None
 
 
@@ -206,8 +207,10 @@ class _Upload:
         changed, stale = self.missing_in(None)
         if not changed and not stale:
             return head, False
-        operations = [CommitOperationAdd(name, self.files[name]) for name in changed]
-        operations += [CommitOperationDelete(name) for name in stale]
+        operations = [
+            *(CommitOperationAdd(name, self.files[name]) for name in changed),
+            *(CommitOperationDelete(name) for name in stale),
+        ]
         commit = self.api.create_commit(
             self.repo_id, operations, commit_message=message, create_pr=create_pr, **self.kind
         )

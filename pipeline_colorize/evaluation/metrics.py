@@ -300,11 +300,13 @@ def summarize(records: list[dict], histograms: dict[str, np.ndarray]) -> dict:
     for name in ("colorfulness", "colorfulness_absolute"):
         result[name] = summarize_colorfulness(records, name)
     for name in ("odd", "pale"):
-        kinds = ("grey", "sample", "mean")
-        result[name] = {kind: _mean_over(records, kind, name) for kind in kinds}
+        result[name] = {
+            kind: _mean_over(records, kind, name) for kind in ("grey", "sample", "mean")
+        }
     for name in ("blotches", "edge_focus"):
-        kinds = ("truth", "sample", "mean")
-        result[name] = {kind: _mean_over(records, kind, name) for kind in kinds}
+        result[name] = {
+            kind: _mean_over(records, kind, name) for kind in ("truth", "sample", "mean")
+        }
     result["histogram_distance"] = {
         kind: histogram_distance(histograms[kind], histograms["truth"])
         for kind in ("grey", "sample", "mean")
@@ -314,7 +316,8 @@ def summarize(records: list[dict], histograms: dict[str, np.ndarray]) -> dict:
     result["calibration"] = {
         "within_pictures": float(np.mean(within)) if within else math.nan,
         "between_pictures": rank_correlation(
-            [one["spread"] for one in records], [one["error"] for one in records]
+            np.array([one["spread"] for one in records]),
+            np.array([one["error"] for one in records]),
         ),
     }
     result["luminance_error"] = max(one["luminance_error"] for one in records)
@@ -376,10 +379,10 @@ def draw_known_colors(
     chosen = np.random.default_rng(seed).permutation(grid[0] * grid[1])[:count]
     result = []
     for row, column in (divmod(int(cell), grid[1]) for cell in chosen):
-        box = (*edges[0][row : row + 2], *edges[1][column : column + 2])
-        pixels = truth[box[0] : box[1], box[2] : box[3]].reshape(-1, 3)
-        color = tuple(round(value) for value in pixels.mean(0).tolist())
-        result.append(KnownColor(row, column, *box, color))
+        (top, bottom), (left, right) = edges[0][row : row + 2], edges[1][column : column + 2]
+        pixels = truth[top:bottom, left:right].reshape(-1, 3)
+        red, green, blue = np.rint(pixels.mean(0)).astype(int).tolist()
+        result.append(KnownColor(row, column, top, bottom, left, right, (red, green, blue)))
     return result
 
 
@@ -410,7 +413,7 @@ def measure_hints(
     known: list[KnownColor], result: np.ndarray, chroma: np.ndarray, truth: np.ndarray
 ) -> dict:
     """PSNR and CIEDE2000 of a result, and where it was given colours, its `hint_errors`."""
-    figures = {
+    figures: dict[str, float | list[float]] = {
         "psnr": psnr(result, truth),
         "ciede2000": float(deltaE_ciede2000(to_lab(truth), to_lab(result)).mean()),
     }
