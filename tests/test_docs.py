@@ -1,6 +1,13 @@
-"""The pages: links lead somewhere, the drawing is that of the imports, the notebook is complete."""
+"""The pages: links lead somewhere, the drawing is that of the imports, the notebook is complete.
 
+The examples of docstrings and of the README are run, on the model and photographs that ship.
+"""
+
+import doctest
+import importlib
+import inspect
 import re
+import shutil
 import subprocess
 from datetime import date
 from pathlib import Path
@@ -113,3 +120,63 @@ def test_the_architecture_names_files_that_exist():
 def test_a_rule_is_where_the_architecture_says(symbol, file):
     found = re.search(rf"^(def|class) {symbol}\b|^{symbol} =", place(file).read_text(), re.M)
     assert found, f"{file} defines no {symbol}"
+
+
+# --- examples ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def desk(tmp_path, monkeypatch):
+    """A folder to run examples in, with the photographs and files that they speak of."""
+    (tmp_path / "space").symlink_to(ROOT / "space")
+    for name in ("photograph.jpg", "grandma.jpg"):
+        shutil.copy(ROOT / "space" / "examples" / "mark-twain-1907.jpg", tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def examples(module: str) -> list[doctest.DocTest]:
+    """The examples in the docstrings of a module and of what it defines."""
+    name = f"pipeline_colorize.{module}" if module != "__init__" else "pipeline_colorize"
+    loaded = importlib.import_module(name)
+    defined = [one for _, one in inspect.getmembers(loaded) if inspect.getmodule(one) is loaded]
+    classes = [one for one in defined if inspect.isclass(one)]
+    members = [one for cls in classes for one in vars(cls).values()]
+    found = []
+    for thing in [loaded, *defined, *members]:
+        text = inspect.getdoc(getattr(thing, "__func__", thing)) or ""
+        text = re.sub(r"^```.*$", "", text, flags=re.M)  # fences, as diffusers has them
+        title = f"{name}.{getattr(thing, '__qualname__', '')}"
+        if ">>> " in text:
+            scope = dict(vars(loaded))
+            found.append(doctest.DocTestParser().get_doctest(text, scope, title, None, 0))
+    return found
+
+
+def with_examples() -> list[str]:
+    """Modules whose text has examples; the others need not be imported to know that."""
+    files = test_import.FILES.items()
+    return sorted(name for name, file in files if ">>> " in file.read_text("utf-8"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("module", with_examples())
+def test_examples_of_docstrings_hold(module, desk):
+    found = examples(module)
+    assert found
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
+    report = []
+    for example in found:
+        runner.run(example, out=report.append)
+    assert runner.failures == 0, "".join(report)
+
+
+@pytest.mark.slow
+def test_the_python_of_the_readme_runs(desk):
+    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
+    scope: dict = {}
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), scope)
+    assert len(blocks) == 2 and len(scope["result"].images) == 4
+    for name in ("colorized.png", "uncertainty.png"):
+        assert (desk / name).stat().st_size > 1000

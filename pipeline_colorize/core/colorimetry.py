@@ -52,8 +52,8 @@ def rgb_pixels_to_lab(rgb: np.ndarray) -> np.ndarray:
 
     It is meant for a few colours, such as those of hints; `color.rgb_to_lab` converts pictures.
 
-    >>> rgb_pixels_to_lab(np.array([1.0, 1.0, 1.0])).round(2).tolist()
-    [100.0, 0.0, 0.0]
+    >>> rgb_pixels_to_lab(np.array([1.0, 0.0, 0.0])).round(1).tolist()
+    [53.2, 80.1, 67.2]
     """
     linear = decode_srgb(np.asarray(rgb, np.float64))
     x, y, z = np.moveaxis(lab_curve(linear @ np.array(RGB_TO_XYZ).T / WHITE_D65), -1, 0)

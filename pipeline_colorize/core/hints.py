@@ -22,7 +22,7 @@ class Hint:
         radius: in pixels of the input; `None` for the one cell of the chroma grid that holds it.
 
     >>> Hint(140, 95, "#7a1f2b").chroma().round(1).tolist()
-    [39.0, 16.3]
+    [39.8, 15.8]
     """
 
     x: float

@@ -336,9 +336,12 @@ class KnownColor:
     """The true colour of one cell of the chroma grid, to be given as a hint.
 
     Args:
-        row: of the cell.
-        column: of the cell.
-        top, bottom, left, right: its pixels in the picture.
+        row: row of the cell in the grid, from 0.
+        column: column of the cell in the grid, from 0.
+        top: first row of the cell's pixels in the picture.
+        bottom: the row after its last one.
+        left: first column of the cell's pixels in the picture.
+        right: the column after its last one.
         color: mean sRGB of these pixels, 0..255.
     """
 
