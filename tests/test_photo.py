@@ -702,7 +702,7 @@ def test_a_file_without_permission(tmp_path, gray, monkeypatch):
     def refuse(*_):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(photo.Image, "open", refuse)
+    monkeypatch.setattr(Image, "open", refuse)
     with pytest.raises(photo.PhotoError, match="permission"):
         photo.read(tmp_path / "a.png")
 

@@ -26,6 +26,7 @@ from space_server import running_space
 from pipeline_colorize import ColorizationPipeline, OffsetCosineScheduler, cli, photo
 from pipeline_colorize.command import engine, work
 from pipeline_colorize.onnx.runtime import OnnxPipeline
+from pipeline_colorize.photo.xmp import _IPTC
 from pipeline_colorize.training.config import DataConfig
 from pipeline_colorize.training.decoding import decode, try_decode
 from pipeline_colorize.training.sources import load_training_pictures
@@ -492,7 +493,7 @@ def test_whatever_a_file_causes_leaves_the_others_in_the_archive(monkeypatch, th
     [
         "<t:Orientation/>",
         "<a>" * 900 + "</a>" * 900,
-        f'<i:AISystemUsed xmlns:i="{photo._IPTC}"><a/>x</i:AISystemUsed>',
+        f'<i:AISystemUsed xmlns:i="{_IPTC}"><a/>x</i:AISystemUsed>',
         "<rdf:RDF/>" * 3,
         '<a xmlns=""/>',
     ],

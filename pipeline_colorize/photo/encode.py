@@ -1,0 +1,170 @@
+"""Writes coloured photographs, with their metadata, an sRGB profile and a mark."""
+
+import io
+import os
+import struct
+import uuid
+import zlib
+from pathlib import Path
+
+import numpy as np
+from PIL import ExifTags, Image, PngImagePlugin
+
+from .metadata import IPTC_RESOURCE, PNG_XMP, exif_block
+from .profiles import srgb_profile
+from .record import WRITABLE, Mark, Photo, PhotoError, one_line
+from .tiff import encoded_tiff
+from .xmp import marked_xmp
+
+_JPEG_BLOCK = 65_000  # bytes of metadata that surely fit a segment; more is left out
+
+
+def write(path: str | Path, image: Image.Image | np.ndarray, photo: Photo, mark: Mark) -> None:
+    """Write a coloured `photo`; the ending of `path` decides the format.
+
+    `image` is RGB at the photograph's size, a Pillow picture or an array (H, W, 3) in [0, 1]. PNG
+    and TIFF get the photograph's depth, other formats 8 bits. The file appears under its name
+    only when it is complete. Raises PhotoError for what the format cannot hold, OSError for what
+    the file system cannot.
+    """
+    path = Path(path)
+    kind = WRITABLE[path.suffix.lower()]
+    xmp = marked_xmp(photo.xmp, mark)
+    if kind == "JPEG" and len(xmp) > _JPEG_BLOCK:
+        xmp = marked_xmp(b"", mark)
+    if photo.depth == 16 and kind in ("PNG", "TIFF"):
+        pixels = _with_alpha16(np.asarray(image), photo.alpha)
+    else:
+        pixels = _with_alpha8(image, photo.alpha, kind)
+    try:
+        data = _encoded(kind, pixels, photo, xmp)
+    except (ValueError, SystemError, TypeError, OSError) as error:
+        raise PhotoError(f"cannot be written as {kind} ({one_line(error)})") from error
+    _write_bytes(path, data)
+
+
+def _encoded(kind: str, pixels: Image.Image | np.ndarray, photo: Photo, xmp: bytes) -> bytes:
+    if kind == "TIFF":
+        return encoded_tiff(np.asarray(pixels), photo, xmp)
+    if isinstance(pixels, np.ndarray):
+        return _encoded_png16(pixels, photo, xmp)
+    buffer = io.BytesIO()
+    pixels.save(buffer, format=kind, **_save_options(kind, photo, xmp))
+    return buffer.getvalue()
+
+
+def write_picture(path: str | Path, image: Image.Image, mark: Mark) -> None:
+    """Write an 8-bit picture derived from a result (a comparison, a strip), marked like one."""
+    write(path, image, Photo(image=np.empty((0, 0)), depth=8), mark)
+
+
+def write_animation(path: str | Path, frames: list[Image.Image], milliseconds: int) -> None:
+    """Write an endless GIF that rests on its last frame."""
+    durations = [milliseconds] * (len(frames) - 1) + [12 * milliseconds]
+    buffer = io.BytesIO()
+    frames[0].save(
+        buffer, "GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0
+    )
+    _write_bytes(Path(path), buffer.getvalue())
+
+
+def _write_bytes(path: Path, data: bytes) -> None:
+    """Write to a temporary name beside `path`, which becomes `path` only when it is complete."""
+    temporary = path.with_name(f".colorize-{uuid.uuid4().hex[:12]}.part")
+    try:
+        temporary.write_bytes(data)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _with_alpha8(
+    image: Image.Image | np.ndarray, alpha: np.ndarray | None, kind: str
+) -> Image.Image:
+    if isinstance(image, np.ndarray):
+        image = Image.fromarray(np.rint(image * 255).astype(np.uint8))
+    if alpha is None:
+        return image
+    if alpha.dtype == np.uint16:
+        alpha = np.rint(alpha / 257).astype(np.uint8)
+    image = image.copy()
+    image.putalpha(Image.fromarray(alpha))
+    if kind != "JPEG":
+        return image
+    white = Image.new("RGBA", image.size, "white")  # JPEG knows no transparency
+    return Image.alpha_composite(white, image).convert("RGB")
+
+
+def _with_alpha16(image: np.ndarray, alpha: np.ndarray | None) -> np.ndarray:
+    scale = 257 if image.dtype == np.uint8 else 65535
+    deep = np.rint(image.astype(np.float32) * scale).astype(np.uint16, order="C")
+    if alpha is None:
+        return deep
+    alpha = alpha.astype(np.uint16) * (257 if alpha.dtype == np.uint8 else 1)
+    return np.concatenate([deep, alpha[..., None]], axis=2)
+
+
+def _save_options(kind: str, photo: Photo, xmp: bytes) -> dict[str, object]:
+    """What Pillow's writer of a format is told."""
+    options = {"icc_profile": srgb_profile(), "exif": photo.exif, "xmp": xmp}
+    if photo.dpi:
+        options["dpi"] = photo.dpi
+    if kind == "JPEG":
+        options |= {"quality": 95, "subsampling": 0}
+        options |= {"exif": photo.exif if len(photo.exif) <= _JPEG_BLOCK else b""}
+        options |= {"extra": _iptc_segment(photo.iptc), "comment": photo.texts.get("Comment")}
+    elif kind == "WEBP":
+        options |= {"lossless": photo.lossless, "quality": 80 if photo.lossless else 95}
+        options |= {"exact": True}
+    elif kind == "AVIF":
+        options |= {"quality": 90, "subsampling": "4:4:4", "exif": _unturned(photo.exif)}
+    elif kind == "PNG":
+        options |= {"pnginfo": _png_texts(photo, xmp)}
+    return options
+
+
+def _unturned(block: bytes) -> bytes:
+    """EXIF without orientation: to take it out, Pillow's writer of AVIF would spoil the texts."""
+    exif = Image.Exif()
+    exif.load(block)
+    exif.pop(ExifTags.Base.Orientation, None)
+    return exif_block(exif) if len(exif) else b""
+
+
+def _iptc_segment(iptc: bytes) -> bytes:
+    """An APP13 segment of JPEG that holds IPTC-IIM alone, of all that Photoshop puts there."""
+    if not 0 < len(iptc) <= _JPEG_BLOCK:
+        return b""
+    resource = struct.pack(">4sHHI", b"8BIM", IPTC_RESOURCE, 0, len(iptc)) + iptc
+    body = b"Photoshop 3.0\0" + resource + bytes(len(iptc) % 2)
+    return struct.pack(">HH", 0xFFED, len(body) + 2) + body
+
+
+def _png_texts(photo: Photo, xmp: bytes) -> PngImagePlugin.PngInfo:
+    info = PngImagePlugin.PngInfo()
+    info.add_itxt(PNG_XMP, xmp.decode())
+    for key, text in photo.texts.items():
+        info.add_text(key, text)
+    return info
+
+
+def _encoded_png16(pixels: np.ndarray, photo: Photo, xmp: bytes) -> bytes:
+    import imagecodecs
+
+    encoded = imagecodecs.png_encode(pixels, level=6)
+    header, rest = encoded[:33], encoded[33:]  # signature and IHDR, then the pixels
+    chunks = [
+        (b"iCCP", b"sRGB\0\0" + zlib.compress(srgb_profile())),
+        *((name, data) for name, data, *_ in _png_texts(photo, xmp).chunks),
+    ]
+    if photo.exif:
+        chunks.append((b"eXIf", photo.exif.removeprefix(b"Exif\0\0")))
+    if photo.dpi:
+        meters = [round(dpi / 0.0254) for dpi in photo.dpi]
+        chunks.append((b"pHYs", struct.pack(">IIB", *meters, 1)))
+    return b"".join([header, *(_png_chunk(*chunk) for chunk in chunks), rest])
+
+
+def _png_chunk(name: bytes, data: bytes) -> bytes:
+    body = name + data
+    return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))

@@ -1,0 +1,130 @@
+"""EXIF, IPTC captions and texts: what the result keeps of them."""
+
+import io
+
+from PIL import ExifTags, Image
+
+from .limits import LARGEST_PROFILE, LARGEST_TEXT, check_directories
+
+# TIFF tags that say where and how the pixels lie, or hold what is written anew; in an EXIF block
+# of another format they are meaningless. Everything else describes the photograph and is kept.
+_LAYOUT_TAGS = frozenset(
+    [*range(254, 260), *range(262, 267), 273, *range(277, 282), 284, *range(288, 294)]
+    + [301, *range(317, 326), *range(330, 348), *range(512, 533), 700, 33723, 34377, 34675]
+)
+
+# Rating, and title, comment, author, keywords and subject as the Explorer of Windows has them.
+WINDOWS_TAGS = frozenset([0x4746, 0x4749, *range(0x9C9B, 0x9CA0)])
+
+IPTC_RESOURCE = 0x0404  # in Photoshop's blocks
+
+IPTC_TIFF_TAG = 33723
+
+PNG_XMP = "XML:com.adobe.xmp"
+
+
+def drop_large_parts(opened: Image.Image, notes: list[str]) -> None:
+    """Leave out metadata that is larger than any photograph's, before anything works on it."""
+    limits = {"xmp": LARGEST_TEXT, "icc_profile": LARGEST_PROFILE, "comment": LARGEST_TEXT}
+    names = {"xmp": "XMP", "icc_profile": "colour profile", "comment": "comment"}
+    for key, limit in limits.items():
+        if len(opened.info.get(key) or b"") > limit:
+            del opened.info[key]
+            notes.append(f"its {names[key]} of more than {limit:,} bytes was left out")
+
+
+def read_exif(opened: Image.Image, notes: list[str]) -> Image.Exif:
+    """The EXIF data of a file; empty, with a note, where it is damaged."""
+    try:
+        _check_exif(opened)
+        exif = opened.getexif()
+        for directory in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
+            exif.get_ifd(directory)
+        exif.bigtiff = False  # of the file that it came from, not of the block that is made of it
+        return exif
+    except Exception:  # damaged blocks raise struct.error, SyntaxError, KeyError and more
+        notes.append("its EXIF data is damaged and was left out")
+        return Image.Exif()
+
+
+def _check_exif(opened: Image.Image) -> None:
+    block = opened.info.get("exif") or b""
+    if opened.format != "TIFF" and isinstance(block, bytes):
+        check_directories(io.BytesIO(block), 6 if block.startswith(b"Exif\0\0") else 0)
+
+
+class _Latin1(str):
+    """Text of EXIF: Pillow reads it as Latin-1, but would write ASCII, and "?" for the rest.
+
+    Written as it was read, text keeps its bytes, in whatever encoding they are.
+    """
+
+    def encode(self, *_) -> bytes:
+        return super().encode("latin-1", "replace")
+
+
+def keep_texts(directory: Image.Exif | dict) -> None:
+    """Let each text of a directory be written with the bytes that it was read from."""
+    for tag, value in list(directory.items()):
+        if isinstance(value, str):
+            directory[tag] = _Latin1(value)
+
+
+def exif_block(exif: Image.Exif) -> bytes:
+    """EXIF data as the bytes that a file holds, with the bytes of its texts as they were."""
+    for directory in (exif, *map(exif.get_ifd, (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo))):
+        keep_texts(directory)
+    return exif.tobytes()
+
+
+def exif_bytes(exif: Image.Exif, shape: tuple[int, ...], notes: list[str]) -> bytes:
+    """EXIF that describes the upright sRGB result, without what described the old file's layout."""
+    if not len(exif):
+        return b""
+    for tag in _LAYOUT_TAGS.intersection(exif):
+        del exif[tag]
+    exif[ExifTags.Base.Orientation] = 1
+    details = exif.get_ifd(ExifTags.IFD.Exif)
+    details.pop(ExifTags.IFD.Interop, None)  # an offset into the old file
+    for tag, value in (
+        (ExifTags.Base.ExifImageWidth, shape[1]),
+        (ExifTags.Base.ExifImageHeight, shape[0]),
+        (ExifTags.Base.ColorSpace, 1),
+    ):
+        if tag in details:
+            details[tag] = value
+    try:
+        return exif_block(exif)
+    except Exception:  # a tag whose value does not fit its type
+        notes.append("its EXIF data is damaged and was left out")
+        return b""
+
+
+def read_xmp(opened: Image.Image) -> bytes:
+    """The XMP packet of a file, or nothing."""
+    xmp = opened.info.get("xmp", b"")
+    return xmp.encode() if isinstance(xmp, str) else bytes(xmp)
+
+
+def read_iptc(opened: Image.Image) -> bytes:
+    """The IPTC-IIM block of a file, or nothing."""
+    if opened.format == "TIFF":
+        # Its bytes, whatever type the tag has: many programs say that they are whole numbers.
+        found = opened.tag_v2._tagdata.get(IPTC_TIFF_TAG, b"")
+    else:
+        found = opened.info.get("photoshop", {}).get(IPTC_RESOURCE, b"")
+    return found if isinstance(found, bytes) else b""
+
+
+def read_texts(opened: Image.Image) -> dict[str, str]:
+    """The texts of a PNG by keyword, or the comment of another file."""
+    if opened.format == "PNG":
+        texts = {key: str(value) for key, value in opened.text.items()}
+        return {
+            key: text
+            for key, text in texts.items()
+            if key != PNG_XMP and not key.startswith("Raw profile") and len(text) <= LARGEST_TEXT
+        }
+    comment = opened.info.get("comment", b"")
+    comment = comment.decode("utf-8", "replace") if isinstance(comment, bytes) else comment
+    return {"Comment": comment.strip("\0 ")} if comment.strip("\0 ") else {}

@@ -1,0 +1,175 @@
+"""Colour management: what a file's ICC profile says about its pixels, by littleCMS."""
+
+import functools
+import struct
+
+import numpy as np
+from PIL import Image, ImageCms
+
+from ..core.colorimetry import LINEAR_SRGB_BELOW, RGB_TO_XYZ, decode_srgb
+
+CHANNELS = {"gray": 1, "rgb": 3, "cmyk": 4}
+
+_STRIP_ROWS = 256
+
+_WIDE_GAMMA = 1.8
+
+
+@functools.cache
+def srgb_profile() -> bytes:
+    """An sRGB ICC profile, the same bytes every time."""
+    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    profile[24:36] = struct.pack(">6H", 1999, 10, 1, 0, 0, 0)  # littleCMS writes the time of day
+    return bytes(profile)
+
+
+def to_srgb(image: Image.Image) -> Image.Image:
+    """A picture in 8-bit sRGB, by way of its ICC profile where it has a sound one for RGB."""
+    profile, image = image.info.get("icc_profile"), image.convert("RGB")
+    try:
+        if not profile or _profile_space(profile) != "rgb" or _is_srgb(profile):
+            return image
+        return Image.fromarray(_transform(np.asarray(image), profile, srgb_profile(), "uint8"))
+    except Exception:  # imagecodecs has its own error classes
+        return image
+
+
+def read_profile(opened: Image.Image, space: str) -> bytes | None:
+    """The file's ICC profile, or one for the gamma that a PNG without profile may state."""
+    profile, gamma = opened.info.get("icc_profile"), opened.info.get("gamma")
+    if profile or not gamma or "srgb" in opened.info or abs(gamma - 1 / 2.2) < 0.01:
+        return profile
+    import imagecodecs
+
+    primaries = [0.64, 0.33, 1.0, 0.3, 0.6, 1.0, 0.15, 0.06, 1.0] if space == "rgb" else None
+    return imagecodecs.cms_profile(
+        space, whitepoint=[0.3127, 0.3290, 1.0], primaries=primaries, gamma=1 / gamma
+    )
+
+
+def for_pipeline(
+    color: np.ndarray, space: str, profile: bytes | None, notes: list[str]
+) -> np.ndarray:
+    """Stored colours (H, W, C) as what the pipeline takes: (H, W) grey or (H, W, 3), sRGB."""
+    profile = profile if profile and _profile_fits(profile, space, notes) else None
+    if profile is not None:
+        try:
+            if not _is_srgb(profile):
+                return _gray_through_profile(color, space, profile)
+        except Exception:  # imagecodecs has its own error classes
+            notes.append("its colour profile is damaged and was left out")
+    if space == "cmyk":
+        color = _naive_rgb(color)
+    return color[..., 0] if color.shape[2] == 1 else color
+
+
+def _profile_space(profile: bytes) -> str:
+    return {b"GRAY": "gray", b"RGB ": "rgb", b"CMYK": "cmyk"}.get(profile[16:20], "unknown")
+
+
+def _profile_fits(profile: bytes, space: str, notes: list[str]) -> bool:
+    found = _profile_space(profile)
+    if found == space or (space, found) == ("gray", "rgb"):
+        return True
+    notes.append(f"its colour profile is for {found} and its pixels are {space}; it was left out")
+    return False
+
+
+def _transform(pixels: np.ndarray, source: bytes, target: bytes, dtype: str) -> np.ndarray:
+    """Pixels (H, W, C) of a profile to RGB (H, W, 3) of another, relative colorimetric."""
+    import imagecodecs
+
+    return imagecodecs.cms_transform(
+        np.ascontiguousarray(pixels if pixels.shape[2] > 1 else pixels[..., 0]),
+        source,
+        target,
+        colorspace=_profile_space(source),
+        outcolorspace="rgb",
+        outdtype=dtype,
+        intent=1,
+    )
+
+
+@functools.lru_cache(maxsize=8)
+def _is_srgb(profile: bytes) -> bool:
+    """Whether a profile leaves 8-bit sRGB as it is, but for the rounding between makers' profiles.
+
+    Those differ by up to 1.4 levels; wide gamuts and other curves by many more.
+    """
+    channels = CHANNELS[_profile_space(profile)]
+    if channels == 4:
+        return False
+    levels = np.arange(0, 256, 15, dtype=np.uint8)
+    cube = np.stack(np.meshgrid(*[levels] * channels, indexing="ij"), axis=-1)
+    cube = cube.reshape(-1, 1, channels)
+    found = _transform(cube, profile, srgb_profile(), "float32") * 255
+    return bool(np.abs(found - cube).max() < 2)
+
+
+def _gray_through_profile(color: np.ndarray, space: str, profile: bytes) -> np.ndarray:
+    """Stored colours (H, W, C) to the sRGB-encoded grey (H, W) of their luminance, float32."""
+    if color.dtype == np.float32:
+        color = np.rint(color * 65535).astype(np.uint16)
+    if space == "gray":
+        levels = np.arange(np.iinfo(color.dtype).max + 1, dtype=color.dtype).reshape(-1, 1, 1)
+        levels = levels.repeat(CHANNELS[_profile_space(profile)], axis=2)
+        # A grey profile's curve is coarse near black in littleCMS's whole numbers.
+        wide = _transform(levels, profile, _wide_profile(), "float32").clip(0, 1)
+        return _gray_of(np.rint(wide * 65535).astype(np.uint16))[:, 0][color[..., 0]]
+    gray = np.empty(color.shape[:2], dtype=np.float32)
+    for top in range(0, len(gray), _STRIP_ROWS):  # strips bound the memory of large scans
+        rows = slice(top, top + _STRIP_ROWS)
+        gray[rows] = _gray_of(_transform(color[rows], profile, _wide_profile(), "uint16"))
+    return gray
+
+
+def _gray_of(wide: np.ndarray) -> np.ndarray:
+    """16-bit RGB (..., 3) of `_wide_profile` to the sRGB-encoded grey of the same luminance.
+
+    Going to sRGB itself would clip the colours outside it, and with them their luminance.
+    """
+    y_of_red, y_of_green, y_of_blue = _wide_luminance()
+    y = y_of_red[wide[..., 0]] + y_of_green[wide[..., 1]] + y_of_blue[wide[..., 2]]
+    root = np.sqrt(y.clip(0, 1))
+    return _gray_of_root()[np.rint(root * 65535).astype(np.uint16)]
+
+
+@functools.cache
+def _wide_profile() -> bytes:
+    """RGB of the primaries of ROMM (ISO 22028-2), which hold all surface colours."""
+    import imagecodecs
+
+    return imagecodecs.cms_profile(
+        "rgb",
+        whitepoint=[0.34567, 0.35850, 1.0],
+        primaries=[0.7347, 0.2653, 1.0, 0.1596, 0.8404, 1.0, 0.0366, 0.0001, 1.0],
+        gamma=_WIDE_GAMMA,
+    )
+
+
+@functools.cache
+def _wide_luminance() -> np.ndarray:
+    """(3, 65536): what each level of each channel of the wide RGB adds to sRGB's Y."""
+    primaries = np.eye(3, dtype=np.float32).reshape(3, 1, 3)
+    # In floating point littleCMS does not clip; below zero it goes on in a straight line.
+    srgb = _transform(primaries, _wide_profile(), srgb_profile(), "float32")[:, 0]
+    linear = np.where(srgb > 0, decode_srgb(srgb.clip(0)), srgb / 12.92)
+    weights = linear @ np.array(RGB_TO_XYZ[1])
+    curve = np.linspace(0, 1, 65536) ** _WIDE_GAMMA
+    return (weights[:, None] * curve).astype(np.float32)
+
+
+@functools.cache
+def _gray_of_root() -> np.ndarray:
+    """(65536,): sRGB-encoded grey by the square root of Y, which is even enough for a table."""
+    y = np.linspace(0, 1, 65536) ** 2
+    curve = 1.055 * y.clip(LINEAR_SRGB_BELOW) ** (1 / 2.4) - 0.055
+    return np.where(y > LINEAR_SRGB_BELOW, curve, y * 12.92).astype(np.float32)
+
+
+def _naive_rgb(cmyk: np.ndarray) -> np.ndarray:
+    """CMYK (H, W, 4) without a profile to RGB (H, W, 3) of the same type."""
+    top = 1.0 if cmyk.dtype == np.float32 else float(np.iinfo(cmyk.dtype).max)
+    light = 1 - cmyk.astype(np.float32) / top
+    rgb = light[..., :3] * light[..., 3:] * top
+    return rgb if cmyk.dtype == np.float32 else np.rint(rgb).astype(cmyk.dtype)

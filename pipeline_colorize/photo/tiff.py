@@ -1,0 +1,197 @@
+"""Reads and writes TIFF by tifffile, which can do what Pillow cannot.
+
+That is more than 8 bits in several channels.
+"""
+
+import io
+import os
+import struct
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from PIL import ExifTags, Image, TiffImagePlugin
+
+from .limits import MOST_SAMPLES, check_bytes, check_shape, check_size, open_picture
+from .metadata import IPTC_TIFF_TAG, WINDOWS_TAGS, keep_texts
+from .profiles import srgb_profile
+from .record import Photo, PhotoError
+
+_LAB = frozenset(["CIELAB", "ICCLAB", "ITULAB"])
+
+# Compressions of TIFF whose strips and tiles are JPEG, JPEG 2000, PNG or WebP files.
+_PICTURES_IN_TIFF = frozenset([6, 7, 33003, 33004, 33005, 33007, 34712, 34892, 34933, 50001])
+
+
+def with_channels(pixels: np.ndarray) -> np.ndarray:
+    """(H, W) as (H, W, 1), and (H, W, C) as it is."""
+    return pixels[..., None] if pixels.ndim == 2 else pixels
+
+
+def tiff_pixels(path: Path, notes: list[str]) -> tuple[np.ndarray, str]:
+    """Pixels (H, W, C) as stored, and their space: "gray", "rgb" or "cmyk"; alpha comes last."""
+    import tifffile
+
+    with tifffile.TiffFile(path) as tiff:
+        page = tiff.pages[0]
+        _check_page(page)
+        pixels = page.asarray()
+        photometric, bits, extra = page.photometric.name, page.bitspersample, page.extrasamples
+        if photometric == "PALETTE":
+            pixels, bits = np.moveaxis(page.colormap[:, pixels], 0, -1), 16
+        elif page.axes == "SYX":
+            pixels = pixels.transpose(1, 2, 0)
+    pixels = with_channels(pixels)
+    if pixels.ndim != 3 or pixels.shape[2] > 5:
+        raise PhotoError(f"its pixels have the shape {pixels.shape}, which is not a photograph's")
+    if photometric in _LAB:
+        raise PhotoError(f"its colours are {photometric}, which is not read here; save it as RGB")
+    if extra and extra[0] == 0:  # not alpha, but such as what a scanner sees in infrared
+        pixels = pixels[..., : -len(extra)]
+    pixels = unit_range(pixels, notes) if pixels.dtype.kind == "f" else _full_range(pixels, bits)
+    if photometric == "MINISWHITE":
+        pixels = (1 if pixels.dtype.kind == "f" else np.iinfo(pixels.dtype).max) - pixels
+    if extra and extra[0] == 1:
+        pixels = _unmultiplied(pixels, len(extra))
+    if photometric == "SEPARATED":
+        return pixels, "cmyk"
+    return pixels, "gray" if pixels.shape[2] < 3 else "rgb"
+
+
+def _check_page(page) -> None:
+    """Refuse a page of tifffile's that would cost far more than a photograph of its size does."""
+    import tifffile
+
+    size = page.imagewidth, page.imagelength
+    check_size(size)
+    check_shape(size)
+    samples = page.samplesperpixel * page.imagedepth
+    if samples > MOST_SAMPLES:
+        raise PhotoError(f"it has {samples} samples a pixel, which no photograph has")
+    if page.dtype is None or page.dtype.kind not in "ubf":
+        raise PhotoError(f"pixels of type {page.dtype} are not known; save it with 16 bits")
+    parts = (page.tilewidth, page.tilelength) if page.is_tiled else (size[0], 1)
+    whole = [-(-side // part) * part for side, part in zip(size, parts, strict=True)]
+    check_bytes(whole[0] * whole[1] * samples * page.dtype.itemsize)
+    if page.compression in _PICTURES_IN_TIFF and page.jpegheader is None:
+        _check_parts(page, whole)
+    elif page.compression in tifffile.TIFF.IMAGE_COMPRESSIONS or page.compression >= 65000:
+        raise PhotoError(f"its compression, {page.compression}, is not read here")
+
+
+def _check_parts(page, whole: list[int]) -> None:
+    """Refuse a page with a strip or tile that is a picture larger than the page itself."""
+    file = page.parent.filehandle
+    for place, count in zip(page.dataoffsets, page.databytecounts, strict=False):
+        if not count:
+            continue
+        file.seek(place)
+        with open_picture(io.BytesIO(file.read(count))) as part:
+            if part.width > whole[0] or part.height > whole[1]:
+                raise PhotoError("the file is damaged: a part of it is larger than the whole")
+
+
+def _unmultiplied(pixels: np.ndarray, extra: int) -> np.ndarray:
+    """Colours that a TIFF has multiplied by alpha, as they were."""
+    color, alpha = pixels[..., :-extra], pixels[..., -extra, None]
+    top = 1 if pixels.dtype.kind == "f" else np.iinfo(pixels.dtype).max
+    full = (color * (np.float32(top) / np.maximum(alpha, 1e-6 * top))).clip(0, top)
+    full = full if pixels.dtype.kind == "f" else np.rint(full)
+    return np.concatenate([full.astype(pixels.dtype), pixels[..., -extra:]], axis=2)
+
+
+def _full_range(pixels: np.ndarray, bits: int) -> np.ndarray:
+    """Whole numbers of any number of bits to uint8, or uint16 where they have more than 8."""
+    if pixels.dtype.kind not in "ub":
+        raise PhotoError(f"pixels of type {pixels.dtype} are not known; save it with 16 bits")
+    kind = np.uint8 if bits <= 8 else np.uint16
+    if bits == np.iinfo(kind).bits:
+        return pixels
+    return np.rint(pixels * (np.iinfo(kind).max / (2**bits - 1))).astype(kind)
+
+
+def unit_range(pixels: np.ndarray, notes: list[str]) -> np.ndarray:
+    """Floating-point pixels in [0, 1]; what is brighter than 1 is taken as a scale."""
+    pixels = np.nan_to_num(pixels.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+    top = float(pixels.max(initial=0.0))
+    if top > 1:
+        notes.append(f"its values reach {top:g}; they were divided by that")
+        pixels = pixels / top
+    return pixels.clip(0, 1)
+
+
+def encoded_tiff(pixels: np.ndarray, photo: Photo, xmp: bytes) -> bytes:
+    """A TIFF of RGB or RGBA pixels (H, W, C), uint8 or uint16, with the photograph's metadata."""
+    import tifffile
+
+    exif = Image.Exif()
+    exif.load(photo.exif)
+    told = [
+        (int(tag), 2, 0, value.encode("latin-1") + b"\0", True)
+        for tag, value in exif.items()
+        if isinstance(value, str)
+    ]
+    for tag in WINDOWS_TAGS.intersection(exif):
+        value = exif[tag]
+        if isinstance(value, bytes):
+            told.append((tag, 1, len(value), value, True))
+        elif isinstance(value, int):
+            told.append((tag, 3, 1, value, True))
+    iptc = [(IPTC_TIFF_TAG, 7, len(photo.iptc), photo.iptc, True)] if photo.iptc else []
+    file = io.BytesIO()
+    tifffile.imwrite(
+        file,
+        pixels,
+        byteorder="<",
+        photometric="rgb",
+        extrasamples=["unassalpha"] if pixels.shape[2] == 4 else None,
+        compression="zlib",
+        predictor=True,
+        rowsperstrip=max(1, 2**20 // (pixels.shape[1] * pixels.shape[2] * pixels.itemsize)),
+        resolution=photo.dpi,
+        resolutionunit=2 if photo.dpi else None,
+        iccprofile=srgb_profile(),
+        software=False,
+        metadata=None,
+        extratags=[(274, 3, 1, 1, True), (700, 1, len(xmp), xmp, True), *iptc, *told],
+    )
+    directories = {
+        int(tag): exif.get_ifd(tag)
+        for tag in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
+        if exif.get_ifd(tag)
+    }
+    if directories:
+        _append_directories(file, directories)
+    return file.getvalue()
+
+
+def _append_directories(file: BinaryIO, directories: dict[int, dict]) -> None:
+    """Give a little-endian TIFF the EXIF and GPS directories that tifffile will not write.
+
+    They are put at the end of the file, followed by a new first directory that points at them.
+    """
+    file.seek(0)
+    (start,) = struct.unpack_from("<I", file.read(8), 4)
+    file.seek(start)
+    (count,) = struct.unpack("<H", file.read(2))
+    entries = [file.read(12) for _ in range(count)]
+    for tag, values in directories.items():
+        offset = _even_end(file)
+        directory = TiffImagePlugin.ImageFileDirectory_v2(prefix=b"II", group=tag)
+        keep_texts(values)
+        for name, value in values.items():
+            directory[name] = value
+        file.write(directory.tobytes(offset))
+        entries.append(struct.pack("<HHII", tag, 4, 1, offset))
+    start = _even_end(file)
+    entries.sort(key=lambda entry: struct.unpack_from("<H", entry))
+    file.write(struct.pack("<H", len(entries)) + b"".join(entries) + bytes(4))
+    file.seek(4)
+    file.write(struct.pack("<I", start))
+
+
+def _even_end(file: BinaryIO) -> int:
+    """Go to the end of a file, which is made even, as TIFF asks of a directory's place."""
+    end = file.seek(0, os.SEEK_END)
+    file.write(bytes(end % 2))
+    return file.tell()
