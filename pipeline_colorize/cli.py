@@ -139,7 +139,7 @@ class HintType(click.ParamType):
     help="Short side at which colours are invented; 0: its own. [default: the model's]",
 )
 @click.option(
-    "--refinement",
+    "--second-look",
     metavar="X",
     type=FiniteRange(1),
     help="Look a second time, so many times as closely, at photographs that have the pixels for "

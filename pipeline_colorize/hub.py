@@ -1,13 +1,12 @@
-"""To the Hub and back without halves: one commit a version, no damaged file in the cache.
-
-The file travels to the Hub inside `pipeline.py`, so it imports only huggingface_hub.
-"""
+"""To the Hub and back whole: a version is one commit, and no damaged file stays in the cache."""
 
 import contextlib
 import fnmatch
 import hashlib
 import os
 import re
+import shutil
+import tempfile
 import time
 from pathlib import Path
 
@@ -26,6 +25,31 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+
+# Files that go along with a model that is published again.
+_COMPANIONS = ("README.md", "LICENSE", "evaluation.json", "*.jpg", "*.png", "*.webp")
+# Files of a repository that go when a model is published: with new weights, those under other names
+# and ONNX files made of the old ones would be another model's.
+_MODEL_FILES = ("unet/*", "scheduler/*", "*.onnx")
+_CARD = """---
+library_name: diffusers
+pipeline_tag: image-to-image
+tags: [colorization]
+---
+
+# {repo_id}
+
+Gives black-and-white photographs colours: believable ones, not known ones.
+
+```python
+from pipeline_colorize import ColorizationPipeline
+
+pipe = ColorizationPipeline.from_pretrained("{repo_id}")
+pipe(image).images[0].save("colorized.png")
+```
+
+The terms of its training pictures apply to a model: state them here.
+"""
 
 # What httpx raises when a connection breaks; the client brings httpx under one name or another.
 _HTTPError: type[Exception] = HfHubHTTPError.__mro__[1]
@@ -263,6 +287,70 @@ def publish(
             options = {"tag": tag, "revision": commit, "repo_type": repo_type, "exist_ok": True}
             _patiently(upload.api.create_tag, upload.repo_id, **options)
     return f"{upload.repo_id}@{commit}", new
+
+
+# --- a model ------------------------------------------------------------------------------------
+
+
+def publish_model(
+    folder: str | Path, repo_id: str, message: str, variant: str | None = None, **options
+) -> tuple[str, bool]:
+    """Bring a model's folder to the Hub; every command that publishes a model does it by this rule.
+
+    Weights, schedulers and ONNX files that the folder lacks go from the repository, since they
+    belong to another model. A card in the repository stays unless the folder has one.
+
+    Args:
+        folder: as `save_pretrained` makes it.
+        repo_id: "user/name".
+        message: one line for the history.
+        variant: replace the weights of this name alone.
+        options: as of `publish`.
+
+    Returns:
+        "user/name@commit", and whether that commit is new.
+    """
+    replace = (f"unet/*.{variant}*",) if variant else _MODEL_FILES
+    options.setdefault("replace", replace)
+    return publish(folder, repo_id, message, **options)
+
+
+def publish_pipeline(
+    pipe,
+    repo_id: str,
+    commit_message: str | None = None,
+    private: bool | None = None,
+    token: str | None = None,
+    create_pr: bool = False,
+    variant: str | None = None,
+) -> str:
+    """`ColorizationPipeline.push_to_hub`, which says what the arguments are."""
+    repo_id = full_name(repo_id, token)
+    with tempfile.TemporaryDirectory() as folder:
+        pipe.save_pretrained(folder, variant=variant)
+        card = Path(folder, "README.md")
+        companions = _companions(pipe, repo_id, token)
+        keep = () if "README.md" in [file.name for file in companions] else ("README.md",)
+        card.write_text(_CARD.format(repo_id=repo_id), "utf-8")
+        for file in companions:
+            shutil.copyfile(file, Path(folder, file.name))
+        address_card(card, repo_id)
+        options = {"private": private, "token": token, "keep": keep, "create_pr": create_pr}
+        message = commit_message or "Upload model"
+        return publish_model(folder, repo_id, message, variant, **options)[0]
+
+
+def _companions(pipe, repo_id: str, token: str | None) -> list[Path]:
+    """Card, pictures and licence of the folder or other repository that a pipeline came from."""
+    source = str(pipe.config.get("_name_or_path") or "")
+    if source and source != repo_id and not os.path.isdir(source):
+        weights = Path(pipe.unet.config.get("_name_or_path") or "")
+        ours = f"models--{source.replace('/', '--')}" in weights.parts
+        commit = weights.parent.name if ours else None  # the network may be another's
+        source = fetch(source, list(_COMPANIONS), {"revision": commit, "token": token})
+    if not os.path.isdir(source):
+        return []
+    return [file for pattern in _COMPANIONS for file in sorted(Path(source).glob(pattern))]
 
 
 # --- and back -----------------------------------------------------------------------------------

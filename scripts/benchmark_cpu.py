@@ -91,7 +91,7 @@ def settings(model: str) -> dict[str, tuple[Callable[[], None], int]]:
 
     return {
         f"default: {_name(native)}, channels-last": (lambda: pipe(picture), 1),
-        "one look": (lambda: pipe(picture, refinement=1), 1),
+        "one look": (lambda: pipe(picture, second_look=1), 1),
         "one candidate": (lambda: pipe(picture, num_candidates=1), 1),
         _name(other): (lambda: other_pipe(picture), 1),
         "contiguous weights": (lambda: contiguous(picture), 1),
@@ -155,7 +155,7 @@ def parts(pipe: ColorizationPipeline, size: tuple[int, int]) -> dict[str, Callab
         "grey encoder, once": encode,
         f"denoiser, {len(scheduler.timesteps)} steps": denoise,
     }
-    *_, finest = look_resolutions(*size, resolution, config.default_refinement)
+    *_, finest = look_resolutions(*size, resolution, config.default_second_look)
     if finest > resolution:
         scheduler.set_timesteps(second_look_steps(config.default_num_inference_steps))
         start = SECOND_LOOK_START * scheduler.config.num_train_timesteps

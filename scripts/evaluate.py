@@ -113,7 +113,7 @@ TABLES = {
 }
 SETTINGS = (
     "model", "split", "limit", "size", "samples", "candidates", "steps", "temperature",
-    "saturation", "eta", "processing_resolution", "refinement", "scheduler", "batch_size", "seed",
+    "saturation", "eta", "processing_resolution", "second_look", "scheduler", "batch_size", "seed",
     "hints", "mean_color",
 )  # fmt: skip
 WITH_CONSTANT = {
@@ -322,22 +322,22 @@ def mean_chroma(
 
 
 def grid_of(
-    pipe, truth: np.ndarray, resolution: int | None, refinement: float | None = None
+    pipe, truth: np.ndarray, resolution: int | None, second_look: float | None = None
 ) -> tuple[int, int]:
     """Cells of the chroma grid of the last look, down and across."""
     if resolution is None:
         resolution = pipe.config.default_processing_resolution
-    if refinement is None:
-        refinement = pipe.config.default_refinement
+    if second_look is None:
+        second_look = pipe.config.default_second_look
     processor, size = pipe.image_processor, truth.shape[:2]
-    working = processor.working_size(*size, look_resolutions(*size, resolution, refinement)[-1])
+    working = processor.working_size(*size, look_resolutions(*size, resolution, second_look)[-1])
     return tuple(side // processor.chroma_stride for side in working)
 
 
 def with_hints(pipe, truths: list[np.ndarray], seeds: list[int], settings: dict) -> list[dict]:
     """A record of `metrics.summarize_hints` for each picture."""
     counts = sorted({0, 1, *settings["hints"]})  # one is always among them, for its reach
-    size = settings["processing_resolution"], settings["refinement"]
+    size = settings["processing_resolution"], settings["second_look"]
     known = [
         metrics.draw_known_colors(truth, grid_of(pipe, truth, *size), counts[-1], seed)
         for truth, seed in zip(truths, seeds, strict=True)
@@ -609,7 +609,7 @@ def versions() -> dict[str, str]:
 @click.option("--saturation", default=1.0, show_default=True, type=click.FloatRange(0))
 @click.option("--eta", type=click.FloatRange(0, 1), help="Default: the model's.")
 @click.option("--processing-resolution", type=click.IntRange(0), help="Default: the model's.")
-@click.option("--refinement", type=click.FloatRange(1), help="Default: the model's.")
+@click.option("--second-look", type=click.FloatRange(1), help="Default: the model's.")
 @click.option("--scheduler", type=click.Choice(OffsetCosineScheduler._compatibles))
 @click.option(
     "--onnx",
@@ -632,8 +632,8 @@ def versions() -> dict[str, str]:
 @click.option("--card", type=click.Path(path_type=Path, exists=True), help="Model card to fill.")
 def main(
     model, data, split, limit, size, samples, candidates, steps, temperature, saturation, eta,
-    processing_resolution, refinement, scheduler, onnx, batch_size, seed, output, hints, mean_color,
-    card,
+    processing_resolution, second_look, scheduler, onnx, batch_size, seed, output, hints,
+    mean_color, card,
 ):  # fmt: skip
     params = click.get_current_context().params
     settings = {key: value for key, value in params.items() if key in SETTINGS}
@@ -652,7 +652,7 @@ def main(
         "saturation": saturation,
         "eta": eta,
         "processing_resolution": processing_resolution,
-        "refinement": refinement,
+        "second_look": second_look,
     }
     if len({Path(path).name for path in data}) < len(data):
         raise click.ClickException(f"--data: the sets need different names, not {list(data)}.")

@@ -36,7 +36,7 @@ DIALS = {
     "eta": "default_eta",
     "temperature": "default_temperature",
     "saturation": "default_saturation",
-    "refinement": "default_refinement",
+    "second_look": "default_second_look",
     "balance": "chroma_balance",
     "texture": "chroma_texture",
     "coring": "chroma_coring",

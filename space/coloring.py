@@ -229,7 +229,7 @@ def invent(image: np.ndarray, settings: Settings) -> Iterator[tuple[torch.Tensor
     processor, size = pipe.image_processor, image.shape[:2]
     looks = [
         tuple(side // processor.chroma_stride for side in processor.working_size(*size, short))
-        for short in look_resolutions(*size, resolution, pipe.config.default_refinement)
+        for short in look_resolutions(*size, resolution, pipe.config.default_second_look)
     ]
     candidates = settings.candidates or pipe.config.default_num_candidates
     news, stopped, film = queue.SimpleQueue(), threading.Event(), []

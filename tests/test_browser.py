@@ -36,7 +36,7 @@ PATIENCE = 300_000  # milliseconds; a busy machine is slow
 CAMERA = ("--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream")
 FACTS = {
     "default_processing_resolution": 128,
-    "default_refinement": 2,
+    "default_second_look": 2,
     "chroma_stride": 4,
     "stride": 32,
     "longest": 8,

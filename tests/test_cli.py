@@ -308,12 +308,12 @@ def test_a_command_line_without_options_has_the_defaults_of_the_settings():
 def test_options_reach_the_pipeline(album, pipe, tmp_path):
     run(album / "a.png", "-o", tmp_path / "x.png", "--steps", 7, "--eta", 0.5, "--saturation", 2,
         "--processing-resolution", 64, "--temperature", 0.3, "--candidates", 5,
-        "--refinement", 1.5, "--hint", "3,4.5,#AA0011")  # fmt: skip
+        "--second-look", 1.5, "--hint", "3,4.5,#AA0011")  # fmt: skip
     (call,) = pipe.calls
     assert (call["num_inference_steps"], call["eta"], call["saturation"]) == (7, 0.5, 2)
     assert (call["processing_resolution"], call["temperature"]) == (64, 0.3)
     assert (call["num_samples"], call["num_candidates"]) == (1, 5)
-    assert call["refinement"] == 1.5
+    assert call["second_look"] == 1.5
     ((hint,),) = call["hints"]
     assert (hint.x, hint.y, hint.color) == (3, 4.5, "#aa0011")
 
@@ -467,7 +467,7 @@ def test_a_wrong_hint(album, pipe, hint):
     assert result.exit_code == 2 and "is not X,Y,#RRGGBB" in result.stderr
 
 
-@pytest.mark.parametrize("option", ["saturation", "temperature", "eta", "refinement"])
+@pytest.mark.parametrize("option", ["saturation", "temperature", "eta", "second_look"])
 @pytest.mark.parametrize("value", ["nan", "inf"])
 def test_a_number_that_is_none(album, pipe, option, value):
     assert run(album / "a.png", f"--{option}", value).exit_code == 2

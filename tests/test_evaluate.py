@@ -149,7 +149,7 @@ class Obedient:
     """In place of a pipeline: grey but for the cells of its hints, which it colours exactly."""
 
     image_processor = ColorizationImageProcessor(chroma_stride=4, stride=8)
-    config = SimpleNamespace(default_processing_resolution=32, default_refinement=1.0)
+    config = SimpleNamespace(default_processing_resolution=32, default_second_look=1.0)
 
     def __call__(self, truths, hints, **options):
         return SimpleNamespace(images=[self.color(*one) for one in zip(truths, hints, strict=True)])
@@ -169,7 +169,7 @@ def test_hints_that_are_obeyed_are_met_and_help(evaluate):
         (255 * smooth_picture(*size, seed=seed).movedim(0, -1).numpy()).astype(np.uint8)
         for seed, size in enumerate([(48, 48), (50, 71)])
     ]
-    settings = {"hints": (5, 20), "processing_resolution": None, "refinement": None, "call": {}}
+    settings = {"hints": (5, 20), "processing_resolution": None, "second_look": None, "call": {}}
     records = evaluate.with_hints(Obedient(), truths, [0, 1], settings)
     for record in records:
         assert record[20]["grid"] == pytest.approx([0] * 20, abs=1e-3)

@@ -19,6 +19,8 @@ CORE_NUMPY = {
     "core.finishing",
     "core.hints",
     "core.margins",
+    "core.options",
+    "core.pil_input",
     "core.sizes",
 }
 MODULES = {
@@ -31,20 +33,18 @@ MODULES = {
     "core.hints": {"core.colorimetry"},
     "core.margins": set(),
     "core.sizes": set(),
+    "core.options": set(),
+    "core.pil_input": set(),
     "core.color": {"core.colorimetry"},
     "core.backbone": set(),
     "core.unet": {"core.backbone"},
     "core.regression_unet": set(),
     "core.scheduler": set(),
     "core.image_processor": {*CORE_NUMPY, "core.color"},
-    "core.pipeline": {
-        *CORE_NUMPY,
-        "core.color",
-        "core.image_processor",
-        "core.unet",
-        "core.scheduler",
-        "hub",
-    },
+    "core.sampling": {*CORE_NUMPY, "core.color", "core.image_processor"},
+    "core.saving": set(),  # it reaches `hub` and `registry` by name, in the home package alone
+    "core.pipeline": {*CORE_NUMPY, "core.image_processor", "core.sampling", "core.saving"},
+    "registry": set(),
     "onnx.runtime": CORE_NUMPY,
     "onnx.graph": {*CORE_NUMPY, "onnx.runtime", "pipeline_colorize"},
     "photo": {

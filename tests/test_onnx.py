@@ -216,8 +216,8 @@ def test_same_chroma_and_pictures(engines, size):
         {"processing_resolution": 64, "temperature": 1.4},
         {"hints": [[Hint(3, 4, "#a03020", radius=9), Hint(30, 20, (0, 60, 200))], []]},
         {"hints": [[Hint(3, 4, "#a03020", radius=9)], []], "num_candidates": 4},
-        {"refinement": 1.2, "num_samples": 2, "num_candidates": 3},
-        {"refinement": 1.2, "hints": [[Hint(3, 4, "#a03020", radius=9)], []], "eta": 0.0},
+        {"second_look": 1.2, "num_samples": 2, "num_candidates": 3},
+        {"second_look": 1.2, "hints": [[Hint(3, 4, "#a03020", radius=9)], []], "eta": 0.0},
     ],
     ids=lambda options: "-".join(options),
 )
@@ -234,10 +234,10 @@ def test_deep_pictures(hinted):
     assert result.images[0].dtype == np.float32
 
 
-@pytest.mark.parametrize(("refinement", "frames"), [(1.0, 3), (1.25, 4)])
-def test_uncertainty_and_intermediates(hinted, refinement, frames):
+@pytest.mark.parametrize(("second_look", "frames"), [(1.0, 3), (1.25, 4)])
+def test_uncertainty_and_intermediates(hinted, second_look, frames):
     options = {"num_samples": 3, "output_uncertainty": True, "output_intermediates": True}
-    options["refinement"] = refinement
+    options["second_look"] = second_look
     images = [noise_picture(45, 61), noise_picture(40, 40)]
     expected, result = call(hinted, images, **options)
     for ours, reference in zip(result.uncertainty, expected.uncertainty, strict=True):

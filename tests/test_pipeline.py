@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DDIMScheduler, UNet2DModel
-from PIL import Image
+from diffusers.callbacks import PipelineCallback
+from PIL import Image, ImageCms
+from safetensors.torch import load_file
 from scipy.ndimage import uniform_filter
 
 from pipeline_colorize import (
@@ -20,6 +22,7 @@ from pipeline_colorize import (
 )
 from pipeline_colorize.core.agreement import agree, agreement_weights, window_mean
 from pipeline_colorize.core.color import rgb_to_luminance
+from pipeline_colorize.core.sampling import ColorSampler
 
 COMPATIBLE = list(OffsetCosineScheduler._compatibles)
 
@@ -97,24 +100,24 @@ def test_ddim_of_diffusers_gives_the_same_colours(pipe, photo):
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # diffusers' own, of NumPy
 @pytest.mark.parametrize("steps", [7, 12])  # 1000 is no multiple of them, nor of half of them
 @pytest.mark.parametrize("name", ["OffsetCosineScheduler", *COMPATIBLE])
-def test_no_scheduler_leaves_noise(make_unet, photo, name, steps):
+def test_no_scheduler_leaves_noise(make_unet, photo, name, steps, monkeypatch):
     """What a network is sure of comes out, of both looks."""
     pipe = make_pipe(make_unet("hints"), default_processing_resolution=16)
     rates = torch.stack([pipe.scheduler.signal_rates, pipe.scheduler.noise_rates])
 
-    def oracle(latents, timestep, condition):
+    def oracle(sampler, latents, timestep, condition):
         timestep = float(timestep)  # between two of the schedule's, as some solvers ask
         signal, rate = (np.interp(timestep, np.arange(1000), one) for one in rates.numpy())
         return signal * (latents - signal * 0.25) / rate - rate * 0.25
 
-    pipe._predict = oracle
+    monkeypatch.setattr(ColorSampler, "predict", oracle)
     if name in COMPATIBLE:
         pipe.scheduler = getattr(diffusers, name).from_config(pipe.scheduler.config)
-    for refinement in (1, 2):
-        options = {"refinement": refinement, "eta": 1.0, "generator": seeds(0)}
+    for second_look in (1, 2):
+        options = {"second_look": second_look, "eta": 1.0, "generator": seeds(0)}
         chroma = pipe(photo, steps, output_type="latent", **options).images[0]
-        wanted = torch.full_like(chroma, 0.25 * pipe._ab_scale)
-        assert torch.allclose(chroma, wanted, atol=0.01 * pipe._ab_scale)
+        wanted = torch.full_like(chroma, 0.25 * pipe.unet.config.ab_scale)
+        assert torch.allclose(chroma, wanted, atol=0.01 * pipe.unet.config.ab_scale)
 
 
 @pytest.mark.parametrize("colors", [2, 3])
@@ -352,8 +355,7 @@ def test_hints_are_met(make_unet, photo, scheduler):
     saturation, films = 1.5, []
 
     def look(pipe, step, timestep, tensors):
-        chroma = pipe._to_chroma(tensors["pred_original_sample"])
-        films.append(pipe._saturate(chroma, 1.0, torch.ones(1, 1, *chroma.shape[2:]))[0])
+        films.append(tensors["chroma"][0])
         return {}
 
     shown = {"default_saturation": saturation, "default_num_candidates": 3}
@@ -362,15 +364,16 @@ def test_hints_are_met(make_unet, photo, scheduler):
     pipe.register_modules(scheduler=scheduler and scheduler())
     hint = Hint(20, 20, "#c02020")
     options = {"output_type": "latent", "callback_on_step_end": look if scheduler else None}
-    options["callback_on_step_end_tensor_inputs"] = ["pred_original_sample"]
+    options["callback_on_step_end_tensor_inputs"] = ["chroma"]
     for one, halved in ((hint, 1.0), (hint, 0.5)):
         chroma = pipe(photo, 3, hints=[one], saturation=halved, **options).images[0]
         side = photo.size[0] / chroma.shape[2], photo.size[1] / chroma.shape[1]
         cell = int(20 / side[1]), int(20 / side[0])
         there = chroma[:, cell[0], cell[1]]
         assert torch.allclose(there, halved * torch.from_numpy(one.chroma()).float(), atol=1e-3)
-    for film in films:
-        assert torch.allclose(film[:, cell[0], cell[1]], 2 * there, atol=1e-3)
+    assert len(films) == (6 if scheduler else 0)
+    for film, halved in zip(films, [1.0] * 3 + [0.5] * 3, strict=False):
+        assert torch.allclose(film[:, cell[0], cell[1]], 2 * halved * there, atol=1e-3)
 
 
 @pytest.mark.parametrize("scheduler", ["OffsetCosineScheduler", *COMPATIBLE])
@@ -379,46 +382,48 @@ def test_second_look(make_unet, photo, scheduler):
     pipe = make_pipe(make_unet("hints"), default_processing_resolution=16)
     if scheduler in COMPATIBLE:
         pipe.scheduler = getattr(diffusers, scheduler).from_config(pipe.scheduler.config)
-    starts, grids = [], []
+    starts, grids, steps = [], [], []
 
     def watch(pipe, step, timestep, tensors):
+        steps.append(step)
         clean = tensors["pred_original_sample"]
         if not grids or grids[-1] != clean.shape[2:]:
             starts.append(float(timestep))
             grids.append(clean.shape[2:])
         return {}
 
-    options = {"callback_on_step_end": watch, "output_type": "latent", "refinement": 2}
+    options = {"callback_on_step_end": watch, "output_type": "latent", "second_look": 2}
     options["callback_on_step_end_tensor_inputs"] = ["pred_original_sample"]
     small = photo.resize((31, 31))
     first, second = pipe([photo, small], 8, generator=seeds(0, 1), **options).images
-    assert pipe.num_timesteps == 2 * 8 + 1  # of four, the one below timestep 400
+    assert steps == list(range(pipe.num_timesteps))
+    if pipe.scheduler.order == 1:  # others call the network twice a step
+        assert pipe.num_timesteps == 2 * 8 + 1  # of four, the one below timestep 400
     assert first.shape[1:] == (8, 12) and second.shape[1:] == (4, 4)  # 40x56 at 32, 31x31 at 16
     assert starts[0] > 900 and starts[-1] < 400 and len(grids[-1]) == 2
-    (alone,) = pipe(photo, 8, generator=seeds(0), output_type="latent", refinement=2).images
+    (alone,) = pipe(photo, 8, generator=seeds(0), output_type="latent", second_look=2).images
     assert torch.equal(alone, first)
     (once,) = pipe(small, 8, generator=seeds(1), output_type="latent").images
     assert torch.equal(once, second)
 
 
-def test_second_look_starts_from_the_first(make_unet, photo):
+def test_second_look_starts_from_the_first(make_unet, photo, monkeypatch):
     """Part of the way back to noise, the sample is the first look's colours, finer, and noise."""
     pipe = make_pipe(make_unet("hints"), default_processing_resolution=16)
-    samples, predict = [], pipe._predict
+    samples, predict = [], ColorSampler.predict
 
-    def watch(latents, timestep, condition):
+    def watch(sampler, latents, timestep, condition):
         samples.append((int(timestep), latents))
-        return predict(latents, timestep, condition)
+        return predict(sampler, latents, timestep, condition)
 
-    pipe._predict = watch
-    pipe(photo, 4, refinement=2, temperature=0.0)
+    monkeypatch.setattr(ColorSampler, "predict", watch)
+    pipe(photo, 4, second_look=2, temperature=0.0)
     (before, seen), (timestep, start) = samples[3:5]
     assert before > 0 and timestep == 332 and start.shape[2:] != seen.shape[2:]
-    pipe._predict = predict
-    first = pipe(photo, 4, refinement=1, temperature=0.0, output_type="latent").images[0]
+    first = pipe(photo, 4, second_look=1, temperature=0.0, output_type="latent").images[0]
     signal = pipe.scheduler.alphas_cumprod[timestep].sqrt()
     wanted = torch.nn.functional.interpolate(
-        signal * first[None] / pipe._ab_scale, (8, 12), mode="bilinear", antialias=True
+        signal * first[None] / pipe.unet.config.ab_scale, (8, 12), mode="bilinear", antialias=True
     )
     assert torch.allclose(start, wanted, atol=1e-5)
 
@@ -427,7 +432,7 @@ def test_hints_are_met_in_the_second_look(make_unet, photo):
     pipe = make_pipe(make_unet("hints"), default_processing_resolution=16)
     hint = Hint(20, 20, "#c02020")
     options = {"hints": [hint], "num_candidates": 3, "output_type": "latent"}
-    chroma = pipe(photo, 3, refinement=2, **options).images[0]
+    chroma = pipe(photo, 3, second_look=2, **options).images[0]
     there = chroma[:, int(20 / 40 * 8), int(20 / 56 * 12)]
     assert torch.allclose(there, torch.from_numpy(hint.chroma()).float(), atol=1e-3)
 
@@ -435,7 +440,9 @@ def test_hints_are_met_in_the_second_look(make_unet, photo):
 def test_film_and_doubt_of_two_looks(make_unet, photo):
     pipe = make_pipe(make_unet("hints"), default_processing_resolution=16)
     options = {"num_samples": 2, "output_uncertainty": True, "output_intermediates": True}
-    two, one = (pipe(photo, 4, generator=seeds(0), refinement=times, **options) for times in (2, 1))
+    two, one = (
+        pipe(photo, 4, generator=seeds(0), second_look=times, **options) for times in (2, 1)
+    )
     assert [len(film) for film in two.intermediates] == [5, 5]
     assert {frame.size for frame in two.intermediates[0]} == {(45, 32)}
     assert np.array_equal(two.uncertainty[0], one.uncertainty[0])  # the first look's
@@ -446,10 +453,10 @@ def test_no_second_look_after_an_interruption(make_unet, photo):
 
     def stop(pipe, step, timestep, tensors):
         calls.append(step)
-        pipe._interrupt = True
+        pipe.interrupt = True
         return tensors
 
-    result = pipe(photo, 4, refinement=2, callback_on_step_end=stop, output_type="latent")
+    result = pipe(photo, 4, second_look=2, callback_on_step_end=stop, output_type="latent")
     assert calls == [0] and result.images[0].shape[1:] == (4, 6)
 
 
@@ -458,8 +465,8 @@ def test_second_look_is_for_models_that_denoise_chroma(make_unet, photo, kind):
     pipe = make_pipe(make_unet(kind or "grid"))
     if kind is None:
         pipe.register_modules(scheduler=None)
-    with pytest.raises(ValueError, match="`refinement` must be 1"):
-        pipe(photo, refinement=2)
+    with pytest.raises(ValueError, match="`second_look` must be 1"):
+        pipe(photo, second_look=2)
 
 
 def test_hints_need_a_model_with_hint_channels(make_unet, photo):
@@ -484,16 +491,17 @@ def test_callback_sees_the_clean_estimate(pipe, photo):
     estimates = []
 
     def callback(pipe, step, timestep, tensors):
-        estimates.append(tensors["pred_original_sample"])
+        estimates.append((tensors["pred_original_sample"], tensors["chroma"]))
         return {}
 
     final = pipe(
         photo, 3, output_type="latent", callback_on_step_end=callback,
-        callback_on_step_end_tensor_inputs=["pred_original_sample"],
+        callback_on_step_end_tensor_inputs=["pred_original_sample", "chroma"],
     ).images[0]  # fmt: skip
-    assert len(estimates) == 3 and estimates[0].shape == estimates[2].shape
-    rows, columns = final.shape[1:]
-    assert torch.equal(pipe._to_chroma(estimates[2])[0, :, :rows, :columns], final)
+    assert len(estimates) == 3 and estimates[0][0].shape == estimates[2][0].shape
+    clean, chroma = estimates[2]
+    assert torch.equal(clean[0] * pipe.unet.config.ab_scale, final)
+    assert torch.equal(chroma[0], final)
 
 
 def test_interrupt(pipe, photo):
@@ -501,7 +509,7 @@ def test_interrupt(pipe, photo):
 
     def stop(pipe, step, timestep, tensors):
         calls.append(step)
-        pipe._interrupt = True
+        pipe.interrupt = True
         return tensors
 
     pipe(photo, 10, callback_on_step_end=stop)
@@ -510,6 +518,98 @@ def test_interrupt(pipe, photo):
         photo, 2, callback_on_step_end=lambda pipe, step, t, tensors: calls.append(step) or tensors
     )
     assert calls == [0, 0, 1]
+
+
+def test_an_interruption_leaves_later_pictures_grey(pipe, photo):
+    def stop(pipe, step, timestep, tensors):
+        pipe.interrupt = True
+        return tensors
+
+    options = {"callback_on_step_end": stop, "batch_size": 1, "output_uncertainty": True}
+    output = pipe([photo, photo], 4, num_samples=2, output_type="latent", **options)
+    first, second = output.images.split(2)
+    assert first.abs().max() > 0 and second.abs().max() == 0
+    assert output.uncertainty[1].max() == 0
+
+
+def test_steps_count_through_looks_and_batches(make_unet, photo):
+    pipe, seen = make_pipe(make_unet("hints"), default_processing_resolution=16), []
+
+    def callback(pipe, step, timestep, tensors):
+        seen.append((step / pipe.num_timesteps, pipe.current_look))
+        return {}
+
+    pipe([photo, photo], 8, second_look=2, batch_size=1, callback_on_step_end=callback)
+    assert [round(share * 18) for share, _ in seen] == list(range(18))
+    assert [look for _, look in seen] == [1] * 16 + [2] * 2
+
+
+def test_a_callback_of_diffusers_gets_the_tensors_it_names(pipe, photo):
+    class Watch(PipelineCallback):
+        tensor_inputs = ["chroma"]
+
+        def callback_fn(self, pipeline, step_index, timestep, callback_kwargs):
+            shapes.append({name: x.shape for name, x in callback_kwargs.items()})
+            return callback_kwargs
+
+    shapes = []
+    watch = Watch(cutoff_step_ratio=1.0)
+    pipe(photo, 3, num_samples=2, callback_on_step_end=watch)
+    assert shapes == [{"chroma": (2, 2, 8, 12)}] * 3
+
+
+def test_a_photograph_is_turned_upright(pipe, photo, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    photo.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png", exif=exif)
+    turned = Image.open(tmp_path / "turned.png")
+    options = {"output_type": "latent", "num_inference_steps": 2}
+    (want,) = pipe(photo, generator=seeds(0), **options).images
+    (got,) = pipe(turned, generator=seeds(0), **options).images
+    assert torch.equal(got, want)
+
+
+def test_a_photograph_of_another_profile_keeps_its_light(pipe, photo):
+    """A grey picture with a linear profile has the luminance that its profile says."""
+    linear = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    plain = photo.convert("RGB")
+    same = plain.copy()
+    same.info["icc_profile"] = linear
+    processor = pipe.image_processor
+    assert (processor.to_luminance(same) - processor.to_luminance(plain)).abs().max() < 0.5
+    lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("XYZ")).tobytes()
+    damaged = plain.copy()
+    damaged.info["icc_profile"] = lab[:50]
+    assert torch.equal(processor.to_luminance(damaged), processor.to_luminance(plain))
+
+
+def test_a_hint_may_be_a_tuple(pipe, photo):
+    (want,) = pipe(photo, 2, hints=[Hint(9, 9, "#aa2020")], generator=seeds(0)).images
+    (got,) = pipe(photo, 2, hints=[(9, 9, "#aa2020")], generator=seeds(0)).images
+    assert np.array_equal(np.asarray(got), np.asarray(want))
+    with pytest.raises(ValueError, match="A hint is"):
+        pipe(photo, hints=[["#aa2020"]])
+
+
+def test_a_variant_is_stored_in_its_precision(pipe, tmp_path):
+    pipe.save_pretrained(tmp_path, variant="fp16")
+    (file,) = (tmp_path / "unet").glob("*.fp16.safetensors")
+    assert {tensor.dtype for tensor in load_file(file).values()} == {torch.float16}
+    assert pipe.unet.dtype == torch.float32
+
+
+def test_a_name_that_nothing_has():
+    with pytest.raises(ValueError, match="'defualt'.*default"):
+        ColorizationPipeline.from_pretrained("defualt")
+
+
+def test_folders_of_an_earlier_version_load(make_unet, tmp_path):
+    make_pipe(make_unet("hints"), default_second_look=2.0).save_pretrained(tmp_path)
+    file = tmp_path / "model_index.json"
+    index = json.loads(file.read_text())
+    index["default_refinement"] = index.pop("default_second_look")
+    file.write_text(json.dumps(index))
+    assert ColorizationPipeline.from_pretrained(tmp_path).config.default_second_look == 2
 
 
 @pytest.mark.parametrize(
@@ -521,7 +621,7 @@ def test_interrupt(pipe, photo):
         ({"batch_size": 0}, "batch_size"),
         ({"processing_resolution": -1}, "processing_resolution"),
         ({"eta": 1.5}, "eta"),
-        ({"refinement": 0.5}, "`refinement` is 1 or more"),
+        ({"second_look": 0.5}, "`second_look` must be 1 or more"),
         ({"temperature": -1.0}, "temperature"),
         ({"saturation": -1.0}, "saturation"),
         ({"output_type": "jpeg"}, "output_type"),

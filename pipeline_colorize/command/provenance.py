@@ -19,7 +19,7 @@ def provenance(pipe, settings: Settings, sample: int) -> photo.Mark:
         "scheduler": type(pipe.scheduler).__name__ if pipe.scheduler else None,
         "eta": settings.eta,
         "processing_resolution": settings.processing_resolution,
-        "refinement": settings.refinement,
+        "second_look": settings.second_look,
         "saturation": settings.saturation if settings.saturation != 1 else None,
         "temperature": settings.temperature,
         "hints": " ".join(f"{x:g},{y:g},{color}" for x, y, color in settings.hint) or None,

@@ -33,7 +33,7 @@ class Settings:
     scheduler: str | None = None
     eta: float | None = None
     processing_resolution: int | None = None
-    refinement: float | None = None
+    second_look: float | None = None
     batch_size: int = 1
     runtime: str = "auto"
     device: str = "auto"

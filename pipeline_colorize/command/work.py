@@ -176,7 +176,7 @@ def call_model(pipe, photos: list[photo.Photo], settings: Settings) -> list[Colo
         eta=settings.eta,
         generator=[engine.make_generator(pipe, settings.seed) for _ in photos],
         processing_resolution=settings.processing_resolution,
-        refinement=settings.refinement,
+        second_look=settings.second_look,
         hints=[[Hint(*hint) for hint in settings.hint] for _ in photos],
         saturation=settings.saturation,
         temperature=settings.temperature,

@@ -95,3 +95,37 @@ def hint_influence(hints: np.ndarray) -> np.ndarray:
     for row, column in np.argwhere(place):
         influence[row : row + len(HINT_FADE), column : column + len(HINT_FADE)] += HINT_FADE
     return influence[margin:-margin, margin:-margin].clip(max=1)
+
+
+def hints_by_picture(hints: list | None, count: int) -> list[list[Hint]]:
+    """Sort what a call gives as `hints` into one list for each picture.
+
+    Args:
+        hints: hints of the only picture, or one list of hints for each picture. A hint is a
+            [`Hint`] or a tuple (x, y, color[, radius]).
+        count: the number of pictures.
+
+    Raises:
+        ValueError: if there is not one list a picture, or something is no hint.
+    """
+    if hints is None or len(hints) == 0:
+        return [[] for _ in range(count)]
+    if _is_hint(hints[0]):
+        hints = [hints]
+    if len(hints) != count:
+        raise ValueError(f"`hints` needs one list a picture, so {count}, but it has {len(hints)}.")
+    return [[_as_hint(hint) for hint in one] for one in hints]
+
+
+def _is_hint(given) -> bool:
+    return isinstance(given, Hint) or (
+        isinstance(given, tuple) and len(given) > 2 and not isinstance(given[0], Hint | tuple)
+    )
+
+
+def _as_hint(given) -> Hint:
+    if not _is_hint(given) or (isinstance(given, tuple) and len(given) > 4):
+        raise ValueError(
+            f"A hint is Hint(x, y, color) or a tuple such as (140, 95, '#7a1f2b'), not {given!r}."
+        )
+    return given if isinstance(given, Hint) else Hint(*given)

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from .color import bytes_to_linear, linear_to_luminance, merge_luminance, rgb_to_luminance
 from .finishing import EVEN_VARIANCE, GUIDE_DETAIL, TEXTURE_HALF_POINT, heat_picture
 from .hints import HINT_FADE, Hint, draw_hints
+from .pil_input import upright_srgb
 from .sizes import fit_size, row_chunks
 
 
@@ -99,7 +100,7 @@ class ColorizationImageProcessor:
                 is left out.
         """
         if isinstance(image, PIL.Image.Image):
-            image = _pil_to_array(image)
+            image = _pil_to_array(upright_srgb(image))
         elif torch.is_tensor(image):
             image = image.detach().cpu()
             image = image.float() if image.dtype == torch.bfloat16 else image

@@ -154,14 +154,6 @@ class OffsetCosineScheduler:
         return rows[rows[:, 0] < SECOND_LOOK_START * self._total]
 
 
-def model_folder(model: str) -> Path:
-    """The folder of a model that ships, or the folder named; a ValueError where there is none."""
-    for folder in (Path(model), _PACKAGE / "models" / model):
-        if (folder / "model_index.json").is_file():
-            return folder
-    raise ValueError(f"{model!r} is neither a model that ships nor a model's folder")
-
-
 def cached_file(folder: Path) -> Path:
     """Where the ONNX file of the model in `folder` is kept once it has been written.
 
@@ -309,7 +301,7 @@ class OnnxPipeline:
         eta: float | None = None,
         generator: list[Generator] | None = None,
         processing_resolution: int | None = None,
-        refinement: float | None = None,
+        second_look: float | None = None,
         hints: list[list[Hint]] | None = None,
         saturation: float = 1.0,
         temperature: float | None = None,
@@ -329,7 +321,7 @@ class OnnxPipeline:
             generator: one a picture; `None` for new random numbers.
             processing_resolution: short side at which colours are invented; `None` is the model's
                 default, 0 the picture's own size.
-            refinement: a second look at pictures whose short side has so many times the processing
+            second_look: a second look at pictures whose short side has so many times the processing
                 resolution, at that size; 1 for one look, `None` is the model's default.
             hints: known colours, one list a picture.
             saturation: factor on chroma.
@@ -344,7 +336,7 @@ class OnnxPipeline:
         temperature = self.config.default_temperature if temperature is None else temperature
         if processing_resolution is None:
             processing_resolution = self.config.default_processing_resolution
-        refinement = self.config.default_refinement if refinement is None else refinement
+        second_look = self.config.default_second_look if second_look is None else second_look
         if generator is None:
             seeds = np.random.SeedSequence().generate_state(len(image)).tolist()
             generator = [Generator().manual_seed(seed) for seed in seeds]
@@ -355,7 +347,7 @@ class OnnxPipeline:
             [], [] if output_uncertainty else None, [] if output_intermediates else None
         )
         for one, known, random in zip(image, hints or [[]] * len(image), generator, strict=True):
-            looks = self._prepare(one, known, processing_resolution, refinement)
+            looks = self._prepare(one, known, processing_resolution, second_look)
             for picture, schedule in zip(looks, schedules[: len(looks)], strict=True):
                 noise = self._noise(picture, random, drawn, len(schedule), eta, temperature)
                 self._invent_chroma(picture, noise, schedule, factor)
@@ -370,7 +362,7 @@ class OnnxPipeline:
     # --- the parts of the call --------------------------------------------------------------------
 
     def _prepare(
-        self, image, hints: list[Hint], resolution: int, refinement: float
+        self, image, hints: list[Hint], resolution: int, second_look: float
     ) -> list[_Picture]:
         """One look at a picture, and a closer one where it has so many pixels."""
         if hints and not self.properties["hint_channels"]:
@@ -378,7 +370,7 @@ class OnnxPipeline:
         luminance = to_luminance(image)
         check_sides(*luminance.shape)
         looks = []
-        for size in look_resolutions(*luminance.shape, resolution, refinement):
+        for size in look_resolutions(*luminance.shape, resolution, second_look):
             looks.append(self._at(luminance, hints, size, *looks))
         return looks
 

@@ -10,7 +10,7 @@ export interface ModelFacts {
   file: string; // beside the facts
   bytes: number;
   default_processing_resolution: number; // short side of the working picture
-  default_refinement: number; // how many times as fine the second look is; 1: there is none
+  default_second_look: number; // how many times as fine the second look is; 1: there is none
   longest: number; // its long side is at most this many times the short one
   default_eta: number;
   default_temperature: number;
@@ -55,7 +55,7 @@ function round(value: number): number {
  * and finer, where the photograph has so many pixels.
  */
 export function workingSizes(photo: Size, model: ModelFacts): Size[] {
-  const { default_processing_resolution: resolution, default_refinement: times } = model;
+  const { default_processing_resolution: resolution, default_second_look: times } = model;
   const again = times > 1 && resolution * times <= Math.min(photo.width, photo.height);
   const resolutions = again ? [resolution, resolution * times] : [resolution];
   return resolutions.map((one) => workingSize(photo, one, model));

@@ -1,0 +1,122 @@
+"""The options of one call, resolved once: torch's engine and the one without torch share them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from numbers import Integral
+from typing import Any
+
+OUTPUT_TYPES = ("pil", "np", "pt", "latent")
+# Options for which a model has a default, `default_NAME`, that a call's `None` stands for.
+MODEL_DEFAULTS = (
+    "num_inference_steps",
+    "num_candidates",
+    "eta",
+    "temperature",
+    "processing_resolution",
+    "second_look",
+)
+
+
+@dataclass(frozen=True)
+class ColorizationOptions:
+    """How pictures are coloured in one call; every value is checked.
+
+    Args:
+        num_inference_steps: denoising steps of the first look, 1 or more.
+        num_samples: results for each picture, 1 or more.
+        num_candidates: colourings drawn for each result, 1 or more.
+        eta: share of fresh noise in each step, 0 to 1.
+        temperature: factor on all noise, 0 or more.
+        saturation: factor on chroma, 0 or more, beside the model's own.
+        processing_resolution: short side of the working picture in pixels; 0 for the picture's own.
+        second_look: how many times as fine the second look is; 1 for none.
+        batch_size: pictures through the network at a time; `None` for all of one size.
+        output_type: "pil", "np", "pt" or "latent".
+        output_uncertainty: whether the spread of the colourings is returned, too.
+        output_intermediates: whether the estimate after each step is returned, too.
+
+    Raises:
+        ValueError: which names the value that is out of range.
+    """
+
+    num_inference_steps: int
+    num_samples: int
+    num_candidates: int
+    eta: float
+    temperature: float
+    saturation: float
+    processing_resolution: int
+    second_look: float
+    batch_size: int | None = None
+    output_type: str = "pil"
+    output_uncertainty: bool = False
+    output_intermediates: bool = False
+
+    @classmethod
+    def resolve(cls, defaults: Mapping[str, Any], **given: Any) -> "ColorizationOptions":
+        """Take the options that a call gives, and for those that are `None` the model's defaults.
+
+        Args:
+            defaults: the model's configuration or properties, with `default_NAME` for each name
+                in `MODEL_DEFAULTS`.
+            given: the options of the call, by name.
+        """
+        for name in MODEL_DEFAULTS:
+            if given[name] is None:
+                given[name] = defaults[f"default_{name}"]
+        return cls(**given)
+
+    @property
+    def drawn(self) -> int:
+        """The number of colourings that are drawn for each picture."""
+        return self.num_samples * self.num_candidates
+
+    def __post_init__(self):
+        for name, least in (
+            ("num_inference_steps", 1),
+            ("num_samples", 1),
+            ("num_candidates", 1),
+            ("batch_size", 1),
+            ("processing_resolution", 0),
+        ):
+            value = getattr(self, name)
+            if value is None and name == "batch_size":
+                continue
+            if not isinstance(value, Integral) or value < least:
+                raise ValueError(
+                    f"`{name}` must be a whole number of at least {least}, not {value!r}."
+                )
+            object.__setattr__(self, name, int(value))  # NumPy's whole numbers are welcome
+        self._check_ranges()
+
+    def _check_ranges(self) -> None:
+        if not 0 <= self.eta <= 1:
+            raise ValueError(f"`eta` must lie between 0 and 1, not at {self.eta}.")
+        for name in ("temperature", "saturation"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ValueError(f"`{name}` must be 0 or more, not {getattr(self, name)}.")
+        if not 1 <= self.second_look < float("inf"):
+            raise ValueError(f"`second_look` must be 1 or more, not {self.second_look}.")
+        if self.output_type not in OUTPUT_TYPES:
+            names = ", ".join(repr(name) for name in OUTPUT_TYPES)
+            raise ValueError(f"`output_type` must be one of {names}, not {self.output_type!r}.")
+        if self.output_uncertainty and self.drawn < 2:
+            raise ValueError(
+                "`output_uncertainty` compares colourings, so `num_samples` or `num_candidates` "
+                "must be more than 1."
+            )
+
+
+def per_picture(name: str, given: Any, count: int) -> list:
+    """One value for each picture: a list is checked for its length, anything else is repeated.
+
+    Raises:
+        ValueError: if the list is longer or shorter than `count`.
+    """
+    if not isinstance(given, list | tuple):
+        return [given] * count
+    if len(given) != count:
+        raise ValueError(
+            f"`{name}` needs one {name} a picture, so {count}, but it has {len(given)}."
+        )
+    return list(given)

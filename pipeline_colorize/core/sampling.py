@@ -1,0 +1,301 @@
+"""From noise to the colours that a picture gets: the network's part of the pipeline."""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from diffusers.utils.torch_utils import randn_tensor
+from torch.nn import functional as F
+
+from .agreement import agree, agreement_weights
+from .color import core_chroma, rgb_to_lab, undo_coring
+from .hints import hint_influence
+from .image_processor import lift_texture, meet_hints
+from .options import ColorizationOptions
+from .sizes import SECOND_LOOK_START, second_look_steps
+
+
+@dataclass
+class Look:
+    """A picture at one of its working sizes: what the network sees, and the colours it gives."""
+
+    luminance: torch.Tensor  # (1, H, W), L* of the picture at full size
+    resolution: float  # short side of the working picture
+    working: torch.Tensor  # (1, 1, h, w), L* as the network sees it
+    hints: torch.Tensor | None  # (1, 3, h, w): a*, b* and mask on the chroma grid
+    generator: torch.Generator | None
+    previous: "Look | None" = None  # the first look, where this is the second
+    chroma: torch.Tensor | None = None  # (samples, 2, h, w), a*b*, before the dials
+    spread: torch.Tensor | None = None  # (h, w), standard deviation of all candidates
+    estimates: list[torch.Tensor] | None = None  # (samples, 2, h, w) after each step, as shown
+
+    @property
+    def influence(self) -> np.ndarray | None:
+        """How far hints decide each cell's colour, (h, w); `None` for a model without hints."""
+        return None if self.hints is None else hint_influence(self.hints.numpy())
+
+
+@dataclass(frozen=True)
+class ChromaDials:
+    """How the network's chroma becomes the chroma that is shown.
+
+    Args:
+        balance: see `agreement_weights`.
+        texture: see `lift_texture`.
+        coring: see `core_chroma`.
+        saturation: factor on chroma.
+    """
+
+    balance: float = 0.0
+    texture: float = 1.0
+    coring: float = 0.0
+    saturation: float = 1.0
+
+    def show(self, chroma: torch.Tensor, influence: np.ndarray | None = None) -> torch.Tensor:
+        """Chroma (N, 2, h, w) as it is shown, with hints as they were given."""
+        near_hints = None if influence is None else torch.from_numpy(influence)
+        chroma = lift_texture(chroma, self.texture, near_hints)
+        return core_chroma(chroma, self.coring) * self.saturation
+
+    def undo(self, chroma: torch.Tensor, saturation: float) -> torch.Tensor:
+        """The chroma that `show` turns into `chroma` at a saturation, apart from texture."""
+        return undo_coring(chroma / saturation, self.coring)
+
+
+@dataclass
+class SamplingStep:
+    """The state of a batch after one step of the network."""
+
+    batch: list[Look]
+    timestep: torch.Tensor | int
+    latents: torch.Tensor  # (B * drawn, C, h, w), in the network's units
+    clean: torch.Tensor  # the estimate of the clean colour, with the hints met
+
+
+class ColorSampler:
+    """Draws the colours of pictures of one working size.
+
+    Args:
+        unet: the network; see `ColorizationPipeline`.
+        scheduler: `None` for a network that gives clean colour in one pass.
+        options: of the call.
+        dials: how chroma is shown, with the saturation that the call asks for.
+        model_saturation: the model's own part of that saturation, which hints are met in spite of.
+        device: where the network computes.
+        on_step: called after each step; returns the latents to go on with.
+        interrupted: whether to stop before the next step.
+    """
+
+    def __init__(
+        self,
+        unet,
+        scheduler,
+        options: ColorizationOptions,
+        dials: ChromaDials,
+        model_saturation: float,
+        device: torch.device,
+        on_step: Callable[[SamplingStep], torch.Tensor],
+        interrupted: Callable[[], bool],
+    ):
+        self.unet, self.scheduler, self.device = unet, scheduler, device
+        self.options, self.dials, self.model_saturation = options, dials, model_saturation
+        self.on_step, self.interrupted = on_step, interrupted
+
+    # --- a batch ----------------------------------------------------------------------------------
+
+    def color(self, batch: list[Look], grid: tuple[int, int]) -> None:
+        """Set the colours of each look in a batch.
+
+        Args:
+            batch: looks with one size of `working`.
+            grid: rows and columns of the chroma grid.
+        """
+        hints = self._scaled_hints(batch)
+        condition = self._condition(batch, hints).to(self.device, self.unet.dtype)
+        if hasattr(self.unet, "encode"):
+            condition = self.unet.encode(condition)  # once a picture, for all steps and samples
+        known = None
+        if hints is not None and hints[:, 2].any():
+            known = hints.repeat_interleave(self.options.drawn, 0).to(self.device)
+        if self.scheduler is None:
+            clean, estimates = self._predict_once(batch, grid, condition, known), []
+        else:
+            clean, estimates = self._denoise(batch, grid, condition, known)
+        split = [self.to_chroma(one).split(self.options.drawn) for one in (clean, *estimates)]
+        for index, look in enumerate(batch):
+            self._finish(look, *(chroma[index] for chroma in split))
+
+    def count_steps(self, second_look: bool) -> int:
+        """How many steps a batch takes in one of the looks."""
+        return 1 if self.scheduler is None else len(self._timesteps(second_look))
+
+    def shown(self, step: SamplingStep) -> torch.Tensor:
+        """The colours of each result after a step as they are shown, (B * samples, 2, h, w)."""
+        results = []
+        chromas = self.to_chroma(step.clean).split(self.options.drawn)
+        for look, chroma in zip(step.batch, chromas, strict=True):
+            influence = look.influence
+            agreed = agree(chroma, self._weights(look, chroma, influence))
+            results.append(self.dials.show(agreed, influence))
+        return torch.cat(results)
+
+    def to_chroma(self, color: torch.Tensor) -> torch.Tensor:
+        """The network's colour (N, 2 or 3, h, w) as a*b* (N, 2, h, w), on the CPU."""
+        color = color.float().cpu()
+        if color.shape[1] == 3:
+            return rgb_to_lab((color / 2 + 0.5).clamp(0, 1))[:, 1:]
+        return color * chroma_scale(self.unet)
+
+    def _finish(self, look: Look, chroma: torch.Tensor, *estimates: torch.Tensor) -> None:
+        """Let the candidates of each result agree, and note how far all of them differ."""
+        influence = look.influence
+        weights = self._weights(look, chroma, influence)
+        if look.previous is not None:
+            look.spread = look.previous.spread
+        elif len(chroma) > 1:
+            look.spread = self.dials.show(chroma, influence).var(dim=0).sum(0).sqrt()
+        look.chroma = agree(chroma, weights)
+        look.estimates = [self.dials.show(agree(one, weights), influence) for one in estimates]
+        if look.previous is not None:
+            look.estimates = look.previous.estimates + look.estimates
+
+    def _weights(self, look: Look, chroma: torch.Tensor, influence) -> torch.Tensor:
+        candidates, balance = self.options.num_candidates, self.dials.balance
+        second = look.previous is not None
+        weights = agreement_weights(chroma.numpy(), candidates, balance, influence, second)
+        return torch.from_numpy(weights)
+
+    # --- what the network gets --------------------------------------------------------------------
+
+    def _scaled_hints(self, batch: list[Look]) -> torch.Tensor | None:
+        """The hints (B, 3, h, w) in the network's units; `None` for models without."""
+        if batch[0].hints is None:
+            return None
+        hints = torch.cat([look.hints for look in batch])
+        # The network has to give the colour that the dials turn into the one of the hint.
+        hints[:, :2] = self.dials.undo(hints[:, :2], self.model_saturation)
+        hints[:, :2] /= chroma_scale(self.unet)
+        return hints
+
+    @staticmethod
+    def _condition(batch: list[Look], hints: torch.Tensor | None) -> torch.Tensor:
+        """(B, K, H, W): luminance as L/50 - 1, then the hints where the model has them."""
+        luminance = torch.cat([look.working for look in batch]) / 50 - 1
+        if hints is None:
+            return luminance
+        return torch.cat([luminance, F.interpolate(hints, luminance.shape[2:])], dim=1)
+
+    def predict(self, latents: torch.Tensor, timestep, condition) -> torch.Tensor:
+        """Call the network; returns its output in float32.
+
+        Our networks take the condition beside the sample; a stock one takes both concatenated.
+        """
+        sample = latents.to(self.unet.dtype)
+        if hasattr(self.unet.config, "sample_channels"):
+            return self.unet(sample, timestep, condition, return_dict=False)[0].float()
+        repeated = condition.repeat_interleave(len(sample) // len(condition), 0)
+        stacked = torch.cat([sample, repeated], dim=1)
+        return self.unet(stacked, timestep, return_dict=False)[0].float()
+
+    # --- from noise to colour ---------------------------------------------------------------------
+
+    def _predict_once(self, batch, grid, condition, known) -> torch.Tensor:
+        last = getattr(self.unet.config, "num_train_timesteps", 1000) - 1
+        zeros = torch.zeros(len(batch), color_channels(self.unet), *grid, device=self.device)
+        clean = self.predict(zeros, last, condition).repeat_interleave(self.options.drawn, 0)
+        step = SamplingStep(batch, last, clean, _meet(clean, known))
+        return _meet(self.on_step(step), known)
+
+    def _denoise(self, batch, grid, condition, known) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """The clean colour (B * drawn, C, h, w), and the estimates of it if they are asked for."""
+        generators, estimates = self._generators(batch), []
+        shape = (len(batch) * self.options.drawn, color_channels(self.unet), *grid)
+
+        def make_noise() -> torch.Tensor:
+            noise = randn_tensor(shape, generators, self.device, torch.float32)
+            return self.options.temperature * noise
+
+        latents, timesteps = self._start(batch, grid, make_noise())
+        for index, timestep in enumerate(timesteps):
+            if self.interrupted():
+                break
+            scaled = self.scheduler.scale_model_input(latents, timestep)
+            output = self.predict(scaled, timestep, condition)
+            extra = self._step_arguments(index, generators, make_noise)
+            output = self.scheduler.step(output, timestep, latents, **extra)
+            latents, clean = output.prev_sample, getattr(output, "pred_original_sample", None)
+            if clean is not None and index == len(timesteps) - 1:
+                # DDIM goes down by a fixed stride, which may end at the first timestep's noise.
+                latents = clean
+            clean = _meet(latents if clean is None else clean, known)
+            if self.options.output_intermediates:
+                estimates.append(clean)
+            latents = self.on_step(SamplingStep(batch, timestep, latents, clean))
+        return _meet(latents, known), estimates
+
+    def _generators(self, batch: list[Look]) -> list[torch.Generator | None] | None:
+        if not any(look.generator for look in batch):
+            return None
+        return [look.generator for look in batch for _ in range(self.options.drawn)]
+
+    def _start(self, batch, grid, noise) -> tuple[torch.Tensor, torch.Tensor]:
+        """The latents to begin with, and the timesteps from there on.
+
+        A second look begins with the colours of the first, brought to its finer grid and to the
+        noise at `SECOND_LOOK_START` (Meng et al. 2022, SDEdit).
+        """
+        second = batch[0].previous is not None
+        timesteps = self._timesteps(second)
+        if not second:
+            return noise * self.scheduler.init_noise_sigma, timesteps
+        start = torch.cat([_on_grid(look.previous.chroma, grid) for look in batch])
+        start = (start / chroma_scale(self.unet)).to(self.device)
+        start = start.repeat_interleave(len(noise) // len(start), 0)
+        start_noise = timesteps[:1].expand(len(start))
+        return self.scheduler.add_noise(start, noise, start_noise), timesteps
+
+    def _timesteps(self, second_look: bool) -> torch.Tensor:
+        """Set the scheduler up for a look; returns the timesteps that it runs through."""
+        scheduler, steps = self.scheduler, self.options.num_inference_steps
+        scheduler.set_timesteps(
+            second_look_steps(steps) if second_look else steps, device=self.device
+        )
+        if not second_look:
+            return scheduler.timesteps
+        start = SECOND_LOOK_START * scheduler.config.num_train_timesteps
+        begin = int((scheduler.timesteps >= start).sum())
+        begin += begin % scheduler.order
+        if hasattr(scheduler, "set_begin_index"):
+            scheduler.set_begin_index(begin)
+        return scheduler.timesteps[begin:]
+
+    def _step_arguments(self, index: int, generators, make_noise) -> dict:
+        """The arguments that this scheduler's `step` takes beside the usual three."""
+        accepted, eta = inspect.signature(self.scheduler.step).parameters, self.options.eta
+        extra = {"eta": eta, "generator": generators}
+        if eta > 0 and "variance_noise" in accepted:  # DDIM refuses a generator beside the noise
+            extra = {"eta": eta, "variance_noise": make_noise()}
+        # LMS counts the steps from the start of the schedule, not from ours.
+        extra["order"] = min(index + 1, 4)
+        return {name: value for name, value in extra.items() if name in accepted}
+
+
+def color_channels(unet) -> int:
+    """The channels of the colour that a network gives: 2 for chroma a*b*, 3 for RGB."""
+    return getattr(unet.config, "sample_channels", None) or unet.config.out_channels
+
+
+def chroma_scale(unet) -> float:
+    """What a network's chroma is multiplied by to be a*b*."""
+    return getattr(unet.config, "ab_scale", 110.0)
+
+
+def _meet(color: torch.Tensor, known: torch.Tensor | None) -> torch.Tensor:
+    return color if known is None else meet_hints(color, known)
+
+
+def _on_grid(chroma: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+    """Chroma (N, 2, h, w) on a grid of another size."""
+    return F.interpolate(chroma, grid, mode="bilinear", antialias=True, align_corners=False)
