@@ -27,7 +27,7 @@ from tqdm.auto import tqdm
 
 import pipeline_colorize
 from pipeline_colorize.core.pipeline import ColorizationPipeline
-from pipeline_colorize.hub import publish
+from pipeline_colorize.hub import publish_model
 from pipeline_colorize.training import checkpoint, grids
 from pipeline_colorize.training.batches import (
     BatchFormat,
@@ -403,7 +403,7 @@ def release(run: Run) -> None:
     run.accelerator.print(f"The model is in {folder}.")
     if config.push_to_hub:
         name = config.hub_model_id or run.folder.name
-        publish(folder, name, "Upload model", replace=("unet/*", "scheduler/*"))
+        publish_model(folder, name, "Upload model", generated_card=True)
 
 
 # --- Main ---------------------------------------------------------------------------------------

@@ -10,7 +10,8 @@ import click
 
 from pipeline_colorize import __version__, photo
 from pipeline_colorize.command.run import run
-from pipeline_colorize.command.settings import SCHEDULERS, Settings, parse_hint
+from pipeline_colorize.command.settings import Settings, parse_hint
+from pipeline_colorize.registry import SAMPLERS
 
 EPILOG = """\b
 Examples:
@@ -124,7 +125,7 @@ class HintType(click.ParamType):
     help="Denoising steps. [default: the model's]",
 )
 @click.option(
-    "--scheduler", type=click.Choice(list(SCHEDULERS)), help="Sampler. [default: the model's]"
+    "--scheduler", type=click.Choice(list(SAMPLERS)), help="Sampler. [default: the model's]"
 )
 @click.option(
     "--eta",

@@ -293,17 +293,24 @@ def publish(
 
 
 def publish_model(
-    folder: str | Path, repo_id: str, message: str, variant: str | None = None, **options
+    folder: str | Path,
+    repo_id: str,
+    message: str,
+    generated_card: bool,
+    variant: str | None = None,
+    **options,
 ) -> tuple[str, bool]:
-    """Bring a model's folder to the Hub; every command that publishes a model does it by this rule.
+    """Bring a model's folder to the Hub; the pipeline and the trainer both follow this rule.
 
     Weights, schedulers and ONNX files that the folder lacks go from the repository, since they
-    belong to another model. A card in the repository stays unless the folder has one.
+    belong to another model. A card that somebody wrote there stays if the folder's card was only
+    generated.
 
     Args:
         folder: as `save_pretrained` makes it.
         repo_id: "user/name".
         message: one line for the history.
+        generated_card: whether the README.md of the folder was written by a program.
         variant: replace the weights of this name alone.
         options: as of `publish`.
 
@@ -311,8 +318,8 @@ def publish_model(
         "user/name@commit", and whether that commit is new.
     """
     replace = (f"unet/*.{variant}*",) if variant else _MODEL_FILES
-    options.setdefault("replace", replace)
-    return publish(folder, repo_id, message, **options)
+    keep = ("README.md",) if generated_card else ()
+    return publish(folder, repo_id, message, keep=keep, replace=replace, **options)
 
 
 def publish_pipeline(
@@ -330,14 +337,14 @@ def publish_pipeline(
         pipe.save_pretrained(folder, variant=variant)
         card = Path(folder, "README.md")
         companions = _companions(pipe, repo_id, token)
-        keep = () if "README.md" in [file.name for file in companions] else ("README.md",)
+        generated = "README.md" not in [file.name for file in companions]
         card.write_text(_CARD.format(repo_id=repo_id), "utf-8")
         for file in companions:
             shutil.copyfile(file, Path(folder, file.name))
         address_card(card, repo_id)
-        options = {"private": private, "token": token, "keep": keep, "create_pr": create_pr}
+        options = {"private": private, "token": token, "create_pr": create_pr}
         message = commit_message or "Upload model"
-        return publish_model(folder, repo_id, message, variant, **options)[0]
+        return publish_model(folder, repo_id, message, generated, variant, **options)[0]
 
 
 def _companions(pipe, repo_id: str, token: str | None) -> list[Path]:

@@ -31,7 +31,8 @@ from tqdm import tqdm
 from pipeline_colorize import ColorizationPipeline, Hint, OffsetCosineScheduler
 from pipeline_colorize.core.sizes import look_resolutions
 from pipeline_colorize.evaluation import metrics
-from pipeline_colorize.onnx.runtime import Generator, OnnxPipeline
+from pipeline_colorize.onnx.noise import TorchGenerator
+from pipeline_colorize.onnx.runtime import ORTColorizationPipeline
 from pipeline_colorize.photo import to_srgb
 from pipeline_colorize.training.decoding import open_record
 
@@ -243,13 +244,13 @@ class OnnxColors:
     """A pipeline in which an ONNX file of its model invents the colours."""
 
     def __init__(self, pipe: ColorizationPipeline, file: Path):
-        self.runtime = OnnxPipeline(file)
+        self.runtime = ORTColorizationPipeline(file)
         self.config, self.unet, self.device = pipe.config, pipe.unet, torch.device("cpu")
         self.image_processor = pipe.image_processor
 
     def __call__(self, images, generator: list[torch.Generator], output_type: str, **options):
         """As the pipeline, for the options that `invent` gives it."""
-        own = [Generator().manual_seed(one.initial_seed()) for one in generator]
+        own = [TorchGenerator().manual_seed(one.initial_seed()) for one in generator]
         output = self.runtime(images, generator=own, output_type=output_type, **options)
         output.images = [torch.from_numpy(one) for one in output.images]
         return output

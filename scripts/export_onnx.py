@@ -9,8 +9,9 @@ import argparse
 import json
 from pathlib import Path
 
+from pipeline_colorize.onnx.files import cached_file
 from pipeline_colorize.onnx.graph import PRECISIONS, read_properties, write_model
-from pipeline_colorize.onnx.runtime import cached_file, model_folder
+from pipeline_colorize.registry import model_folder
 
 
 def main() -> None:

@@ -32,7 +32,8 @@ from safetensors import SafetensorError, safe_open
 
 from pipeline_colorize import ColorizationPipeline, __version__, photo
 from pipeline_colorize.hub import address_card, full_name, publish
-from pipeline_colorize.onnx.runtime import FILE_NAME as ONNX_NAME
+from pipeline_colorize.onnx.files import FILE_NAME as ONNX_NAME
+from pipeline_colorize.registry import is_shipped
 
 ROOT = Path(__file__).resolve().parents[1]
 PICTURES = (".jpg", ".png", ".webp")
@@ -424,13 +425,14 @@ def check_onnx(folder: Path) -> list[str]:
     """Colours by the ONNX file, where there is one."""
     if not (folder / ONNX_NAME).is_file():
         return []
-    from pipeline_colorize.onnx.runtime import Generator, OnnxPipeline
+    from pipeline_colorize.onnx.noise import TorchGenerator
+    from pipeline_colorize.onnx.runtime import ORTColorizationPipeline
 
     try:
-        pipe = OnnxPipeline(folder / ONNX_NAME)
+        pipe = ORTColorizationPipeline(folder / ONNX_NAME)
     except Exception as error:  # onnxruntime has its own
         return [f"{ONNX_NAME} cannot be used: {' '.join(str(error).split())}"]
-    output = pipe([sample_picture()], generator=[Generator()], output_type="np")
+    output = pipe([sample_picture()], generator=[TorchGenerator()], output_type="np")
     difference = np.abs(output.images[0] - own_result(folder, None)[0]).max()
     if difference <= ONNX_TOLERANCE:
         return []
@@ -482,11 +484,6 @@ def build_space(source: Path, folder: Path) -> str:
         needed = setup["options"]["install_requires"].strip()
         (folder / "requirements.txt").write_text(needed + "\n", "utf-8")
     return sdk
-
-
-def is_shipped(model: str) -> bool:
-    """Whether this is the name of a model inside the package."""
-    return not Path(model).is_dir() and (ROOT / "pipeline_colorize" / "models" / model).is_dir()
 
 
 # --- commands -----------------------------------------------------------------------------------

@@ -27,8 +27,10 @@ from tqdm import tqdm
 from pipeline_colorize.core.image_processor import ColorizationImageProcessor
 from pipeline_colorize.evaluation import metrics
 from pipeline_colorize.onnx.graph import write_model
-from pipeline_colorize.onnx.runtime import Generator, OnnxPipeline, model_folder
+from pipeline_colorize.onnx.noise import TorchGenerator
+from pipeline_colorize.onnx.runtime import ORTColorizationPipeline
 from pipeline_colorize.photo import READABLE, open_picture, to_srgb
+from pipeline_colorize.registry import model_folder
 
 DIALS = {
     "steps": "default_num_inference_steps",
@@ -107,7 +109,7 @@ def reduced(picture: Image.Image, side: int) -> np.ndarray:
 
 
 def measure(
-    pipe: OnnxPipeline, pictures: list[np.ndarray], seed: int, samples: int, apart: bool
+    pipe: ORTColorizationPipeline, pictures: list[np.ndarray], seed: int, samples: int, apart: bool
 ) -> dict:
     """`metrics.summarize` of a set, with the seconds that an answer took.
 
@@ -140,7 +142,7 @@ def answers(pipe, truth: np.ndarray, seed: int, samples: int, apart: bool) -> to
     calls = [(seed + 500_009 * k, 1) for k in range(samples)] if apart else [(seed, samples)]
     chroma: list[np.ndarray] = []
     for own, count in calls:
-        generator = [Generator().manual_seed(own)]
+        generator = [TorchGenerator().manual_seed(own)]
         chroma += pipe([truth], num_samples=count, generator=generator, output_type="latent").images
     return torch.from_numpy(np.stack(chroma))
 
@@ -197,7 +199,7 @@ def main(model, data, split, limit, side, setting, seed, samples, together, outp
         if name in done:
             continue
         write_with(folder, dials, output / "model.onnx")
-        pipe = OnnxPipeline(output / "model.onnx")
+        pipe = ORTColorizationPipeline(output / "model.onnx")
         figures = {
             key: measure(pipe, pictures, seed, samples, not together)
             for key, pictures in sets.items()

@@ -31,7 +31,8 @@ from limits import Limits, switched_on
 from PIL import Image
 
 from pipeline_colorize import photo
-from pipeline_colorize.command.settings import SCHEDULERS, Settings
+from pipeline_colorize.command.settings import Settings
+from pipeline_colorize.registry import SAMPLERS
 
 HERE = Path(__file__).resolve().parent
 TITLE = "Colour for an old photograph"
@@ -242,7 +243,7 @@ class Page:
         """Settings that few need."""
         config = self.first.config
         samplers = [("the model's own", "")]
-        samplers += [(name.upper(), name) for name in SCHEDULERS]
+        samplers += [(name.upper(), name) for name in SAMPLERS]
         with gr.Accordion("More", open=False, elem_id="more"):
             self.model = gr.Dropdown(self.models, value=self.models[0], label="Model")
             self.steps = gr.Slider(

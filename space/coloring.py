@@ -25,7 +25,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import diffusers
 import numpy as np
 import torch
 from limits import Limits
@@ -35,10 +34,9 @@ import pipeline_colorize
 from pipeline_colorize import ColorizationPipeline, photo
 from pipeline_colorize.command.provenance import provenance
 from pipeline_colorize.command.report import one_line
-from pipeline_colorize.command.settings import SCHEDULERS, Settings, parse_hint
-from pipeline_colorize.core.agreement import agree
-from pipeline_colorize.core.sizes import look_resolutions
+from pipeline_colorize.command.settings import Settings, parse_hint
 from pipeline_colorize.photo.display import as_picture, side_by_side
+from pipeline_colorize.registry import SAMPLERS, sampler_class, shipped_models
 
 SHOWN = 1280  # pixels of the long side of what the page shows
 LIVE = 560  # the same, while the colours come about
@@ -60,8 +58,7 @@ class Refused(Exception):
 
 def installed_models(named: str | None) -> list[str]:
     """The model that was asked for, if any, and those that came with the package."""
-    shipped = Path(pipeline_colorize.__file__).parent / "models"
-    found = sorted(path.parent.name for path in shipped.glob("*/model_index.json"))
+    found = shipped_models()
     first = [named] if named else ["default"] if "default" in found else []
     return list(dict.fromkeys([*first, *found]))
 
@@ -89,7 +86,7 @@ def own_copy(settings: Settings) -> ColorizationPipeline:
     if pipe.scheduler is not None:
         kind = type(pipe.scheduler)
         if settings.scheduler:
-            kind = getattr(diffusers, SCHEDULERS[settings.scheduler])
+            kind = sampler_class(settings.scheduler)
         pipe.scheduler = kind.from_config(pipe.scheduler.config)
     return pipe
 
@@ -212,8 +209,8 @@ def check_settings(settings: Settings, limits: Limits) -> None:
     ):
         if not least <= value <= most:
             raise Refused(f"The {what} lies between {least} and {most}; it cannot be {value}.")
-    if settings.scheduler and settings.scheduler not in SCHEDULERS:
-        raise Refused(f"There is no sampler {settings.scheduler}; {', '.join(SCHEDULERS)} are.")
+    if settings.scheduler and settings.scheduler not in SAMPLERS:
+        raise Refused(f"There is no sampler {settings.scheduler}; {', '.join(SAMPLERS)} are.")
     if settings.scheduler and pipe.scheduler is None:
         raise Refused("This model works in one pass; it takes no sampler.")
 
@@ -225,46 +222,33 @@ def invent(image: np.ndarray, settings: Settings) -> Iterator[tuple[torch.Tensor
     Leaving it early stops the model after the step that it is in.
     """
     pipe = own_copy(settings)
-    resolution = settings.processing_resolution or pipe.config.default_processing_resolution
-    processor, size = pipe.image_processor, image.shape[:2]
-    looks = [
-        tuple(side // processor.chroma_stride for side in processor.working_size(*size, short))
-        for short in look_resolutions(*size, resolution, pipe.config.default_second_look)
-    ]
-    candidates = settings.candidates or pipe.config.default_num_candidates
     news, stopped, film = queue.SimpleQueue(), threading.Event(), []
 
-    def tell(running, step, timestep, tensors):
-        running._interrupt = stopped.is_set()
-        clean = running._to_chroma(tensors["pred_original_sample"])
-        closer = looks.index(tuple(clean.shape[2:])) > 0
-        news.put((clean, closer, running.num_timesteps))
+    def report(running, step, timestep, tensors):
+        running.interrupt = stopped.is_set()
+        news.put((tensors["chroma"], running.num_timesteps))
         return {}
 
     def work():
         try:
-            return call(pipe, image, settings, tell)
+            return call(pipe, image, settings, report)
         finally:
             news.put(None)
 
     with ThreadPoolExecutor(1) as pool:
         future = pool.submit(work)
         try:
-            while (told := news.get()) is not None:
-                chroma, closer, steps = told
-                weights = pipe._agreement(chroma, candidates, closer=closer)
-                chroma = pipe._saturate(agree(chroma, weights), settings.saturation)
-                film.append(chroma.half())
-                yield chroma, steps
+            while (progress := news.get()) is not None:
+                film.append(progress[0].half())
+                yield progress
         finally:
             stopped.set()
     output = future.result()
     spread = output.uncertainty[0] if output.uncertainty else None
-    film = [*film[:-1], output.images.half()]  # near hints they differ a little
     yield Invented(output.images, spread, film)
 
 
-def call(pipe: ColorizationPipeline, image: np.ndarray, settings: Settings, tell):
+def call(pipe: ColorizationPipeline, image: np.ndarray, settings: Settings, report):
     """The pipeline's output, as chroma; Refused, where it cannot be had."""
     try:
         return pipe(
@@ -279,8 +263,8 @@ def call(pipe: ColorizationPipeline, image: np.ndarray, settings: Settings, tell
             saturation=settings.saturation,
             output_type="latent",
             output_uncertainty=settings.samples > 1,
-            callback_on_step_end=tell,
-            callback_on_step_end_tensor_inputs=["pred_original_sample"],
+            callback_on_step_end=report,
+            callback_on_step_end_tensor_inputs=["chroma"],
         )
     except ValueError as error:
         raise Refused(str(error)) from error

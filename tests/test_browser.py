@@ -22,6 +22,8 @@ from space_server import find_browser
 from torch.nn import functional as F
 
 from pipeline_colorize import ColorizationPipeline, Hint, photo
+from pipeline_colorize.core import agreement
+from pipeline_colorize.core import hints as hints_module
 from pipeline_colorize.core.agreement import agree, agreement_weights
 from pipeline_colorize.core.color import rgb_to_luminance
 from pipeline_colorize.core.hints import hint_influence
@@ -163,20 +165,23 @@ def test_hints_lie_in_the_cells_that_the_pipeline_gives_them(node):
     np.testing.assert_allclose(found.reshape(wanted.shape), wanted, atol=1e-3)
 
 
-@pytest.mark.parametrize("closer", [False, True])
-def test_candidates_agree_on_what_the_pipeline_says(node, closer):
+@pytest.mark.parametrize("second", [False, True])
+def test_candidates_agree_on_what_the_pipeline_says(node, second):
     chroma = np.random.default_rng(3).normal(0, 20, (4, 2, 16, 24)).astype(np.float32)
     chroma[:, 0, :, 10:] += 50  # where they are of one mind
     hints = np.zeros((3, 16, 24), np.float32)
     hints[2, 4:6, 3] = hints[2, 12, 20] = 1
-    known = hint_influence(hints[None])
-    expected = agree(chroma, agreement_weights(chroma, 4, 0.5, known, closer))[0]
+    influence = hint_influence(hints[None])
+    expected = agree(chroma, agreement_weights(chroma, 4, 0.5, influence, second))[0]
     planes = f"{(chroma / 4).reshape(4, -1).tolist()}.map((one) => new Float32Array(one))"
     grid = '{"width": 24, "height": 16}'
-    near = f"page.nearness(new Float32Array({hints.ravel().tolist()}), {grid})"
-    assert np.allclose(np.reshape(node(f"Array.from({near})"), (16, 24)), known, atol=1e-6)
-    facts = '{"chroma_balance": 0.5, "ab_scale": 4}'
-    script = f"Array.from(page.agreed({planes}, {grid}, {facts}, {near}, {json.dumps(closer)}))"
+    fade = hints_module.HINT_FADE.tolist()
+    near = f"page.hintInfluence(new Float32Array({hints.ravel().tolist()}), {grid}, {fade})"
+    assert np.allclose(np.reshape(node(f"Array.from({near})"), (16, 24)), influence, atol=1e-6)
+    names = ("agreement_sharpness", "typical_spread", "hint_override", "second_look_gain")
+    facts = {name: getattr(agreement, name.upper()) for name in names}
+    facts = json.dumps(facts | {"chroma_balance": 0.5, "ab_scale": 4})
+    script = f"Array.from(page.agree({planes}, {grid}, {facts}, {near}, {json.dumps(second)}))"
     found = 4 * np.reshape(node(script), (2, 16, 24))
     assert np.allclose(found, expected, atol=1e-3)
 

@@ -27,8 +27,9 @@ from pipeline_colorize import (
     photo,
 )
 from pipeline_colorize.command import engine, report, work
-from pipeline_colorize.command.settings import SCHEDULERS, Settings
+from pipeline_colorize.command.settings import Settings
 from pipeline_colorize.photo.display import as_picture, side_by_side
+from pipeline_colorize.registry import SAMPLERS
 
 pytestmark = pytest.mark.usefixtures("other_tests_hear_diffusers")
 
@@ -624,14 +625,14 @@ def lightness(image):
     return rgb2lab(rgb)[..., 0]
 
 
-@pytest.mark.parametrize("scheduler", sorted(SCHEDULERS))
+@pytest.mark.parametrize("scheduler", sorted(SAMPLERS))
 def test_every_scheduler_name(album, model, tmp_path, scheduler):
     result = run(
         album / "a.png", "-o", tmp_path / "x.png", "--model", model, "--scheduler", scheduler
     )
     assert result.exit_code == 0, result.output
     told = photo.read_mark(photo.read(tmp_path / "x.png").xmp)["AIPromptInformation"]
-    assert f"scheduler={SCHEDULERS[scheduler]}" in told
+    assert f"scheduler={SAMPLERS[scheduler]}" in told
 
 
 def test_eta_needs_a_sampler_that_knows_it(album, model, tmp_path):

@@ -25,7 +25,7 @@ CORE_NUMPY = {
 }
 MODULES = {
     "__init__": {"core", "training"},
-    "cli": {"command.run", "command.settings", "photo", "pipeline_colorize"},
+    "cli": {"command.run", "command.settings", "photo", "pipeline_colorize", "registry"},
     "hub": set(),
     "core.agreement": set(),
     "core.colorimetry": set(),
@@ -47,6 +47,11 @@ MODULES = {
     "registry": set(),
     "onnx.runtime": CORE_NUMPY,
     "onnx.graph": {*CORE_NUMPY, "onnx.runtime", "pipeline_colorize"},
+    "onnx.files": set(),
+    "onnx.noise": set(),
+    "onnx.schedule": {"core.sizes"},
+    "onnx.runtime": {*CORE_NUMPY, "onnx.noise", "onnx.schedule"},
+    "onnx.graph": {*CORE_NUMPY, "onnx.runtime", "onnx.schedule", "pipeline_colorize"},
     "photo": {
         "photo.decode",
         "photo.encode",
@@ -88,6 +93,7 @@ MODULES = {
     },
     "command.sharing": {"command.discovery", "command.report"},
     "command.engine": {
+        "registry",
         "command.report",
         "command.settings",
         "command.sharing",

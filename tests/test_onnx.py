@@ -20,9 +20,14 @@ from pipeline_colorize import ColorizationPipeline, Hint, OffsetCosineScheduler,
 from pipeline_colorize.command import engine as onnx_choice
 from pipeline_colorize.command.settings import Settings
 from pipeline_colorize.core import sizes
+from pipeline_colorize.core.options import ColorizationOptions
+from pipeline_colorize.onnx import files as onnx_files
 from pipeline_colorize.onnx import runtime as onnx_runtime
 from pipeline_colorize.onnx.graph import PRECISIONS, export_model, read_properties, write_model
-from pipeline_colorize.onnx.runtime import Generator, OnnxPipeline
+from pipeline_colorize.onnx.noise import TorchGenerator
+from pipeline_colorize.onnx.runtime import ORTColorizationPipeline
+from pipeline_colorize.onnx.schedule import ScheduleTable
+from pipeline_colorize.registry import model_folder
 
 for name in ("accelerate", "datasets"):
     pytest.importorskip(name)
@@ -91,7 +96,7 @@ def both(folder, file):
     write_model(folder, file, "fp32")
     pipe = ColorizationPipeline.from_pretrained(folder, dtype=torch.float32)
     pipe.set_progress_bar_config(disable=True)
-    return pipe, OnnxPipeline(file)
+    return pipe, ORTColorizationPipeline(file)
 
 
 def noise_picture(*shape, seed=0, dtype=np.uint8):
@@ -111,7 +116,7 @@ def call(engines, images, seed=0, **options):
     pipe, runtime = engines
     seeds = range(seed, seed + len(images))
     torchs = [torch.Generator().manual_seed(one) for one in seeds]
-    owns = [Generator().manual_seed(one) for one in seeds]
+    owns = [TorchGenerator().manual_seed(one) for one in seeds]
     return pipe(images, generator=torchs, **options), runtime(images, generator=owns, **options)
 
 
@@ -127,14 +132,14 @@ def assert_same_pictures(results, references):
 
 @pytest.mark.parametrize("seed", [0, 1, 20260, -1, 2**32 + 5])
 def test_noise_is_that_of_torch(seed):
-    ours, reference = Generator().manual_seed(seed), torch.Generator().manual_seed(seed)
+    ours, reference = TorchGenerator().manual_seed(seed), torch.Generator().manual_seed(seed)
     for count in (3072, 17, 16, 5, 2, 31, 1, 1, 1000, 15, 144):
         expected = torch.randn(count, generator=reference).numpy()
         np.testing.assert_allclose(ours.randn(count), expected, atol=3e-6)
 
 
 def test_noise_has_the_shape_and_starts_anew():
-    generator = Generator().manual_seed(3)
+    generator = TorchGenerator().manual_seed(3)
     generator.randn(3)  # leaves half of a pair
     again = generator.manual_seed(3).randn(2, 4, 6)
     expected = torch.randn(2, 4, 6, generator=torch.Generator().manual_seed(3))
@@ -148,7 +153,7 @@ def test_schedule_is_that_of_the_scheduler(steps, eta, spacing):
         shift=1.5, timestep_spacing=spacing, prediction_type="v_prediction"
     )
     scheduler.set_timesteps(steps)
-    rows = onnx_runtime.OffsetCosineScheduler(scheduler.config).rows(steps, eta)
+    rows = ScheduleTable(scheduler.config).rows(steps, eta)
     assert rows[:, 0].tolist() == scheduler.timesteps.tolist()
     sample, output, fresh = torch.randn(3, 500, generator=torch.Generator().manual_seed(0))
     for timestep, signal, rate, later, direction, sigma in rows[:: max(steps // 20, 1)].tolist():
@@ -162,7 +167,7 @@ def test_schedule_is_that_of_the_scheduler(steps, eta, spacing):
 
 
 def test_steps_out_of_range():
-    schedule = onnx_runtime.OffsetCosineScheduler(OffsetCosineScheduler().config)
+    schedule = ScheduleTable(OffsetCosineScheduler().config)
     with pytest.raises(ValueError, match="between 1 and 1000, not 1001"):
         schedule.rows(1001, 0.0)
 
@@ -260,8 +265,9 @@ def test_rows_in_chunks_are_the_whole(hinted, monkeypatch):
 
 def test_step_by_step_is_all_at_once(hinted):
     runtime = hinted[1]
-    [picture] = runtime._prepare(noise_picture(45, 61), [], 32, 1.0)
-    noise = runtime._noise(picture, Generator(), 2, 3, 1.0, 1.0)
+    options = ColorizationOptions(3, 2, 1, 1.0, 1.0, 1.0, 32, 1.0)
+    [picture] = runtime._prepare(noise_picture(45, 61), [], options)
+    noise = runtime._noise(picture, TorchGenerator(), 3, options)
     rows, factor = runtime.scheduler.rows(3, 1.0), np.ones(1, np.float32)
     names = ["next_sample", "estimates", "next_features"]
     at_once = runtime._run(
@@ -281,10 +287,34 @@ def test_step_by_step_is_all_at_once(hinted):
     np.testing.assert_array_equal(features, at_once[2])
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"eta": 5}, "eta"),
+        ({"saturation": -1}, "saturation"),
+        ({"num_samples": 0}, "num_samples"),
+        ({"output_type": "nonsense"}, "output_type"),
+        ({"output_type": "pt"}, "needs torch"),
+        ({"generator": [TorchGenerator()] * 2}, "one generator a picture"),
+        ({"hints": [[], []]}, "one list a picture"),
+    ],
+)
+def test_wrong_arguments(hinted, options, message):
+    with pytest.raises(ValueError, match=message):
+        hinted[1](noise_picture(40, 48), **options)
+
+
+def test_one_picture_and_one_generator_need_no_list(hinted):
+    picture = noise_picture(40, 48)
+    listed = hinted[1]([picture], generator=[TorchGenerator().manual_seed(5)]).images
+    alone = hinted[1](picture, generator=TorchGenerator().manual_seed(5)).images
+    assert alone == listed
+
+
 def test_hints_for_a_model_that_takes_none(folders, tmp_path):
     write_model(folders["lab"], tmp_path / "model.onnx")
     with pytest.raises(ValueError, match="takes no colour hints"):
-        OnnxPipeline(tmp_path / "model.onnx")(
+        ORTColorizationPipeline(tmp_path / "model.onnx")(
             [noise_picture(20, 20)], hints=[[Hint(1, 1, "#aa0000")]]
         )
 
@@ -294,8 +324,8 @@ def test_the_model_that_ships(tmp_path):
     image = np.asarray(image.resize((300, 357)))
     pipe = ColorizationPipeline.from_pretrained("default", dtype=torch.float32)
     pipe.set_progress_bar_config(disable=True)
-    write_model(onnx_runtime.model_folder("default"), tmp_path / "model.onnx", "fp32")
-    engines = pipe, OnnxPipeline(tmp_path / "model.onnx")
+    write_model(model_folder("default"), tmp_path / "model.onnx", "fp32")
+    engines = pipe, ORTColorizationPipeline(tmp_path / "model.onnx")
     expected, result = call(engines, [image], output_type="latent")
     np.testing.assert_allclose(np.stack(result.images), np.stack(expected.images), atol=1e-3)
     expected, result = call(engines, [image])
@@ -325,7 +355,7 @@ def test_the_file_says_what_a_runtime_needs(folders):
 
 def test_steps_of_the_file_are_those_of_the_runtime(folders, tmp_path):
     write_model(folders["grid"], tmp_path / "model.onnx", steps=5)
-    assert OnnxPipeline(tmp_path / "model.onnx").config.default_num_inference_steps == 5
+    assert ORTColorizationPipeline(tmp_path / "model.onnx").config.default_num_inference_steps == 5
 
 
 def test_smaller_weights_change_little(folders, tmp_path):
@@ -335,8 +365,9 @@ def test_smaller_weights_change_little(folders, tmp_path):
         file = tmp_path / f"{precision}.onnx"
         write_model(folders["hints"], file, precision)
         sizes[precision] = file.stat().st_size
-        generator = [Generator().manual_seed(0)]
-        chroma[precision] = OnnxPipeline(file)(images, generator=generator, **options).images[0]
+        generator = [TorchGenerator().manual_seed(0)]
+        pipe = ORTColorizationPipeline(file)
+        chroma[precision] = pipe(images, generator=generator, **options).images[0]
     assert sizes["fp32"] > sizes["fp16"] > sizes["int8"]
     error = {kind: np.abs(chroma[kind] - chroma["fp32"]).mean() for kind in ("fp16", "int8")}
     scale = np.abs(chroma["fp32"]).mean()
@@ -377,7 +408,7 @@ def test_a_file_of_another_kind(tmp_path):
     )
     onnx.save(model, tmp_path / "other.onnx")
     with pytest.raises(ValueError, match="is not a file that this version"):
-        OnnxPipeline(tmp_path / "other.onnx")
+        ORTColorizationPipeline(tmp_path / "other.onnx")
 
 
 def test_writing_fails_without_a_trace(folders, tmp_path, monkeypatch):
@@ -396,10 +427,10 @@ def test_the_script(folders, tmp_path):
     options = ["--output", out, "--metadata", told, "--precision", "int8", "--steps", "2"]
     done = subprocess.run([*command, *options], capture_output=True, text=True, check=True)
     assert done.stdout.startswith(str(out)) and done.stderr == ""
-    assert json.loads(told.read_text()) == OnnxPipeline(out).properties
+    assert json.loads(told.read_text()) == ORTColorizationPipeline(out).properties
     done = subprocess.run([*command[:-1], tmp_path], capture_output=True, text=True)
     assert done.returncode == 1
-    assert "neither a model that ships nor a model's folder" in done.stderr
+    assert "neither a model's folder nor a model that ships" in done.stderr
 
 
 # --- releases and figures ------------------------------------------------------------------------
@@ -594,7 +625,7 @@ def test_a_cache_that_cannot_be_written(folders, tmp_path, monkeypatch):
 
 def test_a_file_beside_the_model_or_by_name(folders, cache, tmp_path, photograph):
     folder = save_model(tmp_path / "model", "hints")
-    beside = folder / onnx_runtime.FILE_NAME
+    beside = folder / onnx_files.FILE_NAME
     write_model(folder, beside)
     assert onnx_choice.choose_file(settings(model=folder), print) == beside
     assert not cache.exists()
@@ -622,18 +653,18 @@ def test_torch_goes_on_where_no_file_can_be_kept(folders, cache, photograph, mon
 
 def test_other_weights_get_another_file(folders, tmp_path, cache):
     folder = save_model(tmp_path / "grid", "grid")
-    before = onnx_runtime.cached_file(folder)
+    before = onnx_files.cached_file(folder)
     assert before.name.startswith("grid-") and before.parent == cache
     index = folder / "model_index.json"
     index.write_text(index.read_text().replace("0.9", "0.8"))
-    assert onnx_runtime.cached_file(folder) != before
+    assert onnx_files.cached_file(folder) != before
 
 
 def test_a_file_beside_other_weights_is_left_alone(folders, tmp_path, cache):
     folder = save_model(tmp_path / "grid", "grid")
-    write_model(folder, folder / onnx_runtime.FILE_NAME)
-    assert onnx_runtime.find_file(folder).name == onnx_runtime.FILE_NAME
+    write_model(folder, folder / onnx_files.FILE_NAME)
+    assert onnx_files.find_file(folder).name == onnx_files.FILE_NAME
     pipe = ColorizationPipeline.from_pretrained(folder, dtype=torch.float32)
     pipe.unet.conv_out.bias.data += 1
     pipe.save_pretrained(folder)
-    assert onnx_runtime.find_file(folder) is None
+    assert onnx_files.find_file(folder) is None

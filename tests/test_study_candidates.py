@@ -60,7 +60,7 @@ def test_large_pictures_are_made_smaller_and_small_ones_stay(study, folder):
 def test_the_setting_is_what_is_measured(study, folder, tmp_path):
     """The figures are those of the pipeline with the same options."""
     study.write_with(folder / "model", study.parse("3 steps, 4 candidates"), tmp_path / "a.onnx")
-    pipe = study.OnnxPipeline(tmp_path / "a.onnx")
+    pipe = study.ORTColorizationPipeline(tmp_path / "a.onnx")
     [picture] = study.load(str(folder / "pictures" / "0.png*"), "validation", 1, side=32)
     plain = ColorizationPipeline.from_pretrained(folder / "model", dtype="float32")
     plain.set_progress_bar_config(disable=True)

@@ -10,16 +10,13 @@ from pathlib import Path
 
 import click
 
-from pipeline_colorize.onnx.runtime import (
-    Generator,
-    OnnxPipeline,
-    cached_file,
-    find_file,
-    model_folder,
-)
+from pipeline_colorize.onnx.files import cached_file, find_file
+from pipeline_colorize.onnx.noise import TorchGenerator
+from pipeline_colorize.onnx.runtime import ORTColorizationPipeline
+from pipeline_colorize.registry import model_folder, sampler_class, shipped_models
 
 from .report import one_line
-from .settings import SCHEDULERS, Settings
+from .settings import Settings
 from .sharing import Share
 
 _INSTALL = 'the extra "onnx" is not installed; pip install "pipeline-colorize[onnx]" does it'
@@ -37,7 +34,7 @@ def load_model(settings: Settings):
     if file is None:
         return _load_pipeline(settings)
     try:
-        return OnnxPipeline(file)
+        return ORTColorizationPipeline(file)
     except Exception as error:  # onnxruntime has its own
         trouble = f"cannot load {file} ({one_line(error)})"
         if settings.runtime == "onnx" or settings.model == str(file):
@@ -141,7 +138,7 @@ def _silence() -> None:
 
 def _check_model(model: str) -> None:
     """A clear and quick word about a model that cannot be there, before the Hub is asked for it."""
-    path, shipped = Path(model), model in _shipped_models()
+    path, shipped = Path(model), model in shipped_models()
     if path.is_dir() and not shipped and not (path / "model_index.json").is_file():
         raise click.ClickException(
             f"the folder {model} holds no model: it has no model_index.json."
@@ -162,13 +159,8 @@ def _loading_trouble(model: str, error: Exception) -> str:
     return f"cannot load the model {model!r} ({one_line(error)}). {_known_models()}"
 
 
-def _shipped_models() -> list[str]:
-    folder = Path(__file__).parents[1] / "models"
-    return sorted(path.parent.name for path in folder.glob("*/model_index.json"))
-
-
 def _known_models() -> str:
-    names = ", ".join(_shipped_models())
+    names = ", ".join(shipped_models())
     shipped = f"one that ships ({names}), " if names else ""
     return f"--model takes {shipped}a folder, or a repository of the Hub."
 
@@ -186,9 +178,7 @@ def _swap_scheduler(pipe, settings: Settings) -> None:
     if settings.scheduler and pipe.scheduler is None:
         raise click.ClickException("this model works in one pass; it takes no --scheduler.")
     if settings.scheduler:
-        import diffusers
-
-        scheduler = getattr(diffusers, SCHEDULERS[settings.scheduler])
+        scheduler = sampler_class(settings.scheduler)
         pipe.scheduler = scheduler.from_config(pipe.scheduler.config)
     if settings.eta and not _takes_eta(pipe.scheduler):
         name = type(pipe.scheduler).__name__
@@ -201,8 +191,8 @@ def _takes_eta(scheduler) -> bool:
 
 def make_generator(pipe, seed: int):
     """Random numbers for the engine; both draw the same ones."""
-    if isinstance(pipe, OnnxPipeline):
-        return Generator().manual_seed(seed)
+    if isinstance(pipe, ORTColorizationPipeline):
+        return TorchGenerator().manual_seed(seed)
     import torch
 
     return torch.Generator().manual_seed(seed)

@@ -4,20 +4,6 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-# diffusers schedulers that reproduce the model's noise schedule.
-SCHEDULERS = {
-    "ddim": "DDIMScheduler",
-    "ddpm": "DDPMScheduler",
-    "dpm++": "DPMSolverMultistepScheduler",
-    "dpm++-single": "DPMSolverSinglestepScheduler",
-    "euler": "EulerDiscreteScheduler",
-    "euler-a": "EulerAncestralDiscreteScheduler",
-    "heun": "HeunDiscreteScheduler",
-    "lcm": "LCMScheduler",
-    "lms": "LMSDiscreteScheduler",
-    "unipc": "UniPCMultistepScheduler",
-}
-
 
 @dataclass(frozen=True)
 class Settings:

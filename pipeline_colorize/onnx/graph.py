@@ -18,6 +18,12 @@ from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import load_file
 
 from pipeline_colorize import __version__
+from pipeline_colorize.core.agreement import (
+    AGREEMENT_SHARPNESS,
+    HINT_OVERRIDE,
+    SECOND_LOOK_GAIN,
+    TYPICAL_SPREAD,
+)
 from pipeline_colorize.core.colorimetry import (
     GAMUT_BISECTIONS,
     GAMUT_TOLERANCE,
@@ -32,7 +38,8 @@ from pipeline_colorize.core.finishing import EVEN_VARIANCE, GUIDE_DETAIL, TEXTUR
 from pipeline_colorize.core.hints import HINT_FADE
 from pipeline_colorize.core.sizes import LONGEST_RATIO
 
-from .runtime import FORMAT, OffsetCosineScheduler
+from .runtime import FORMAT
+from .schedule import ScheduleTable
 
 OPSET = 18
 ENLARGED = 2  # unet.py, `Trunk`
@@ -257,7 +264,7 @@ def halve(g: Graph, x: str) -> str:
 
 
 def condition_channels(config: dict) -> list[int]:
-    """Channels of what the network is told of the picture, a level of the grid each."""
+    """Channels of what the network sees of the picture, one number for each level of the grid."""
     if config["encoder_block_out_channels"] is not None:
         return list(config["encoder_block_out_channels"])
     return [config["condition_channels"] * config["chroma_stride"] ** 2 + config["hint_channels"]]
@@ -325,10 +332,10 @@ def meet_hints(g: Graph, hints: str | None, color: str) -> str:
 
 
 def hint_influence(g: Graph, hints: str) -> str:
-    """How much of each cell hints tell (image_processor.py, `hint_influence`)."""
+    """How far hints decide each cell's colour (hints.py, `hint_influence`)."""
     fade = g.constant(HINT_FADE[None, None])
-    told = g.add("Conv", g.slice(hints, 1, 2, 3), fade, pads=[len(HINT_FADE) // 2] * 4)
-    return g.add("Min", told, g.constant(1))
+    influence = g.add("Conv", g.slice(hints, 1, 2, 3), fade, pads=[len(HINT_FADE) // 2] * 4)
+    return g.add("Min", influence, g.constant(1))
 
 
 def trunk(g: Graph, config: dict, luminance: str) -> list[str]:
@@ -726,34 +733,41 @@ def read_model(folder: Path) -> tuple[dict[str, dict], dict[str, np.ndarray], st
 
 
 def properties(parts: dict[str, dict], steps: int | None = None) -> dict:
-    """What a runtime has to know beside the graph; see docs/onnx.md."""
+    """The properties of the file, which a runtime needs beside the graph; see docs/onnx.md."""
     pipeline, unet, scheduler = parts["pipeline"], parts["unet"], parts["scheduler"]
     names = ("num_inference_steps", "processing_resolution", "eta", "temperature", "saturation")
-    told = {f"default_{name}": pipeline[f"default_{name}"] for name in names}
-    told["default_second_look"] = pipeline.get("default_second_look", 1.0)
-    told["default_num_candidates"] = pipeline.get("default_num_candidates", 1)
-    told["chroma_balance"] = pipeline.get("chroma_balance", 0.0)
-    told["chroma_coring"] = pipeline.get("chroma_coring", 0.0)
-    told["chroma_texture"] = pipeline.get("chroma_texture", 1.0)
+    facts = {f"default_{name}": pipeline[f"default_{name}"] for name in names}
+    facts["default_second_look"] = pipeline.get(
+        "default_second_look", pipeline.get("default_refinement", 1.0)
+    )
+    facts["default_num_candidates"] = pipeline.get("default_num_candidates", 1)
+    facts["chroma_balance"] = pipeline.get("chroma_balance", 0.0)
+    facts["chroma_coring"] = pipeline.get("chroma_coring", 0.0)
+    facts["chroma_texture"] = pipeline.get("chroma_texture", 1.0)
     if steps is not None:
-        told["default_num_inference_steps"] = steps
+        facts["default_num_inference_steps"] = steps
     names = ("num_train_timesteps", "max_signal_rate", "min_signal_rate", "shift")
-    told |= {name: scheduler[name] for name in (*names, "timestep_spacing")}
+    facts |= {name: scheduler[name] for name in (*names, "timestep_spacing")}
     stride = unet["chroma_stride"]
-    told |= {
+    facts |= {
         "format": FORMAT,
         "chroma_stride": stride,
         "stride": stride * 2 ** (len(unet["block_out_channels"]) - 1),
         "longest": LONGEST_RATIO,
         "guide_detail": GUIDE_DETAIL,
+        "agreement_sharpness": AGREEMENT_SHARPNESS,
+        "typical_spread": TYPICAL_SPREAD,
+        "hint_override": HINT_OVERRIDE,
+        "hint_fade": HINT_FADE.tolist(),
+        "second_look_gain": SECOND_LOOK_GAIN,
         "hint_channels": unet["hint_channels"],
         "ab_scale": unet["ab_scale"],
     }
-    schedule = OffsetCosineScheduler(told)
-    how = told["default_num_inference_steps"], told["default_eta"]
-    told["schedule"] = schedule.rows(*how).tolist()
-    told["later_schedule"] = schedule.later_rows(*how).tolist()
-    return told
+    schedule = ScheduleTable(facts)
+    how = facts["default_num_inference_steps"], facts["default_eta"]
+    facts["schedule"] = schedule.rows(*how).tolist()
+    facts["second_look_schedule"] = schedule.second_look_rows(*how).tolist()
+    return facts
 
 
 def export_model(
@@ -765,7 +779,7 @@ def export_model(
         folder: as `save_pretrained` makes it.
         precision: of the stored weights: "fp32", "fp16" or "int8" (a scale for each channel); the
             computation is in float32 with all of them.
-        steps: denoising steps where a runtime is not told; `None`: as the model has it.
+        steps: denoising steps where a runtime gets no number; `None` takes the model's.
 
     Raises:
         ValueError: where the model cannot be written as ONNX, saying why.
@@ -773,10 +787,10 @@ def export_model(
     if precision not in PRECISIONS:
         raise ValueError(f"`precision` is one of {', '.join(PRECISIONS)}, not {precision!r}.")
     parts, weights, digest = read_model(Path(folder))
-    told = properties(parts, steps)
-    told |= {"model": Path(folder).resolve().name, "precision": precision, "weights": digest}
+    facts = properties(parts, steps)
+    facts |= {"model": Path(folder).resolve().name, "precision": precision, "weights": digest}
     g = Graph(weights, precision)
-    config = parts["unet"] | {name: told[name] for name in ("chroma_coring", "chroma_texture")}
+    config = parts["unet"] | {name: facts[name] for name in ("chroma_coring", "chroma_texture")}
     hints = known_colors(g, config)
     sample, estimates, features = sampling(g, config, parts["scheduler"], hints)
     if unknown := sorted(weights.keys() - g.used):
@@ -787,7 +801,7 @@ def export_model(
     inputs = [
         tensor_info(name, *kind)
         for name, kind in _INPUTS.items()
-        if name != "hints" or told["hint_channels"]
+        if name != "hints" or facts["hint_channels"]
     ]
     graph = g.build("colorize", inputs, list(zip(results, infos, strict=True)))
     model = helper.make_model(
@@ -797,7 +811,7 @@ def export_model(
         producer_name="pipeline_colorize",
         producer_version=__version__,
     )
-    helper.set_model_props(model, {name: json.dumps(value) for name, value in told.items()})
+    helper.set_model_props(model, {name: json.dumps(value) for name, value in facts.items()})
     return model
 
 
@@ -817,5 +831,5 @@ def write_model(
 
 
 def read_properties(model: onnx.ModelProto) -> dict:
-    """What the file says about itself, see docs/onnx.md."""
+    """The properties that are stored in a file; see docs/onnx.md."""
     return {entry.key: json.loads(entry.value) for entry in model.metadata_props}

@@ -5,10 +5,10 @@ import {
   type ModelFacts,
   type Plane,
   type Size,
-  agreed,
+  agree,
   finer,
   gridOf,
-  nearness,
+  hintInfluence,
   rasterizeHints,
   workingSizes,
 } from "./layout";
@@ -45,13 +45,13 @@ interface Answer {
 
 /** The light of a photograph at the two sizes at which the colours are made. */
 interface Look {
-  working: Plane; // L*, without padding
+  working: Plane; // L*, as the network sees it
   guide: Plane; // L*, finer
 }
 
 interface Opened {
   photo: Photo;
-  looks: Look[]; // at first sight, and closer where there are the pixels for it
+  looks: Look[]; // the first, and the second where there are enough pixels for it
   screens: Map<number, Screen>; // the photograph made smaller, by its longest side
   answers: Answer[];
 }
@@ -128,7 +128,7 @@ export class Engine {
     const { model } = this.ready;
     const generator = new TorchGenerator(ask.seed);
     const looks = this.current.looks.map((one, index) => {
-      const schedule = index ? model.later_schedule : model.schedule;
+      const schedule = index ? model.second_look_schedule : model.schedule;
       return { schedule, ...this.look(one, ask, schedule.length, generator) };
     });
     const steps = looks.flatMap((look) => look.schedule).length;
@@ -136,7 +136,7 @@ export class Engine {
     for (let sample = 0; sample < ask.samples; sample++) {
       let step = 0;
       let before: Size | undefined;
-      for (const { schedule, seen, grid, known, noise } of looks) {
+      for (const { schedule, seen, grid, influence, noise } of looks) {
         const [start, ...fresh] = noise[sample]!;
         if (before) {
           blend(start!, finer(this.answer(sample).estimate, before, grid), schedule[0]!);
@@ -147,7 +147,7 @@ export class Engine {
           drawn = next.sample;
           await this.stillWanted(turn);
           const candidates = cut(next.estimate, 2 * grid.width * grid.height);
-          const estimate = agreed(candidates, grid, model, known, Boolean(before));
+          const estimate = agree(candidates, grid, model, influence, Boolean(before));
           this.current.answers[sample] = { seen, estimate, recipe: ask };
           const picture = await this.paint({ sample, saturation: 1, longest: STEP_PREVIEW });
           report({ phase: "step", sample, step: ++step, steps, picture }, [picture]);
@@ -170,7 +170,7 @@ export class Engine {
     const hints = rasterizeHints(ask.hints, this.current.photo.size, grid);
     const seen = this.ready.look(working, guide, hints);
     const noise = drawNoise(generator, ask.samples, steps + 1, model, grid);
-    return { seen, grid, known: nearness(hints, grid), noise };
+    return { seen, grid, influence: hintInfluence(hints, grid, model.hint_fade), noise };
   }
 
   async paint({ sample, saturation, longest }: Asks["paint"]): Promise<ImageBitmap> {

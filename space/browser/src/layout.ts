@@ -21,9 +21,14 @@ export interface ModelFacts {
   chroma_stride: number; // working pixels to a cell of the grid
   stride: number; // sides of the working picture are multiples of this
   guide_detail: number; // pixels of the guide to a cell
+  agreement_sharpness: number; // these five: see pipeline_colorize/core/agreement.py and hints.py
+  typical_spread: [number, number]; // in a*b*, and as a share of the chroma
+  hint_override: number;
+  hint_fade: number[][];
+  second_look_gain: number;
   hint_channels: number;
   schedule: number[][]; // a row for each step
-  later_schedule: number[][]; // of the second look
+  second_look_schedule: number[][]; // of the second look
 }
 
 /** One channel of numbers, row by row. */
@@ -75,13 +80,6 @@ export function gridOf({ width, height }: Size, model: ModelFacts): Size {
   return { width: width / model.chroma_stride, height: height / model.chroma_stride };
 }
 
-// As in pipeline_colorize/core/agreement.py.
-const AGREEMENT = 20;
-const APART = { least: 5, share: 0.15 }; // in a*b*
-const TOLD = 4;
-const CLOSER = 1.06;
-const HINT_FADE = { reach: 8, sigma: 3 };
-
 /** Mean over windows of 2 * reach + 1 cells, as far as they lie inside, down and across. */
 function windowMean(x: Float64Array, { width, height }: Size, reach: number): Float64Array {
   const along = (from: Float64Array, count: number, stride: number, lines: number, step: number) => {
@@ -100,35 +98,51 @@ function windowMean(x: Float64Array, { width, height }: Size, reach: number): Fl
   return along(along(x, height, width, width, 1), width, 1, height, width);
 }
 
-/** How much of each cell the planes of `rasterizeHints` tell, 0 to 1. */
-export function nearness(hints: Float32Array, grid: Size): Float64Array {
+/** How far the planes of `rasterizeHints` decide the colour of each cell, 0 to 1. */
+export function hintInfluence(
+  hints: Float32Array,
+  grid: Size,
+  fade: ModelFacts["hint_fade"],
+): Float64Array {
   const result = new Float64Array(grid.width * grid.height);
-  const { reach, sigma } = HINT_FADE;
+  const reach = Math.floor(fade.length / 2);
   const place = hints.subarray(2 * grid.width * grid.height);
   for (let at = place.indexOf(1); at >= 0; at = place.indexOf(1, at + 1)) {
     const [x, y] = [at % grid.width, Math.floor(at / grid.width)];
     for (let row = Math.max(y - reach, 0); row <= Math.min(y + reach, grid.height - 1); row++) {
       const right = Math.min(x + reach, grid.width - 1);
       for (let column = Math.max(x - reach, 0); column <= right; column++) {
-        const square = (row - y) ** 2 + (column - x) ** 2;
-        result[row * grid.width + column]! += Math.exp(-square / (2 * sigma ** 2));
+        result[row * grid.width + column]! += fade[row - y + reach]![column - x + reach]!;
       }
     }
   }
   return result.map((value) => Math.min(value, 1));
 }
 
+/** The properties of a model that agreement needs. */
+type AgreementFacts = Pick<
+  ModelFacts,
+  | "ab_scale"
+  | "chroma_balance"
+  | "agreement_sharpness"
+  | "typical_spread"
+  | "hint_override"
+  | "second_look_gain"
+>;
+
 /**
- * What the drawn colours agree on, place by place, as strong as true colours are; see `agreement` in
- * pipeline_colorize/core/agreement.py. `drawn` is in the network's units, `known` the `nearness` to hints,
- * `closer` says that it is a second look.
+ * The colours that the candidates agree on, place by place, as strong as true colours are; see
+ * `agreement_weights` in pipeline_colorize/core/agreement.py.
+ *
+ * @param drawn the candidates, in the network's units
+ * @param influence of the hints, from `hintInfluence`
  */
-export function agreed(
+export function agree(
   drawn: Float32Array[],
   grid: Size,
-  model: Pick<ModelFacts, "ab_scale" | "chroma_balance">,
-  known: Float64Array,
-  closer = false,
+  model: AgreementFacts,
+  influence: Float64Array,
+  secondLook = false,
 ): Float32Array {
   if (drawn.length < 3) return drawn[0]!;
   const area = grid.width * grid.height;
@@ -147,24 +161,26 @@ export function agreed(
   const result = new Float32Array(drawn[0]!.length);
   for (let at = 0; at < area; at++) {
     const least = Math.min(...distances.map((one) => one[at]!));
-    const weights = distances.map((one) => Math.exp((-AGREEMENT * (one[at]! - least)) / scale));
+    const weights = distances.map((one) => Math.exp((-model.agreement_sharpness * (one[at]! - least)) / scale));
     const sum = weights.reduce((a, b) => a + b, 0);
     for (const [k, one] of drawn.entries()) {
       result[at]! += (weights[k]! / sum) * one[at]!;
       result[at + area]! += (weights[k]! / sum) * one[at + area]!;
     }
   }
-  const raise = closer ? known.map(() => CLOSER) : balanced(drawn, result, grid, model);
-  const factors = besideHints(raise, known, grid);
+  const factor = secondLook
+    ? influence.map(() => model.second_look_gain)
+    : balanceFactor(drawn, result, grid, model);
+  const factors = fadeNearHints(factor, influence, grid, model.hint_override);
   return result.map((value, at) => value * factors[at % area]!);
 }
 
-/** What the colour of each cell is multiplied by; see `balanced` in pipeline_colorize/core/agreement.py. */
-function balanced(
+/** The factor on the colour of each cell; see `balance_factor` in pipeline_colorize/core/agreement.py. */
+function balanceFactor(
   drawn: Float32Array[],
   agreed: Float32Array,
   grid: Size,
-  model: Pick<ModelFacts, "ab_scale" | "chroma_balance">,
+  model: AgreementFacts,
 ): Float64Array {
   const area = grid.width * grid.height;
   const reach = Math.floor(Math.min(grid.width, grid.height) / 4);
@@ -175,18 +191,25 @@ function balanced(
   const averaged = (of: (at: number) => number) => {
     return windowMean(new Float64Array(area).map((_, at) => of(at)), grid, reach);
   };
-  const apart = averaged((at) => Math.sqrt(spread(at) + spread(at + area)));
-  const usual = averaged(
-    (at) => APART.least / model.ab_scale + APART.share * Math.hypot(agreed[at]!, agreed[at + area]!),
+  const spreads = averaged((at) => Math.sqrt(spread(at) + spread(at + area)));
+  const [least, share] = model.typical_spread;
+  const typical = averaged(
+    (at) => least / model.ab_scale + share * Math.hypot(agreed[at]!, agreed[at + area]!),
   );
-  return apart.map((p, i) => 1 + (model.chroma_balance * (p - usual[i]!)) / (p + usual[i]!));
+  return spreads.map((s, i) => 1 + (model.chroma_balance * (s - typical[i]!)) / (s + typical[i]!));
 }
 
-/** A factor on colour in each cell, 1 near hints. */
-function besideHints(factor: Float64Array, known: Float64Array, grid: Size): Float64Array {
-  const told = windowMean(known, grid, Math.floor(Math.min(grid.width, grid.height) / 4));
+/** Lets a factor on the colour of each cell become 1 near hints. */
+function fadeNearHints(
+  factor: Float64Array,
+  influence: Float64Array,
+  grid: Size,
+  override: number,
+): Float64Array {
+  const reach = Math.floor(Math.min(grid.width, grid.height) / 4);
+  const covered = windowMean(influence, grid, reach);
   return factor.map(
-    (value, i) => 1 + (1 - known[i]!) * Math.max(1 - TOLD * told[i]!, 0) * (value - 1),
+    (value, i) => 1 + (1 - influence[i]!) * Math.max(1 - override * covered[i]!, 0) * (value - 1),
   );
 }
 

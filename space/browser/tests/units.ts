@@ -1,6 +1,6 @@
 // What tests/test_browser.py runs in Node.
 export { chromaOf, lightnessOf } from "../src/color";
-export { agreed, finer, nearness, rasterizeHints, workingSizes } from "../src/layout";
+export { agree, finer, hintInfluence, rasterizeHints, workingSizes } from "../src/layout";
 export { xmpPacket } from "../src/mark";
 export { TorchGenerator } from "../src/noise";
 export { RowResizer } from "../src/resize";
