@@ -27,7 +27,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline_colorize import ColorizationPipeline, ColorizationUNet
-from pipeline_colorize.core.pipeline import native_dtype
+from pipeline_colorize.core.saving import native_dtype
 
 OURS = "this project"
 

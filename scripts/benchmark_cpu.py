@@ -21,7 +21,7 @@ import torch
 from pipeline_colorize import ColorizationPipeline
 from pipeline_colorize.core.color import merge_luminance
 from pipeline_colorize.core.image_processor import fit_guided_upsampling
-from pipeline_colorize.core.pipeline import native_dtype
+from pipeline_colorize.core.saving import native_dtype
 from pipeline_colorize.core.sizes import SECOND_LOOK_START, look_resolutions, second_look_steps
 
 SIZES = {"1024x768": (768, 1024), "12 megapixels": (3000, 4000)}

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from pipeline_colorize import ColorizationPipeline
-from pipeline_colorize.core.pipeline import native_dtype
+from pipeline_colorize.core.saving import native_dtype
 
 SIDE = 64
 PUBLISHED = {

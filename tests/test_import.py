@@ -45,8 +45,6 @@ MODULES = {
     "core.saving": set(),  # it reaches `hub` and `registry` by name, in the home package alone
     "core.pipeline": {*CORE_NUMPY, "core.image_processor", "core.sampling", "core.saving"},
     "registry": set(),
-    "onnx.runtime": CORE_NUMPY,
-    "onnx.graph": {*CORE_NUMPY, "onnx.runtime", "pipeline_colorize"},
     "onnx.files": set(),
     "onnx.noise": set(),
     "onnx.schedule": {"core.sizes"},

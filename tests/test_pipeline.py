@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from typing import ClassVar
 
 import diffusers
 import numpy as np
@@ -546,7 +547,7 @@ def test_steps_count_through_looks_and_batches(make_unet, photo):
 
 def test_a_callback_of_diffusers_gets_the_tensors_it_names(pipe, photo):
     class Watch(PipelineCallback):
-        tensor_inputs = ["chroma"]
+        tensor_inputs: ClassVar[list[str]] = ["chroma"]
 
         def callback_fn(self, pipeline, step_index, timestep, callback_kwargs):
             shapes.append({name: x.shape for name, x in callback_kwargs.items()})

@@ -25,7 +25,8 @@ from space_server import running_space
 
 from pipeline_colorize import ColorizationPipeline, OffsetCosineScheduler, cli, photo
 from pipeline_colorize.command import engine, work
-from pipeline_colorize.onnx.runtime import OnnxPipeline
+from pipeline_colorize.core.options import ColorizationOptions
+from pipeline_colorize.onnx.runtime import ORTColorizationPipeline
 from pipeline_colorize.photo.xmp import _IPTC
 from pipeline_colorize.training.config import DataConfig
 from pipeline_colorize.training.decoding import decode, try_decode
@@ -400,8 +401,9 @@ def test_pictures_handed_over_are_no_longer_than_files(make_unet, size, as_pil):
     with pytest.raises(ValueError, match="no picture's shape"):
         pipe(picture)
     onnx = SimpleNamespace(properties={"hint_channels": 0})
+    options = ColorizationOptions(1, 1, 1, 1.0, 1.0, 1.0, 128, 1.0)
     with pytest.raises(ValueError, match="no picture's shape"):
-        OnnxPipeline._prepare(onnx, picture, [], 128, 1.0)
+        ORTColorizationPipeline._prepare(onnx, picture, [], options)
 
 
 @pytest.mark.parametrize(

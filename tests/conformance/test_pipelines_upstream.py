@@ -18,7 +18,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 @pytest.fixture(autouse=True)
 def float32_by_default(monkeypatch):
     """What is saved and loaded is compared with float32; else this machine might load bfloat16."""
-    monkeypatch.setattr("pipeline_colorize.core.pipeline.native_dtype", lambda: torch.float32)
+    monkeypatch.setattr("pipeline_colorize.core.saving.native_dtype", lambda: torch.float32)
 
 
 class Layout:
