@@ -7,6 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
+
+# Threads that wait for work by spinning take the cores from the processes that have it. This is
+# read when torch is loaded, and inherited by whatever the tests start.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)):
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
+
 import torch
 
 from pipeline_colorize.core.unet import ColorizationUNet
@@ -51,6 +58,24 @@ def pytest_configure(config):
         text = (Path(source) / "tests" / "testing_utils.py").read_text()
         for mark in sorted(set(re.findall(r"pytest\.mark\.(\w+)", text))):
             config.addinivalue_line("markers", f"{mark}: of diffusers' tests")
+
+
+# What a test is by what it uses, so that no mark is forgotten: fixtures and their marks.
+_MARKS_OF_FIXTURES = {
+    "browser": ("browser", "slow"),
+    "node": ("process",),
+    "processes": ("process",),
+    "space": ("process", "slow"),
+}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Mark tests by their fixtures, before `-m` chooses among them."""
+    for item in items:
+        for fixture in getattr(item, "fixturenames", ()):
+            for mark in _MARKS_OF_FIXTURES.get(fixture, ()):
+                item.add_marker(mark)
 
 
 def load_script(name: str):
