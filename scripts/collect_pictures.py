@@ -291,6 +291,8 @@ class Pool:
         self.sources = np.array(table["source"].to_pylist())
         self.large = np.array(table["short_side"].to_pylist()) >= SHORT_SIDE
         self.places = np.full(len(self.names), OPEN, object)
+        digests = [hashlib.sha256(name.encode()).digest() for name in self.names]
+        self.order = np.array(digests).argsort()  # at random, but always the same
 
     @classmethod
     def read(cls, files: list[Path]) -> "Pool":
@@ -319,10 +321,9 @@ class Pool:
         The choice follows from the names of the pictures, so it stays when collections are added.
         """
         fresh = ~cleaning.is_near(self.hashes, seen, ALIKE)
-        order = np.array([hashlib.sha256(name.encode()).digest() for name in self.names]).argsort()
         for collection in table:
             of_it = (self.sources == collection.name) & self.large & fresh
-            candidates = iter(order[of_it[order]])
+            candidates = iter(self.order[of_it[self.order]])
             for name, number in collection.held_out.items():
                 for split in SPLITS[1:]:
                     self._fill(f"{name}/{split}", number, candidates)
@@ -353,12 +354,12 @@ class Pool:
         self.drop(of_it & (series != "") & np.isin(series, taken))
 
     def write(self, output: Path, free: bool) -> dict[str, dict[str, int]]:
-        """Write each set, or what of it is free, and count its pictures by split."""
+        """Write each set, or what of it is free, mixed; count its pictures by split."""
         allowed = np.array([not free or terms in FREE for terms in self.table["terms"].to_pylist()])
         counts = collections.defaultdict(dict)
         for place in sorted(set(self.places) - {OUT, OPEN}):
             name, split = place.split("/")
-            rows = np.flatnonzero((self.places == place) & allowed)
+            rows = self.order[((self.places == place) & allowed)[self.order]]
             if len(rows):
                 part = self.table.take(rows).select(list(COLUMNS)).cast(COLUMNS.arrow_schema)
                 write_table(part, output / name / f"{split}.parquet")

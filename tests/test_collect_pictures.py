@@ -98,6 +98,8 @@ def test_sets_are_clean_apart_and_complete(clones, apart, tmp_path):
     assert not any(word in name for name in every for word in ("copy", "grey", "map", "broken"))
     left_out = json.loads((output / "collections" / "streets.json").read_text())
     assert left_out == {"broken": ["photos/broken.jpg"], "grey": ["photos/grey.jpg"]}
+    numbers = [int(name[-6:-4]) for name in found["train"]]
+    assert numbers != sorted(numbers)  # since a part of a split is to be like the whole
     row = load_dataset(str(output / "general"), cache_dir=str(tmp_path / "cache"))["train"][0]
     assert min(row["image"].size) == 256 and row["image"].format == "WEBP"
     assert (row["source"], row["label"], row["terms"]) == ("streets", "street", "NC")
