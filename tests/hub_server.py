@@ -150,8 +150,11 @@ class _Handler(BaseHTTPRequestHandler):
         if fault and fault.cut is not None and upload:
             self.rfile.read(min(fault.cut, length))
             return self.hang_up()
-        self.body = self.read_chunks() if "chunked" in self.headers.get(
-            "Transfer-Encoding", "") else self.rfile.read(length)  # fmt: skip
+        self.body = (
+            self.read_chunks()
+            if "chunked" in self.headers.get("Transfer-Encoding", "")
+            else self.rfile.read(length)
+        )
         if fault and fault.corrupt and upload:
             self.body = self.body[:-1] + bytes([self.body[-1] ^ 1])
         try:
@@ -191,8 +194,11 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command == "HEAD":
             return
         if fault and fault.corrupt:
-            body = body[: len(body) // 2] + bytes([body[len(body) // 2] ^ 1]) + body[
-                len(body) // 2 + 1 :]  # fmt: skip
+            body = (
+                body[: len(body) // 2]
+                + bytes([body[len(body) // 2] ^ 1])
+                + body[len(body) // 2 + 1 :]
+            )
         if fault and fault.cut is not None:
             self.wfile.write(body[: fault.cut])
             self.wfile.flush()
@@ -318,8 +324,9 @@ class _Handler(BaseHTTPRequestHandler):
                 entries.append(self.entry(path, content))
             for depth in range(1, len(parts) if recursive else min(len(parts), 2)):
                 folders[start + "/".join(parts[:depth])] = None
-        entries += [{"type": "directory", "path": p, "oid": git_id(p.encode()), "size": 0}
-                    for p in folders]  # fmt: skip
+        entries += [
+            {"type": "directory", "path": p, "oid": git_id(p.encode()), "size": 0} for p in folders
+        ]
         raise Answer(200, entries)
 
     def paths(self, kind, name, revision):

@@ -46,9 +46,12 @@ def running_space(
     kept |= {"GRADIO_SERVER_PORT": str(port), "PYTHONUNBUFFERED": "1", **settings}
     with open(log, "w") as output:
         process = subprocess.Popen(
-            [sys.executable, *python, str(app)], cwd=app.parent, env=kept,
-            stdout=output, stderr=subprocess.STDOUT,
-        )  # fmt: skip
+            [sys.executable, *python, str(app)],
+            cwd=app.parent,
+            env=kept,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
     try:
         until = time.monotonic() + seconds
         while "Running on local URL" not in log.read_text():

@@ -81,8 +81,9 @@ def test_clean_scales_turns_and_crops():
     exif[0x0112] = 6
     assert cleaning.clean(as_file(photograph(5, (600, 512)), exif=exif), 256).size == (256, 300)
     assert cleaning.clean(as_file(framed(photograph(6), 10, (90, 20, 20))), 256, 0.05).size == (
-        306, 234
-    )  # fmt: skip
+        306,
+        234,
+    )
     with pytest.raises(cleaning.BROKEN):
         cleaning.clean(as_file(image)[:300], 256)
 

@@ -43,8 +43,17 @@ class StubPipe:
     def __init__(self):
         self.calls = []
 
-    def __call__(self, images, *, num_samples, generator, output_type, output_uncertainty,
-                 output_intermediates, **others):  # fmt: skip
+    def __call__(
+        self,
+        images,
+        *,
+        num_samples,
+        generator,
+        output_type,
+        output_uncertainty,
+        output_intermediates,
+        **others,
+    ):
         self.calls.append({"images": len(images), "num_samples": num_samples, **others})
         results, films = [], []
         for image, own in zip(images, generator, strict=True):
@@ -162,9 +171,10 @@ def test_results_are_not_taken_as_photographs(album, pipe):
         again = run(album, "-r", "--compare", *output)
         assert again.exit_code == 0 and "3 done already" in again.stderr
     marked = [name for name in before if name.startswith("color/")]
-    assert marked == [f"color/{name}" for name in (
-        "a-compare.jpg", "a.png", "b-compare.jpg", "b.png", "c-compare.jpg", "c.png"
-    )]  # fmt: skip
+    assert marked == [
+        f"color/{name}"
+        for name in ("a-compare.jpg", "a.png", "b-compare.jpg", "b.png", "c-compare.jpg", "c.png")
+    ]
     # Without -o, only the mark in the files tells that album/color holds results.
     assert names(album) == before
 
@@ -288,8 +298,17 @@ def test_several_samples_are_numbered(album, pipe, tmp_path):
 
 
 def test_the_mark_tells_the_settings(album, pipe, tmp_path):
-    run(album / "a.png", "-o", tmp_path / "x.png", "--seed", 9, "--saturation", 0.8,
-        "--hint", "3,4,#AA0011")  # fmt: skip
+    run(
+        album / "a.png",
+        "-o",
+        tmp_path / "x.png",
+        "--seed",
+        9,
+        "--saturation",
+        0.8,
+        "--hint",
+        "3,4,#AA0011",
+    )
     told = photo.read_mark(photo.read(tmp_path / "x.png").xmp)["AIPromptInformation"]
     assert told == "model=default; seed=9; steps=5; saturation=0.8; hints=3,4,#aa0011"
 
@@ -307,9 +326,27 @@ def test_a_command_line_without_options_has_the_defaults_of_the_settings():
 
 
 def test_options_reach_the_pipeline(album, pipe, tmp_path):
-    run(album / "a.png", "-o", tmp_path / "x.png", "--steps", 7, "--eta", 0.5, "--saturation", 2,
-        "--processing-resolution", 64, "--temperature", 0.3, "--candidates", 5,
-        "--second-look", 1.5, "--hint", "3,4.5,#AA0011")  # fmt: skip
+    run(
+        album / "a.png",
+        "-o",
+        tmp_path / "x.png",
+        "--steps",
+        7,
+        "--eta",
+        0.5,
+        "--saturation",
+        2,
+        "--processing-resolution",
+        64,
+        "--temperature",
+        0.3,
+        "--candidates",
+        5,
+        "--second-look",
+        1.5,
+        "--hint",
+        "3,4.5,#AA0011",
+    )
     (call,) = pipe.calls
     assert (call["num_inference_steps"], call["eta"], call["saturation"]) == (7, 0.5, 2)
     assert (call["processing_resolution"], call["temperature"]) == (64, 0.3)
@@ -595,9 +632,11 @@ def model(tmp_path_factory):
     )
     folder = tmp_path_factory.mktemp("models") / "tiny"
     pipeline = ColorizationPipeline(
-        unet, OffsetCosineScheduler(), default_num_inference_steps=2,
+        unet,
+        OffsetCosineScheduler(),
+        default_num_inference_steps=2,
         default_processing_resolution=32,
-    )  # fmt: skip
+    )
     pipeline.save_pretrained(folder)
     return folder
 

@@ -113,9 +113,10 @@ def test_what_is_held_out_stays_and_its_series_leaves(clones, apart, tmp_path):
         assert set(first[split]) == {name for name in second[split] if "streets/" in name}
     held = {name.split("/")[1][0] for name in sum(second.values(), []) if "film/" in name}
     table = load_dataset(
-        "parquet", data_files=str(tmp_path / "two" / "film" / "train.parquet"),
+        "parquet",
+        data_files=str(tmp_path / "two" / "film" / "train.parquet"),
         cache_dir=str(tmp_path / "cache"),
-    )["train"]  # fmt: skip
+    )["train"]
     assert len(table) == 8 - 2 * len(held)
 
 

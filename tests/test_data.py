@@ -111,9 +111,13 @@ def test_rgb_colour_is_the_picture_itself():
 @pytest.mark.parametrize("layout", [LAB, BatchFormat(color_channels=3)], ids=["lab", "rgb"])
 def test_a_draw_does_not_depend_on_its_batch_or_process(layout):
     config = DataConfig(
-        resolution=16, degrade_probability=1.0, degrade_scratches=3, color_jitter=0.2, load_size=20,
+        resolution=16,
+        degrade_probability=1.0,
+        degrade_scratches=3,
+        color_jitter=0.2,
+        load_size=20,
         film_probability=0.5,
-    )  # fmt: skip
+    )
     pictures = List(random_pictures(5, 20, 24))
 
     def batches(**changes):
@@ -459,9 +463,12 @@ def test_a_stream_can_be_entered_anywhere(tmp_path):
     write_splits(tmp_path / "a", {"train": 12, "validation": 2})
     write_splits(tmp_path / "b", {"train": 5}, first_seed=9)
     config = plain(
-        datasets=[str(tmp_path / "a"), str(tmp_path / "b")], streaming=True, epoch_pictures=16,
-        shuffle_buffer=4, dataset_weights=[0.7, 0.3],
-    )  # fmt: skip
+        datasets=[str(tmp_path / "a"), str(tmp_path / "b")],
+        streaming=True,
+        epoch_pictures=16,
+        shuffle_buffer=4,
+        dataset_weights=[0.7, 0.3],
+    )
 
     def stream():
         return load_training_pictures(config, 0, 8)

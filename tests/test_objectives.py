@@ -145,10 +145,14 @@ def test_stratified_timesteps_cover_the_schedule_evenly():
 def test_a_stock_network_gets_the_condition_as_channels():
     torch.manual_seed(0)
     model = UNet2DModel(
-        in_channels=3, out_channels=2, block_out_channels=(8, 8), norm_num_groups=4,
-        layers_per_block=1, down_block_types=("DownBlock2D",) * 2,
+        in_channels=3,
+        out_channels=2,
+        block_out_channels=(8, 8),
+        norm_num_groups=4,
+        layers_per_block=1,
+        down_block_types=("DownBlock2D",) * 2,
         up_block_types=("UpBlock2D",) * 2,
-    )  # fmt: skip
+    )
     batch = make_batch()
     scheduler = DDPMScheduler()
     losses = objectives.denoising_loss(model, scheduler, batch)

@@ -95,9 +95,14 @@ def test_the_installed_wheel_colours_a_photograph_by_itself(archives, tmp_path):
 
     def run(*command) -> str:
         done = subprocess.run(
-            command, check=True, capture_output=True, text=True, cwd=tmp_path, env=environment,
+            command,
+            check=True,
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env=environment,
             timeout=300,
-        )  # fmt: skip
+        )
         return done.stdout
 
     where = run(python, "-c", "import pipeline_colorize; print(pipeline_colorize.__file__)")

@@ -288,9 +288,12 @@ def test_iptc_captions_of_any_tiff_are_kept(tmp_path, gray, dtype, order, kind):
     block = IPTC + bytes(-len(IPTC) % 4)
     count = len(block) // (4 if kind == 4 else 1)
     tifffile.imwrite(
-        tmp_path / "in.tif", gray.astype(dtype), byteorder=order, metadata=None,
+        tmp_path / "in.tif",
+        gray.astype(dtype),
+        byteorder=order,
+        metadata=None,
         extratags=[(33723, kind, count, block, True)],
-    )  # fmt: skip
+    )
     assert photo.read(tmp_path / "in.tif").iptc == block
 
 
@@ -470,8 +473,9 @@ def cmyk_profile():
     table = struct.pack(">4sIBBBB", b"mft1", 0, 4, 3, 2, 0)
     table += struct.pack(">9i", *[65536 if i % 4 == 0 else 0 for i in range(9)])
     table += bytes(range(256)) * 4 + bytes(sum(corners, ())) + bytes(range(256)) * 3
-    header = struct.pack(">I4sI4s4s4s", 128 + 16 + len(table), b"lcms", 0x02100000, b"prtr",
-                         b"CMYK", b"Lab ")  # fmt: skip
+    header = struct.pack(
+        ">I4sI4s4s4s", 128 + 16 + len(table), b"lcms", 0x02100000, b"prtr", b"CMYK", b"Lab "
+    )
     header += bytes(12) + b"acsp" + bytes(24) + struct.pack(">IIII", 0, 0xF6D6, 0x10000, 0xD32D)
     return header.ljust(128, b"\0") + struct.pack(">I4sII", 1, b"A2B0", 144, len(table)) + table
 
@@ -610,9 +614,11 @@ def test_what_else_a_16_bit_tiff_has_beside_colour(tmp_path):
     pixels = {"unspecified": rgb, "unassalpha": rgb, "assocalpha": rgb // 2}
     for kind, color in pixels.items():
         tifffile.imwrite(
-            tmp_path / "in.tif", np.concatenate([color, extra], 2), photometric="rgb",
+            tmp_path / "in.tif",
+            np.concatenate([color, extra], 2),
+            photometric="rgb",
             extrasamples=[kind],
-        )  # fmt: skip
+        )
         read = photo.read(tmp_path / "in.tif")
         assert np.abs(read.image.astype(int) - 40_000).max() <= 1
         assert (read.alpha is None) == (kind == "unspecified")

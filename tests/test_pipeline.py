@@ -235,9 +235,13 @@ def test_uncertainty(pipe, photo):
 
 def test_intermediates_end_at_the_result(pipe, photo):
     result = pipe(
-        [photo, photo], 3, num_samples=2, output_intermediates=True,
-        match_input_resolution=False, generator=seeds(0, 1),
-    )  # fmt: skip
+        [photo, photo],
+        3,
+        num_samples=2,
+        output_intermediates=True,
+        match_input_resolution=False,
+        generator=seeds(0, 1),
+    )
     assert [len(film) for film in result.intermediates] == [3] * 4
     for film, image in zip(result.intermediates, result.images, strict=True):
         assert film[-1].size == image.size
@@ -305,9 +309,15 @@ def test_the_result_is_what_the_candidates_agree_on(pipe, photo):
     drawn = pipe(photo, 3, num_samples=8, output_uncertainty=True, **options)
     options["generator"] = seeds(3)
     kept = pipe(
-        photo, 3, num_samples=2, num_candidates=4, output_uncertainty=True,
-        output_intermediates=True, match_input_resolution=False, **options,
-    )  # fmt: skip
+        photo,
+        3,
+        num_samples=2,
+        num_candidates=4,
+        output_uncertainty=True,
+        output_intermediates=True,
+        match_input_resolution=False,
+        **options,
+    )
     expected = agree(drawn.images, torch.from_numpy(agreement_weights(drawn.images.numpy(), 4)))
     assert torch.allclose(kept.images, expected, atol=1e-4)
     assert [len(film) for film in kept.intermediates] == [3, 3]
@@ -496,9 +506,12 @@ def test_callback_sees_the_clean_estimate(pipe, photo):
         return {}
 
     final = pipe(
-        photo, 3, output_type="latent", callback_on_step_end=callback,
+        photo,
+        3,
+        output_type="latent",
+        callback_on_step_end=callback,
         callback_on_step_end_tensor_inputs=["pred_original_sample", "chroma"],
-    ).images[0]  # fmt: skip
+    ).images[0]
     assert len(estimates) == 3 and estimates[0][0].shape == estimates[2][0].shape
     clean, chroma = estimates[2]
     assert torch.equal(clean[0] * pipe.unet.config.ab_scale, final)
@@ -649,8 +662,10 @@ def test_save_and_load(pipe, photo, tmp_path):
     want = pipe(photo, 3, generator=seeds(0), output_type="latent").images[0]
     pipe.save_pretrained(tmp_path / "model")
     assert {path.suffix for path in (tmp_path / "model").rglob("*.*")} == {
-        ".json", ".py", ".safetensors",
-    }  # fmt: skip
+        ".json",
+        ".py",
+        ".safetensors",
+    }
     index = json.loads((tmp_path / "model" / "model_index.json").read_text())
     assert index["_class_name"] == ["pipeline", "ColorizationPipeline"]
     assert index["unet"] == ["unet", "ColorizationUNet"]

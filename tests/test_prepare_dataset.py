@@ -60,8 +60,10 @@ def test_faulty_pictures_and_duplicates_are_left_out_and_listed(folder, tmp_path
 
     splits = load_dataset(str(output))
     assert {name: len(split) for name, split in splits.items()} == {
-        "train": 14, "validation": 3, "test": 3
-    }  # fmt: skip
+        "train": 14,
+        "validation": 3,
+        "test": 3,
+    }
     seen = set()
     for row in (row for split in splits.values() for row in split):
         colour, grey = np.asarray(row["image"]), np.asarray(row["gray"])

@@ -280,11 +280,18 @@ def tiny(tmp_path, monkeypatch):
         ),
     )
     fields = {
-        "datasets": tmp_path / "pictures" / "flowers", "output_dir": tmp_path / "run",
-        "resolution": 16, "max_train_steps": 4, "batch_size": 4, "checkpointing_steps": 2,
-        "grid_epochs": 100, "mixed_precision": "no", "scheduler.num_train_timesteps": 4,
-        "pipeline.default_num_inference_steps": 2, "pipeline.default_processing_resolution": 16,
-    }  # fmt: skip
+        "datasets": tmp_path / "pictures" / "flowers",
+        "output_dir": tmp_path / "run",
+        "resolution": 16,
+        "max_train_steps": 4,
+        "batch_size": 4,
+        "checkpointing_steps": 2,
+        "grid_epochs": 100,
+        "mixed_precision": "no",
+        "scheduler.num_train_timesteps": 4,
+        "pipeline.default_num_inference_steps": 2,
+        "pipeline.default_processing_resolution": 16,
+    }
     flags = [part for name, value in fields.items() for part in (f"--{name}", str(value))]
     flags += ["--model.block_out_channels", "8", "8", "8", "16"]
     own = ["--photographs", str(tmp_path / "photographs"), "--size", "32", "--samples", "2"]
@@ -356,8 +363,9 @@ def test_a_whole_recipe_and_what_is_done_again(tiny, tmp_path, capsys, monkeypat
     assert summary["pictures"] == 3
     check_mean_color(folder / "split" / "flowers", summary)
     assert set(json.loads((folder / "evaluate" / "baselines.json").read_text())) == {
-        "grey", "mean colour",
-    }  # fmt: skip
+        "grey",
+        "mean colour",
+    }
     assert sorted(path.name for path in (folder / "steps").glob("*/results.json"))
     shown = sorted(path.name for path in (folder / "colorize" / "photographs").iterdir())
     assert {"old.jpg", "old-compare.jpg"} <= set(shown)

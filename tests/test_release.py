@@ -92,9 +92,13 @@ class Client:
 
     def __init__(self, environment: dict[str, str]):
         self.process = subprocess.Popen(
-            [sys.executable, "-c", WORKER], env=environment, text=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+            [sys.executable, "-c", WORKER],
+            env=environment,
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
         self.seen = ""
         self.run(PREAMBLE)
 
@@ -182,8 +186,18 @@ def evaluation(tmp_path_factory):
     for seed in range(2):
         pixels = (smooth_picture(32, 32, seed).movedim(0, -1).numpy() * 255).astype(np.uint8)
         Image.fromarray(pixels).save(folder / "pictures" / f"{seed}.png")
-    arguments = ["--model", save_model(folder / "model"), "--data", folder / "pictures", "--split",
-                 "train", "--samples", 2, "--output", folder / "report"]  # fmt: skip
+    arguments = [
+        "--model",
+        save_model(folder / "model"),
+        "--data",
+        folder / "pictures",
+        "--split",
+        "train",
+        "--samples",
+        2,
+        "--output",
+        folder / "report",
+    ]
     done = CliRunner().invoke(evaluate.main, [str(one) for one in arguments])
     assert done.exit_code == 0, done.output
     return folder / "report"
@@ -222,11 +236,19 @@ def copy(built, tmp_path):
 def test_a_release_holds_what_it_should(built):
     names = {path.relative_to(built).as_posix() for path in built.rglob("*") if path.is_file()}
     assert names == {
-        "model_index.json", "pipeline.py", "unet/config.json", "unet/unet.py",
-        "unet/diffusion_pytorch_model.safetensors", "unet/diffusion_pytorch_model.fp16.safetensors",
-        "scheduler/scheduler_config.json", "scheduler/scheduler.py", "README.md", "LICENSE",
-        "evaluation.json", "preview-gradient.jpg",
-    }  # fmt: skip
+        "model_index.json",
+        "pipeline.py",
+        "unet/config.json",
+        "unet/unet.py",
+        "unet/diffusion_pytorch_model.safetensors",
+        "unet/diffusion_pytorch_model.fp16.safetensors",
+        "scheduler/scheduler_config.json",
+        "scheduler/scheduler.py",
+        "README.md",
+        "LICENSE",
+        "evaluation.json",
+        "preview-gradient.jpg",
+    }
     data = ModelCard.load(built / "README.md").data.to_dict()
     for key in ("license", "library_name", "pipeline_tag", "tags", "datasets", "metrics"):
         assert data[key]
@@ -315,8 +337,11 @@ def test_figures_need_an_evaluation(copy):
     (copy / "evaluation.json").unlink()
     card = ModelCard.load(copy / "README.md")
     card.data.eval_results = card.data.metrics = None
-    card.text = card.text.split("## Results")[0] + "## Training data" + card.text.split(
-        "## Training data")[1]  # fmt: skip
+    card.text = (
+        card.text.split("## Results")[0]
+        + "## Training data"
+        + card.text.split("## Training data")[1]
+    )
     card.save(copy / "README.md")
     assert release.check_card(copy) == []
 
@@ -334,9 +359,14 @@ def test_releases_of_other_parts(tmp_path):
     """A stock network with a swapped scheduler, and a one-pass model, which has none."""
     torch.manual_seed(0)
     stock = UNet2DModel(
-        in_channels=3, out_channels=2, block_out_channels=(8,), norm_num_groups=4,
-        down_block_types=("DownBlock2D",), up_block_types=("UpBlock2D",), layers_per_block=1,
-    )  # fmt: skip
+        in_channels=3,
+        out_channels=2,
+        block_out_channels=(8,),
+        norm_num_groups=4,
+        down_block_types=("DownBlock2D",),
+        up_block_types=("UpBlock2D",),
+        layers_per_block=1,
+    )
     swapped = UniPCMultistepScheduler.from_config(OffsetCosineScheduler().config)
     options = {"default_num_inference_steps": 2, "default_processing_resolution": 32}
     ColorizationPipeline(stock, swapped, **options).save_pretrained(tmp_path / "stock")
@@ -409,9 +439,12 @@ def test_push_and_load_back(pushed, client, built, with_card, tmp_path):
     # Plain diffusers, in a clean process with an empty cache and no token.
     environment = base_environment() | pushed.environment(tmp_path / "home", token=None)
     done = subprocess.run(
-        [sys.executable, "-I", "-c", CLEAN, tmp_path / "cache"], env=environment, text=True,
-        capture_output=True, cwd=tmp_path,
-    )  # fmt: skip
+        [sys.executable, "-I", "-c", CLEAN, tmp_path / "cache"],
+        env=environment,
+        text=True,
+        capture_output=True,
+        cwd=tmp_path,
+    )
     assert done.returncode == 0, done.stderr
     full, half = json.loads(done.stdout.splitlines()[-1])
     assert full[0] == release.fetched_files(built)
@@ -469,15 +502,17 @@ def test_versions(hub, client, built, tmp_path):
     client.run(f"publish({str(built)!r}, 'tester/model', 'first', tag='v1.0', replace=('*',))")
     client.run(f"old = weights({loaded}))")
     client.run(f"publish({str(other)!r}, 'tester/model', 'second', tag='v2.0', replace=('*',))")
-    assert client.run(f"result = [old == weights({loaded}, revision=r)) for r in "
-                      "('v1.0', 'v2.0', 'main')]") == [True, False, False]  # fmt: skip
+    assert client.run(
+        f"result = [old == weights({loaded}, revision=r)) for r in ('v1.0', 'v2.0', 'main')]"
+    ) == [True, False, False]
     commits = list(hub.model().order)
     answer = client.attempt(f"publish({str(other)!r}, 'tester/model', 'third', tag='v1.0')")
     assert answer["error"].startswith("ValueError: tester/model has a version v1.0 already")
     # An old version again, under its own name: it is there, so nothing happens.
-    assert client.run(
-        f"result = publish({str(built)!r}, 'tester/model', 'x', tag='v1.0')"
-    ) == [f"tester/model@{hub.model().tags['v1.0']}", False]  # fmt: skip
+    assert client.run(f"result = publish({str(built)!r}, 'tester/model', 'x', tag='v1.0')") == [
+        f"tester/model@{hub.model().tags['v1.0']}",
+        False,
+    ]
     assert hub.model().order == commits
 
 
@@ -533,9 +568,7 @@ result = [
     for pipe in (first, second, plain({str(first)!r}))
 ]
 """
-    assert client.run(code) == [
-        [1, 1, True, False], [2, 2, False, True], [1, 1, True, False]
-    ]  # fmt: skip
+    assert client.run(code) == [[1, 1, True, False], [2, 2, False, True], [1, 1, True, False]]
     for file in ("pipeline.py", "unet/unet.py", "scheduler/scheduler.py"):
         assert (tmp_path / "again" / file).read_text() == (first / file).read_text()
 
@@ -581,8 +614,9 @@ def test_push_to_hub_without_a_card(hub, client, tmp_path):
     assert hub.model("tester/new").files["README.md"] == b"# Mine\n"
     names = {name for name in hub.model("tester/new").files if name.endswith("tensors")}
     assert names == {
-        "unet/diffusion_pytorch_model.safetensors", "unet/diffusion_pytorch_model.fp16.safetensors"
-    }  # fmt: skip
+        "unet/diffusion_pytorch_model.safetensors",
+        "unet/diffusion_pytorch_model.fp16.safetensors",
+    }
 
 
 def test_a_model_of_the_hub_is_published_elsewhere_with_its_card(hub, client, built):
@@ -603,10 +637,24 @@ def test_training_pushes_its_model_and_card(hub, client, tmp_path):
     for seed in range(4):
         pixels = (smooth_picture(16, 16, seed).movedim(0, -1).numpy() * 255).astype(np.uint8)
         Image.fromarray(pixels).save(tmp_path / "pictures" / f"{seed}.png")
-    arguments = ["--config", ROOT / "configs" / "tiny.yaml", "--datasets", tmp_path / "pictures",
-                 "--output_dir", tmp_path / "run", "--resolution", 16, "--max_train_steps", 1,
-                 "--batch_size", 2, "--push_to_hub", "true", "--hub_model_id",
-                 "tester/trained"]  # fmt: skip
+    arguments = [
+        "--config",
+        ROOT / "configs" / "tiny.yaml",
+        "--datasets",
+        tmp_path / "pictures",
+        "--output_dir",
+        tmp_path / "run",
+        "--resolution",
+        16,
+        "--max_train_steps",
+        1,
+        "--batch_size",
+        2,
+        "--push_to_hub",
+        "true",
+        "--hub_model_id",
+        "tester/trained",
+    ]
     client.run(f"import train_colorize; train_colorize.main({[str(one) for one in arguments]!r})")
     model = tmp_path / "run" / "model"
     files = {p.relative_to(model).as_posix(): p.read_bytes() for p in model.rglob("*.*")}
@@ -681,8 +729,14 @@ PUSHES = {  # name: (faults, environment and repository, words of the error; Non
     "too many requests": ([Fault("POST|PUT", status=429)], {}, "asks for a pause"),
     "500 on the way": ([Fault(COMMIT, status=500)], {}, "a fault of its own \\(500\\)"),
     "500 everywhere": ([Fault(".", status=500)], {}, "a fault of its own \\(500\\)"),
-    "500 twice": ([Fault(p, status=500, times=2) for p in ("whoami", "GET /api/m", "create$",
-                   "preupload", "batch", PUT, COMMIT, "/tag/")], {}, None),
+    "500 twice": (
+        [
+            Fault(p, status=500, times=2)
+            for p in ("whoami", "GET /api/m", "create$", "preupload", "batch", PUT, COMMIT, "/tag/")
+        ],
+        {},
+        None,
+    ),
     "404": ([Fault(COMMIT, status=404)], {}, "no such"),
     "cut in a large file": ([Fault(PUT, cut=2000)], {}, "the connection to the Hub broke"),
     "cut in the commit": ([Fault(COMMIT, cut=100)], {}, "the connection to the Hub broke"),
@@ -690,7 +744,7 @@ PUSHES = {  # name: (faults, environment and repository, words of the error; Non
     "an answer lost": ([Fault(COMMIT, lose=True, times=1)], {}, None),
     "a corrupt byte": ([Fault(PUT, corrupt=True)], {}, "checksum|400"),
     "a bad card": ([Fault("validate-yaml", status=400)], {}, "Invalid metadata|400|README"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", PUSHES)
@@ -745,13 +799,16 @@ DOWNLOADS = {  # name: (faults, what is loaded, words of the error; None: it wor
     "too many requests": ([Fault(INFO, status=429)], "'tester/model'", "asks for a pause"),
     "500": ([Fault(INFO, status=500)], "'tester/model'", "500"),
     "500 in a file": ([Fault(CDN, status=500)], "'tester/model'", "500"),
-    "500 twice": ([Fault(one, status=500, times=2) for one in (INFO, CDN, JSON)],
-                  "'tester/model'", None),
+    "500 twice": (
+        [Fault(one, status=500, times=2) for one in (INFO, CDN, JSON)],
+        "'tester/model'",
+        None,
+    ),
     "cut": ([Fault(CDN, cut=1000)], "'tester/model'", "connection to the Hub broke|size"),
     "cut once": ([Fault(CDN, cut=1000, times=1)], "'tester/model'", None),
     "a corrupt byte": ([Fault(CDN, corrupt=True)], "'tester/model'", "arrived damaged"),
     "a corrupt text": ([Fault(JSON, corrupt=True)], "'tester/model'", "arrived damaged"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", DOWNLOADS)
@@ -782,8 +839,16 @@ def test_data_sets_make_the_round_trip(hub, client, tmp_path):
     for seed in range(6):
         picture = smooth_picture(24, 24, seed).movedim(0, -1).numpy()
         Image.fromarray((picture * 255).astype(np.uint8)).save(tmp_path / f"source/{seed}.png")
-    arguments = [tmp_path / "source", tmp_path / "pairs", "--size", 16, "--splits",
-                 "train=4,test=2", "--push-to-hub", "tester/pairs"]  # fmt: skip
+    arguments = [
+        tmp_path / "source",
+        tmp_path / "pairs",
+        "--size",
+        16,
+        "--splits",
+        "train=4,test=2",
+        "--push-to-hub",
+        "tester/pairs",
+    ]
     hub.faults = [Fault("PUT /lfs/", cut=1000)]
     code, output = client.command("prepare_dataset", *arguments)
     assert code == 1 and "Traceback" not in output and hub.repositories == {}
@@ -794,9 +859,11 @@ def test_data_sets_make_the_round_trip(hub, client, tmp_path):
     assert code == 0, output
     files = hub.repositories["dataset", "tester/pairs"].files
     assert set(files) == {
-        "README.md", "train-00000-of-00001.parquet", "test-00000-of-00001.parquet",
+        "README.md",
+        "train-00000-of-00001.parquet",
+        "test-00000-of-00001.parquet",
         ".gitattributes",
-    }  # fmt: skip
+    }
     assert files["README.md"] == (tmp_path / "pairs" / "README.md").read_bytes()
     code = f"""
 from datasets import load_dataset
@@ -852,8 +919,15 @@ def test_the_space_that_goes_up_runs_by_itself(hub, client, with_card, home, tmp
     from gradio_client import Client as Visitor
     from gradio_client import handle_file
 
-    arguments = ["release", "push", with_card, "--repo_id", "tester/model", "--space",
-                 "tester/demo"]  # fmt: skip
+    arguments = [
+        "release",
+        "push",
+        with_card,
+        "--repo_id",
+        "tester/model",
+        "--space",
+        "tester/demo",
+    ]
     code, output = client.command(*arguments)
     assert code == 0 and "space tester/demo@" in output, output
     up = hub.repositories["space", "tester/demo"]
@@ -869,8 +943,10 @@ def test_the_space_that_goes_up_runs_by_itself(hub, client, with_card, home, tmp
     cache, picture = tmp_path / "cache", tmp_path / "grandma.png"
     Image.fromarray(release.sample_picture()).save(picture)
     settings = hub.environment(tmp_path / "home", token=None) | {
-        "COLORIZE_KEEP_MINUTES": "0.3", "GRADIO_TEMP_DIR": str(cache), "OMP_NUM_THREADS": "1",
-    }  # fmt: skip
+        "COLORIZE_KEEP_MINUTES": "0.3",
+        "GRADIO_TEMP_DIR": str(cache),
+        "OMP_NUM_THREADS": "1",
+    }
     python = ("-c", ELSEWHERE, str(ROOT))
     with running_space(app, tmp_path / "log.txt", settings, python) as space:
         assert str(app.parent / "pipeline_colorize") in space.log.read_text()

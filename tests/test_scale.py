@@ -61,8 +61,12 @@ def start(folder, output, *launch):
     options = ("album", "-r", "-o", output, "--model", "model", "--steps", "60")
     return subprocess.Popen(
         [sys.executable, *launch, *COMMAND, *options],
-        env=environment, cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
+        env=environment,
+        cwd=folder,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
 
 
 def results(folder):
@@ -120,9 +124,13 @@ def test_shares_are_all_and_none_twice(count, size):
 
 
 @pytest.mark.parametrize(
-    "told", [{"RANK": "2", "WORLD_SIZE": "2"}, {"RANK": "-1", "WORLD_SIZE": "2"},
-             {"RANK": "0", "WORLD_SIZE": "two"}]
-)  # fmt: skip
+    "told",
+    [
+        {"RANK": "2", "WORLD_SIZE": "2"},
+        {"RANK": "-1", "WORLD_SIZE": "2"},
+        {"RANK": "0", "WORLD_SIZE": "two"},
+    ],
+)
 def test_an_environment_that_cannot_be(folder, monkeypatch, told):
     for name, text in told.items():
         monkeypatch.setenv(name, text)

@@ -67,9 +67,12 @@ def iptc_around(content: bytes) -> bytes:
 
     shape = record(3, 20, b"\0\0\0\x40") + record(3, 30, b"\0\0\0\x30")
     return (
-        record(3, 60, b"\1\0") + shape + record(3, 120, b"\0\0\0\5") + record(8, 10, content)
+        record(3, 60, b"\1\0")
+        + shape
+        + record(3, 120, b"\0\0\0\5")
+        + record(8, 10, content)
         + record(9, 10, b"")
-    )  # fmt: skip
+    )
 
 
 PROGRAMS = {
@@ -263,12 +266,26 @@ def tiff(tags: dict[int, tuple[int, int, int]], parts: bytes = b"", order: str =
     return b"II*\0" + struct.pack(order + "I", 8) + body + bytes(4) + parts
 
 
-def tiff_of(width: int, height: int, bits: int, samples: int, compression: int, part: bytes,
-            **others: tuple[int, int, int]) -> bytes:  # fmt: skip
+def tiff_of(
+    width: int,
+    height: int,
+    bits: int,
+    samples: int,
+    compression: int,
+    part: bytes,
+    **others: tuple[int, int, int],
+) -> bytes:
     """A TIFF of one strip, with other tags by their number."""
-    tags = {256: (4, 1, width), 257: (4, 1, height), 258: (3, 1, bits), 259: (3, 1, compression),
-            262: (3, 1, 1), 277: (3, 1, samples), 278: (4, 1, height),
-            279: (4, 1, len(part))}  # fmt: skip
+    tags = {
+        256: (4, 1, width),
+        257: (4, 1, height),
+        258: (3, 1, bits),
+        259: (3, 1, compression),
+        262: (3, 1, 1),
+        277: (3, 1, samples),
+        278: (4, 1, height),
+        279: (4, 1, len(part)),
+    }
     tags |= {int(name[1:]): value for name, value in others.items()}
     tags[273] = (4, 1, 8 + 2 + 12 * (len(tags) + 1) + 4)
     return tiff(tags, part)
@@ -308,8 +325,17 @@ def many_tags() -> bytes:
     """A TIFF with thousands of tags, all of which hold the same megabyte."""
     content = tiff_of(16, 16, 8, 1, 1, bytes(256))
     tags = dict.fromkeys(range(40_000, 44_000), (7, 1_000_000, 8))
-    tags |= {256: (4, 1, 16), 257: (4, 1, 16), 258: (3, 1, 8), 259: (3, 1, 1), 262: (3, 1, 1),
-             273: (4, 1, 8), 277: (3, 1, 1), 278: (4, 1, 16), 279: (4, 1, 256)}  # fmt: skip
+    tags |= {
+        256: (4, 1, 16),
+        257: (4, 1, 16),
+        258: (3, 1, 8),
+        259: (3, 1, 1),
+        262: (3, 1, 1),
+        273: (4, 1, 8),
+        277: (3, 1, 1),
+        278: (4, 1, 16),
+        279: (4, 1, 256),
+    }
     return tiff(tags, bytes(1_000_000)) + content
 
 
@@ -324,56 +350,89 @@ def deflated(size: int) -> bytes:
 BOMBS = {  # name -> (how to make it, ending, what is said)
     "samples": (
         lambda: tiff_of(5000, 5000, 8, 64, 8, deflated(5000 * 5000 * 64)),
-        ".tif", "64 samples a pixel",
+        ".tif",
+        "64 samples a pixel",
     ),
     "deep samples": (
         lambda: tiff_of(7000, 7000, 64, 3, 8, deflated(1 << 20), t339=(3, 1, 3)),
-        ".tif", "the limit",
+        ".tif",
+        "the limit",
     ),
-    "strip larger than said": (
-        lambda: tiff_of(64, 48, 16, 1, 8, deflated(3 << 30)), ".tif", ""
-    ),
+    "strip larger than said": (lambda: tiff_of(64, 48, 16, 1, 8, deflated(3 << 30)), ".tif", ""),
     "tile": (
-        lambda: tiff_of(64, 48, 8, 1, 8, deflated(1 << 20), t322=(4, 1, 60_000),
-                        t323=(4, 1, 60_000), t324=(4, 1, 8), t325=(4, 1, 1000)),
-        ".tif", "the limit",
+        lambda: tiff_of(
+            64,
+            48,
+            8,
+            1,
+            8,
+            deflated(1 << 20),
+            t322=(4, 1, 60_000),
+            t323=(4, 1, 60_000),
+            t324=(4, 1, 8),
+            t325=(4, 1, 1000),
+        ),
+        ".tif",
+        "the limit",
     ),
     "deep tile": (
-        lambda: tiff_of(64, 48, 16, 1, 8, deflated(1 << 20), t322=(4, 1, 60_000),
-                        t323=(4, 1, 60_000), t324=(4, 1, 8), t325=(4, 1, 1000)),
-        ".tif", "the limit",
+        lambda: tiff_of(
+            64,
+            48,
+            16,
+            1,
+            8,
+            deflated(1 << 20),
+            t322=(4, 1, 60_000),
+            t323=(4, 1, 60_000),
+            t324=(4, 1, 8),
+            t325=(4, 1, 1000),
+        ),
+        ".tif",
+        "the limit",
     ),
     "JPEG in TIFF": (
         lambda: tiff_of(64, 48, 8, 5, 7, claiming(jpeg(64, 48), 60_000, 60_000)),
-        ".tif", "",
+        ".tif",
+        "",
     ),
     "tags": (many_tags, ".tif", "tags hold more"),
     "long XMP": (lambda: png_with_xmp(packet("a" * 60_000_000)), ".png", "XMP of more than"),
     "XMP of many elements": (
-        lambda: png_with_xmp(packet("<a/>" * 1_000_000)), ".png", "XMP of more than"
+        lambda: png_with_xmp(packet("<a/>" * 1_000_000)),
+        ".png",
+        "XMP of more than",
     ),
     "XMP of a megabyte": (lambda: png_with_xmp(packet("<a/>" * 240_000)), ".png", "read"),
     "nested XMP": (
-        lambda: png_with_xmp(packet("<a>" * 100_000 + "</a>" * 100_000)), ".png", "read"
+        lambda: png_with_xmp(packet("<a>" * 100_000 + "</a>" * 100_000)),
+        ".png",
+        "read",
     ),
     "nested descriptions": (
         lambda: png_with_xmp(
-            packet("<rdf:Description>" * 700 + "<t:Orientation/>" * 40_000
-                   + "</rdf:Description>" * 700)
+            packet(
+                "<rdf:Description>" * 700 + "<t:Orientation/>" * 40_000 + "</rdf:Description>" * 700
+            )
         ),
-        ".png", "read",
+        ".png",
+        "read",
     ),
     "profile": (
-        lambda: png(32, 24, (b"iCCP", b"x\0\0" + deflated(60 << 20))), ".png", "colour profile"
+        lambda: png(32, 24, (b"iCCP", b"x\0\0" + deflated(60 << 20))),
+        ".png",
+        "colour profile",
     ),
     "text": (lambda: png(32, 24, (b"zTXt", b"x\0\0" + deflated(60 << 20))), ".png", "read"),
     "long and thin": (
-        lambda: png(3_000_000, 16, rows=deflated(3_000_001 * 16)), ".png", "no picture's shape"
+        lambda: png(3_000_000, 16, rows=deflated(3_000_001 * 16)),
+        ".png",
+        "no picture's shape",
     ),
     "thin and long": (lambda: png(16, 300_000), ".png", "no picture's shape"),
     "scans": (lambda: scans(1000), ".jpg", "scans"),
     "JPEG 2000": (lambda: jp2_that_decodes_larger(40_000), ".jp2", "different sizes"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", BOMBS)
@@ -421,8 +480,17 @@ def test_an_empty_orientation_in_xmp_is_set_upright():
 
 # --- one odd file among others -------------------------------------------------------------------
 
-ODD = [AttributeError, RecursionError, MemoryError, struct.error, KeyError, AssertionError,
-       SyntaxError, ZeroDivisionError, UnicodeDecodeError("utf-8", b"", 0, 1, "")]  # fmt: skip
+ODD = [
+    AttributeError,
+    RecursionError,
+    MemoryError,
+    struct.error,
+    KeyError,
+    AssertionError,
+    SyntaxError,
+    ZeroDivisionError,
+    UnicodeDecodeError("utf-8", b"", 0, 1, ""),
+]
 
 
 @pytest.fixture
@@ -566,8 +634,17 @@ def upload(visitor: httpx.Client, content: bytes, name: str = "grandma.png") -> 
 
 def order(visitor: httpx.Client, path: str, **changed) -> httpx.Response:
     """Ask for colours, and do not wait for them."""
-    given = {"samples": 1, "seed": 0, "steps": 2, "sampler": "", "saturation": 1.0,
-             "resolution": 64, "points": "", "model": "default", **changed}  # fmt: skip
+    given = {
+        "samples": 1,
+        "seed": 0,
+        "steps": 2,
+        "sampler": "",
+        "saturation": 1.0,
+        "resolution": 64,
+        "points": "",
+        "model": "default",
+        **changed,
+    }
     file = {"path": path, "meta": {"_type": "gradio.FileData"}}
     return visitor.post("call/colorize", json={"data": [file, *given.values()]})
 

@@ -19,9 +19,11 @@ def sheets():
 @pytest.fixture(scope="module")
 def pipe():
     return ColorizationPipeline(
-        tiny_unet("grid"), OffsetCosineScheduler(), default_num_inference_steps=2,
+        tiny_unet("grid"),
+        OffsetCosineScheduler(),
+        default_num_inference_steps=2,
         default_processing_resolution=32,
-    )  # fmt: skip
+    )
 
 
 def save(path, height, width, seed=0):

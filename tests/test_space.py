@@ -198,9 +198,15 @@ def test_every_control_reaches_the_model(client, pipe, album):
     try:
         pipe.scheduler = diffusers.UniPCMultistepScheduler.from_config(scheduler.config)
         expected = by_python(
-            pipe, path, 1, 3, num_inference_steps=3, saturation=0.5, processing_resolution=64,
+            pipe,
+            path,
+            1,
+            3,
+            num_inference_steps=3,
+            saturation=0.5,
+            processing_resolution=64,
             hints=[Hint(20, 30, "#a03020"), Hint(60, 10, "#2040a0")],
-        )  # fmt: skip
+        )
     finally:
         pipe.scheduler = scheduler
     assert np.array_equal(np.asarray(Image.open(file)), expected[0])
@@ -238,8 +244,10 @@ def test_bad_files_are_refused_in_words(client, tmp_path, grandma):
 
 
 def test_an_animation_gives_its_first_frame(client, pipe, tmp_path):
-    frames = [Image.fromarray(np.asarray(smooth_picture(40, 50, seed)[0] * 255, np.uint8))
-              for seed in (1, 2)]  # fmt: skip
+    frames = [
+        Image.fromarray(np.asarray(smooth_picture(40, 50, seed)[0] * 255, np.uint8))
+        for seed in (1, 2)
+    ]
     frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
     (file,) = client.predict(photograph=handle_file(tmp_path / "moving.gif"), api_name="/colorize")
     assert Path(file).name == "moving-colorized.png"
@@ -342,8 +350,14 @@ def open_page(browser, space: Space, **options):
     page = browser.new_page(**options)
     page.set_default_timeout(WAIT)
     page.strange, page.errors = [], []
-    page.on("request", lambda asked: page.strange.append(asked.url)
-            if not asked.url.startswith((space.url, "data:", "blob:")) else None)  # fmt: skip
+    page.on(
+        "request",
+        lambda asked: (
+            page.strange.append(asked.url)
+            if not asked.url.startswith((space.url, "data:", "blob:"))
+            else None
+        ),
+    )
     page.on("pageerror", lambda error: page.errors.append(str(error)))
     page.goto(space.url)
     page.wait_for_selector("#photograph input[type=file]", state="attached")

@@ -265,10 +265,15 @@ def test_a_step_may_be_cut_into_other_passes_when_it_is_resumed(pictures, tmp_pa
 
 def test_a_network_with_dropout_is_resumed_to_the_last_bit(pictures, tmp_path):
     network = {
-        "in_channels": 4, "out_channels": 3, "block_out_channels": [8, 8], "norm_num_groups": 4,
-        "layers_per_block": 1, "down_block_types": ["DownBlock2D"] * 2,
-        "up_block_types": ["UpBlock2D"] * 2, "dropout": 0.3,
-    }  # fmt: skip
+        "in_channels": 4,
+        "out_channels": 3,
+        "block_out_channels": [8, 8],
+        "norm_num_groups": 4,
+        "layers_per_block": 1,
+        "down_block_types": ["DownBlock2D"] * 2,
+        "up_block_types": ["UpBlock2D"] * 2,
+        "dropout": 0.3,
+    }
     stock = {"model_class": "UNet2DModel", "model": network}
     whole = train(pictures, tmp_path / "a", checkpointing_steps=3, **stock)
     again = train(
@@ -294,9 +299,13 @@ def test_other_folders_are_no_checkpoints(pictures, tmp_path):
     for name in ("checkpoint-1-good", "checkpoint-best"):
         (run / name).mkdir()
     train(
-        pictures, tmp_path, max_train_steps=4, checkpointing_steps=1, checkpoints_total_limit=1,
+        pictures,
+        tmp_path,
+        max_train_steps=4,
+        checkpointing_steps=1,
+        checkpoints_total_limit=1,
         resume_from_checkpoint="latest",
-    )  # fmt: skip
+    )
     assert (run / "checkpoint-1-good").is_dir() and checkpoint.newest(run).name == "checkpoint-4"
 
 
@@ -455,9 +464,12 @@ def validation_by_step(monkeypatch):
 
 
 STOPPING = {
-    "max_train_steps": 20, "validation_epochs": 1, "early_stopping_patience": 2,
-    "checkpointing_steps": 4, "checkpoints_total_limit": 9,
-}  # fmt: skip
+    "max_train_steps": 20,
+    "validation_epochs": 1,
+    "early_stopping_patience": 2,
+    "checkpointing_steps": 4,
+    "checkpoints_total_limit": 9,
+}
 
 
 def test_a_run_stops_where_validation_no_longer_improves(pictures, tmp_path, validation_by_step):
@@ -472,9 +484,11 @@ def test_patience_outlasts_an_interruption(pictures, tmp_path, validation_by_ste
     whole = train(pictures, tmp_path / "a", **STOPPING)
     for step in (12, 16):  # one validation to go; none to go
         again = train(
-            pictures, tmp_path / str(step), **STOPPING,
+            pictures,
+            tmp_path / str(step),
+            **STOPPING,
             resume_from_checkpoint=str(whole / f"checkpoint-{step}"),
-        )  # fmt: skip
+        )
         assert_same(released(again), released(whole))
         assert list(losses(again)) == list(range(step + 1, 17)) if step < 16 else True
     longer = {**STOPPING, "early_stopping_patience": 3}
@@ -665,9 +679,13 @@ def test_some_steps_see_larger_pictures_and_a_resumed_run_the_same_ones(pictures
 def test_init_from_starts_from_released_weights(pictures, tmp_path):
     run = train(pictures, tmp_path / "a", max_train_steps=2)
     again = train(
-        pictures, tmp_path / "b", max_train_steps=1, learning_rate=0.0, weight_decay=0.0,
+        pictures,
+        tmp_path / "b",
+        max_train_steps=1,
+        learning_rate=0.0,
+        weight_decay=0.0,
         init_from=str(run / "model"),
-    )  # fmt: skip
+    )
     assert_same(released(run), released(again))
     lines = [json.loads(line) for line in (again / "metrics.jsonl").read_text().splitlines()]
     assert lines[0]["step"] == 0
@@ -687,18 +705,35 @@ def test_pushing_sends_the_model_and_its_card(pictures, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"model_class": "ColorizationUNet", "scheduler": {}, "model": {
-            "block_out_channels": [8, 8], "layers_per_block": 1, "time_embedding_dim": 8}},
-        {"model_class": "UNet2DModel", "scheduler_class": "DDPMScheduler", "scheduler": {},
-         "model": {"in_channels": 4, "out_channels": 3, "block_out_channels": [8, 8],
-                   "norm_num_groups": 4, "layers_per_block": 1,
-                   "down_block_types": ["DownBlock2D"] * 2, "up_block_types": ["UpBlock2D"] * 2}},
+        {
+            "model_class": "ColorizationUNet",
+            "scheduler": {},
+            "model": {"block_out_channels": [8, 8], "layers_per_block": 1, "time_embedding_dim": 8},
+        },
+        {
+            "model_class": "UNet2DModel",
+            "scheduler_class": "DDPMScheduler",
+            "scheduler": {},
+            "model": {
+                "in_channels": 4,
+                "out_channels": 3,
+                "block_out_channels": [8, 8],
+                "norm_num_groups": 4,
+                "layers_per_block": 1,
+                "down_block_types": ["DownBlock2D"] * 2,
+                "up_block_types": ["UpBlock2D"] * 2,
+            },
+        },
         {"scheduler_class": "none", "loss": "l1"},
-        {"model_class": "RegressionUNet", "scheduler_class": "none", "scheduler": {},
-         "model": {"block_out_channels": [4, 8]}},
+        {
+            "model_class": "RegressionUNet",
+            "scheduler_class": "none",
+            "scheduler": {},
+            "model": {"block_out_channels": [4, 8]},
+        },
     ],
     ids=["seed-rgb", "stock", "one-pass", "regression"],
-)  # fmt: skip
+)
 def test_other_systems_train_and_colorize(pictures, tmp_path, changes):
     run = train(
         pictures, tmp_path, max_train_steps=2, snr_gamma=5.0, gradient_weight=0.1, **changes
@@ -714,15 +749,26 @@ ENCODER = {"encoder_block_out_channels": [8, 8], "encoder_layers_per_block": 1}
 def test_a_grey_autoencoder_pretrains_the_encoder(pictures, tmp_path):
     ours = {**ENCODER, "norm_num_groups": 4}
     grey = train(
-        pictures, tmp_path / "grey", model_class="GreyAutoencoder", model=ours, scheduler={},
-        scheduler_class="none", grid_epochs=1, degrade_probability=1.0,
-    )  # fmt: skip
+        pictures,
+        tmp_path / "grey",
+        model_class="GreyAutoencoder",
+        model=ours,
+        scheduler={},
+        scheduler_class="none",
+        grid_epochs=1,
+        degrade_probability=1.0,
+    )
     assert losses(grey)[6] < losses(grey)[1] and not (grey / "grids").exists()
     stored = load_file(grey / "model" / "diffusion_pytorch_model.safetensors")
     colorizer = train(
-        pictures, tmp_path / "colours", model={**LAB, **ENCODER}, max_train_steps=1,
-        learning_rate=0.0, weight_decay=0.0, init_encoder_from=str(grey / "model"),
-    )  # fmt: skip
+        pictures,
+        tmp_path / "colours",
+        model={**LAB, **ENCODER},
+        max_train_steps=1,
+        learning_rate=0.0,
+        weight_decay=0.0,
+        init_encoder_from=str(grey / "model"),
+    )
     encoder = {name: x for name, x in released(colorizer).items() if name.startswith("encoder.")}
     assert_same(encoder, {name: x for name, x in stored.items() if name in encoder})
 
@@ -735,10 +781,14 @@ def test_a_run_with_a_teacher_is_resumed_to_the_last_bit_and_released_without_it
     )
     transformers.ResNetModel(settings).save_pretrained(tmp_path / "resnet")
     options = {
-        "model": {**TINY["model"], **ENCODER}, "teacher": str(tmp_path / "resnet"),
-        "teacher_weight": 1.0, "optimizer": "muon", "condition_dropout": 0.2,
-        "guidance_weight": 0.3, "checkpointing_steps": 3,
-    }  # fmt: skip
+        "model": {**TINY["model"], **ENCODER},
+        "teacher": str(tmp_path / "resnet"),
+        "teacher_weight": 1.0,
+        "optimizer": "muon",
+        "condition_dropout": 0.2,
+        "guidance_weight": 0.3,
+        "checkpointing_steps": 3,
+    }
     whole = train(pictures, tmp_path / "a", **options)
     again = train(
         pictures, tmp_path / "b", **options, resume_from_checkpoint=str(whole / "checkpoint-3")
@@ -808,10 +858,19 @@ def test_a_network_of_one_pass_is_not_trained_on_noise(pictures, tmp_path, name)
 
 def test_regression_states_its_error_in_lab_units(pictures, tmp_path):
     run = train(
-        pictures, tmp_path, model_class="RegressionUNet", scheduler_class="none", scheduler={},
-        model={"block_out_channels": [4, 8], "ab_scale": 50.0}, validation_epochs=1,
-        learning_rate=0.0, weight_decay=0.0, ema_decay=0.0, crop_probability=0.0, max_train_steps=4,
-    )  # fmt: skip
+        pictures,
+        tmp_path,
+        model_class="RegressionUNet",
+        scheduler_class="none",
+        scheduler={},
+        model={"block_out_channels": [4, 8], "ab_scale": 50.0},
+        validation_epochs=1,
+        learning_rate=0.0,
+        weight_decay=0.0,
+        ema_decay=0.0,
+        crop_probability=0.0,
+        max_train_steps=4,
+    )
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     last = lines[-1]
     assert last["epoch_ab_mse"] == pytest.approx(np.mean([x["loss"] for x in lines]) * 50**2)
@@ -835,9 +894,13 @@ def test_regression_states_its_error_in_lab_units(pictures, tmp_path):
 def test_a_diverging_run_stops_with_what_to_do(pictures, tmp_path):
     with pytest.raises(SystemExit, match=r"step \d+: loss nan.*checkpoint: .*checkpoint-1\b"):
         train(
-            pictures, tmp_path, learning_rate=1e30, max_grad_norm=1e30, checkpointing_steps=1,
+            pictures,
+            tmp_path,
+            learning_rate=1e30,
+            max_grad_norm=1e30,
+            checkpointing_steps=1,
             lr_warmup_steps=0,
-        )  # fmt: skip
+        )
 
 
 def test_a_loss_far_above_its_best_average_is_divergence():
