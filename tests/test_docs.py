@@ -15,6 +15,10 @@ from pathlib import Path
 import pytest
 import test_import
 
+import pipeline_colorize
+from pipeline_colorize.onnx.graph import write_model
+from pipeline_colorize.registry import model_folder
+
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOK = ROOT / "docs" / "notebook"
 LINK = re.compile(r"\]\(([^)\s]+)\)")
@@ -130,6 +134,7 @@ def desk(tmp_path, monkeypatch):
     (tmp_path / "space").symlink_to(ROOT / "space")
     for name in ("photograph.jpg", "grandma.jpg"):
         shutil.copy(ROOT / "space" / "examples" / "mark-twain-1907.jpg", tmp_path / name)
+    write_model(model_folder("default"), tmp_path / "default.onnx")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -150,6 +155,12 @@ def examples(module: str) -> list[doctest.DocTest]:
             scope = dict(vars(loaded))
             found.append(doctest.DocTestParser().get_doctest(text, scope, title, None, 0))
     return found
+
+
+def test_every_public_class_has_an_example():
+    public = set(pipeline_colorize.__all__) - {"__version__", "ColorizationPipelineOutput"}
+    for name in public:
+        assert ">>> " in getattr(pipeline_colorize, name).__doc__, name
 
 
 def with_examples() -> list[str]:

@@ -153,6 +153,9 @@ class ORTColorizationPipeline:
 
     Raises:
         ValueError: if the file is not one of this package or version.
+    
+    >>> pipe = ORTColorizationPipeline("default.onnx")
+    >>> pipe(PIL.Image.open("photograph.jpg")).images[0].save("colorized.png")
     """
 
     def __init__(self, path: str | Path):

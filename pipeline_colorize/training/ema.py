@@ -23,6 +23,12 @@ class ExponentialMovingAverage:
         decay: weight of the old average at each update, .999 by default.
         warmup: ramp the decay as min(decay, (1 + n) / (10 + n)), so that the random start is soon
             forgotten.
+    
+    >>> network = nn.Linear(1, 1)
+    >>> average = ExponentialMovingAverage(network, decay=0.999)
+    >>> average.update(network)  # after each step of the optimizer
+    >>> torch.equal(average.model.weight, network.weight)
+    True
     """
 
     def __init__(self, model: nn.Module, decay: float = 0.999, warmup: bool = True):
