@@ -83,7 +83,7 @@ class ColorizationImageProcessor:
     Args:
         chroma_stride: working luminance pixels to a cell of the chroma grid, along one side.
         stride: height and width of the working picture are multiples of this.
-    
+
     >>> processor = ColorizationImageProcessor(chroma_stride=4, stride=32)
     >>> luminance = processor.to_luminance(PIL.Image.new("L", (1024, 768), 255))
     >>> luminance.shape, round(luminance.max().item())

@@ -45,7 +45,7 @@ class RegressionUNet(ModelMixin, ConfigMixin):
     the way up sees every level at its full sharpness. For a pipeline without a scheduler: the
     squared error makes it predict the mean of the colours that are possible, which is the best
     that one answer can do on that measure, and paler than any of them.
-    
+
     >>> network = RegressionUNet(block_out_channels=(8, 16, 32)).eval()
     >>> network(None, None, torch.zeros(1, 1, 64, 96)).sample.shape
     torch.Size([1, 2, 64, 96])

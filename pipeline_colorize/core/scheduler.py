@@ -62,7 +62,7 @@ class OffsetCosineScheduler(SchedulerMixin, ConfigMixin):
 
     Its `config` lists the betas that follow from it, so that other diffusers schedulers made by
     `from_config(scheduler.config)` run the same schedule.
-    
+
     >>> scheduler = OffsetCosineScheduler(prediction_type="v_prediction")
     >>> scheduler.set_timesteps(4)
     >>> scheduler.timesteps.tolist()

@@ -308,7 +308,7 @@ class ColorizationUNet(ModelMixin, ConfigMixin):
     With `hint_channels=3` the condition carries three more channels behind the luminance: the
     scaled a*, b* of the hints and a mask that is 1 where a colour is given, each constant over a
     cell of the chroma grid.
-    
+
     >>> unet = ColorizationUNet(sample_channels=2, chroma_stride=4).eval()
     >>> noisy, luminance = torch.randn(1, 2, 32, 40), torch.zeros(1, 1, 128, 160)
     >>> unet(noisy, 999, luminance).sample.shape

@@ -10,7 +10,7 @@ class TorchGenerator:
 
     The Mersenne Twister of Matsumoto and Nishimura (1998) and the transform of Box and Muller
     (1958), in the order in which torch draws and pairs.
-    
+
     >>> TorchGenerator().manual_seed(7).randn(2, 4, 4).shape
     (2, 4, 4)
     """

@@ -153,7 +153,7 @@ class ORTColorizationPipeline:
 
     Raises:
         ValueError: if the file is not one of this package or version.
-    
+
     >>> pipe = ORTColorizationPipeline("default.onnx")
     >>> pipe(PIL.Image.open("photograph.jpg")).images[0].save("colorized.png")
     """

@@ -19,7 +19,7 @@ class GreyAutoencoder(ModelMixin, ConfigMixin):
 
     Its arguments have the names that they have in `ColorizationUNet`, whose encoder it pretrains:
     the same values make an encoder of the same weights.
-    
+
     >>> network = GreyAutoencoder(encoder_block_out_channels=(8, 16, 32)).eval()
     >>> network(None, None, torch.zeros(1, 1, 64, 64)).sample.shape
     torch.Size([1, 1, 64, 64])

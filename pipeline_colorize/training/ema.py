@@ -23,7 +23,7 @@ class ExponentialMovingAverage:
         decay: weight of the old average at each update, .999 by default.
         warmup: ramp the decay as min(decay, (1 + n) / (10 + n)), so that the random start is soon
             forgotten.
-    
+
     >>> network = nn.Linear(1, 1)
     >>> average = ExponentialMovingAverage(network, decay=0.999)
     >>> average.update(network)  # after each step of the optimizer
