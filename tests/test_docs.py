@@ -18,6 +18,7 @@ import test_import
 import pipeline_colorize
 from pipeline_colorize.onnx.graph import write_model
 from pipeline_colorize.registry import model_folder
+from pipeline_colorize.training import config
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOK = ROOT / "docs" / "notebook"
@@ -190,3 +191,34 @@ def test_the_python_of_the_readme_runs(desk):
     assert len(blocks) == 2 and len(scope["result"].images) == 4
     for name in ("colorized.png", "uncertainty.png"):
         assert (desk / name).stat().st_size > 1000
+
+# --- commands ------------------------------------------------------------------------------------
+
+
+def shown_commands() -> set[tuple[str, str]]:
+    """Each pair of a program of this project and an option that a page gives to it."""
+    found = set()
+    for page in pages():
+        blocks = re.findall(r"^```bash\n(.*?)^```", (ROOT / page).read_text("utf-8"), re.M | re.S)
+        for line in "".join(blocks).replace("\\\n", " ").splitlines():
+            for command in re.split(r"&&| ?# ", line):
+                match = re.search(r"(?:^|\s)(colorize|\S+\.py)(\s.*|$)", command)
+                if match:
+                    options = re.findall(r"\s(--[a-z][\w-]*)", match[2])
+                    found |= {(match[1], option) for option in options}
+    return found
+
+
+def takes(program: str, option: str) -> bool:
+    """Whether the source of a program has an option, or a field of its configuration."""
+    file = "pipeline_colorize/cli.py" if program == "colorize" else program
+    source = (ROOT / file).read_text("utf-8")
+    if "train_colorize" in source:  # fields of the configuration are flags
+        source += inspect.getsource(config)
+    field = option.removeprefix("--").replace("-", "_")
+    return bool(re.search(rf'"{option}["/=]|^    {field}: ', source, re.M))
+
+
+@pytest.mark.parametrize("program, option", sorted(shown_commands()))
+def test_options_that_the_pages_show_exist(program, option):
+    assert takes(program, option), f"{program} has no {option}"
