@@ -192,6 +192,7 @@ def test_the_python_of_the_readme_runs(desk):
     for name in ("colorized.png", "uncertainty.png"):
         assert (desk / name).stat().st_size > 1000
 
+
 # --- commands ------------------------------------------------------------------------------------
 
 
