@@ -4,12 +4,14 @@ import errno
 import gc
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
 import time
 import weakref
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -26,7 +28,7 @@ from pipeline_colorize import (
     cli,
     photo,
 )
-from pipeline_colorize.command import engine, report, work
+from pipeline_colorize.command import encoding, engine, report, work
 from pipeline_colorize.command.settings import Settings
 from pipeline_colorize.photo.display import as_picture, side_by_side
 from pipeline_colorize.registry import SAMPLERS
@@ -197,14 +199,141 @@ def test_an_output_that_is_also_an_input_is_refused(album, pipe):
     one_line_error(run(album / "a.png", "-o", album / "a.png", "--overwrite"), "over", code=2)
     save(album / "x" / "a.png")
     result = run(album / "a.png", album / "x" / "a.png", "-o", album / "x")
-    one_line_error(result, "a.png", "over the photograph", code=2)
+    one_line_error(result, "a.png", "over the photograph")
+    assert names(album / "x") == ["a-colorized.png", "a.png"]
 
 
-def test_two_inputs_with_one_output_are_refused(album, pipe, tmp_path):
-    save(album / "x" / "a.png")
-    result = run(album / "a.png", album / "x" / "a.png", "-o", tmp_path / "out")
-    one_line_error(result, str(album / "a.png"), str(album / "x" / "a.png"), "both", code=2)
-    assert not (tmp_path / "out").exists()
+def test_two_inputs_with_one_output_fail_and_the_rest_go_on(album, pipe, tmp_path):
+    first, second = album / "a.png", save(album / "x" / "a.png")
+    result = run(first, second, album / "b.png", "-o", tmp_path / "out")
+    lines = one_line_error(result, f"{first}: would be written to", f"as would {second}")
+    assert any(line.startswith(f"colorize: {second}: ") for line in lines)
+    assert names(tmp_path / "out") == ["b.png"] and "1 colorized, 2 failed" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "found, expected",
+    [
+        (["1.jpg", "3.bmp", "3.png"], ["1.jpg", "3-bmp.png", "3.png"]),
+        (["2.bmp", "2.gif"], ["2-bmp.png", "2-gif.png"]),
+        (["2.bmp", "2.jpg"], ["2.jpg", "2.png"]),
+    ],
+)
+def test_photographs_that_share_a_name_get_distinct_results(pipe, tmp_path, found, expected):
+    for name in found:
+        save(tmp_path / "in" / name)
+    assert run(tmp_path / "in", "-o", tmp_path / "out").exit_code == 0
+    assert names(tmp_path / "out") == expected
+    assert f"{len(found)} done already" in run(tmp_path / "in", "-o", tmp_path / "out").stderr
+    assert run(tmp_path / "in").exit_code == 0
+    beside = [f"{Path(name).stem}-colorized{Path(name).suffix}" for name in expected]
+    assert names(tmp_path / "in") == sorted(found + beside)
+
+
+@pytest.mark.parametrize("pattern", ["album [1912]/*.jpg", "album [1912]/a[[]1].jpg", "*/a[1].jp*"])
+def test_brackets_in_the_names_of_folders_and_files(pipe, tmp_path, monkeypatch, pattern):
+    save(tmp_path / "album [1912]" / "a[1].jpg")
+    monkeypatch.chdir(tmp_path)
+    assert run(pattern, "-o", "out").exit_code == 0
+    assert names(tmp_path / "out") == ["a[1].jpg"]
+
+
+def test_brackets_are_a_pattern_where_nothing_is_called_so(album, pipe, tmp_path):
+    assert run(album / "[ab].png", "-o", tmp_path / "out").exit_code == 0
+    assert names(tmp_path / "out") == ["a.png", "b.png"]
+
+
+# --- what is not taken ---------------------------------------------------------------------------
+
+
+def test_pictures_that_are_not_taken_are_named_by_ending(album, pipe, tmp_path):
+    for name in ("x.HEIC", "y.heic", "art.psd", "notes.txt", ".hidden.heic", "Thumbs.db"):
+        (album / name).write_bytes(b"?")
+    (album / "gone.png").symlink_to("nowhere.png")
+    result = run(album, "-o", tmp_path / "out")
+    assert result.exit_code == 0 and len(names(tmp_path / "out")) == 3
+    assert "colorize: not taken: 2 .heic, 1 .psd, 1 link to no file\n" in result.stderr
+    assert "not taken" not in run(album / "a.png", "-o", tmp_path / "out").stderr
+
+
+def test_a_folder_of_pictures_that_are_not_taken(pipe, tmp_path):
+    (tmp_path / "x.psd").write_bytes(b"?")
+    result = run(tmp_path)
+    one_line_error(result, "no photographs")
+    one_line_error(result, "not taken: 1 .psd")
+
+
+@pytest.mark.parametrize("name", ["0.png", "z.png"])  # before and after the photograph
+def test_a_link_does_not_take_the_place_of_its_photograph(album, pipe, tmp_path, name):
+    (album / name).symlink_to("b.png")
+    result = run(album, "-o", tmp_path / "out")
+    assert names(tmp_path / "out") == ["a.png", "b.png", "c.png"]
+    assert "not taken: 1 link to photographs taken themselves" in result.stderr
+
+
+def test_links_into_other_folders_are_taken_once(album, pipe, tmp_path):
+    links = tmp_path / "links"
+    links.mkdir()
+    for name in ("one.png", "two.png"):
+        (links / name).symlink_to(album / "a.png")
+    result = run(links, "-o", tmp_path / "out")
+    assert names(tmp_path / "out") == ["one.png"] and "1 link to photographs" in result.stderr
+    (tmp_path / "same").symlink_to(album)
+    run(tmp_path / "same", album, "-o", tmp_path / "out2")
+    assert names(tmp_path / "out2") == ["a.png", "b.png", "c.png"]
+
+
+# --- where to ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("target", ["x.xyz", "x.pdf", "sub/y.heic"])
+def test_an_ending_that_is_not_written_makes_no_folder(album, pipe, tmp_path, monkeypatch, target):
+    monkeypatch.chdir(tmp_path)
+    for inputs in (["album/a.png"], ["album"]):
+        result = run(*inputs, "-o", target)
+        one_line_error(result, f"--output {target}", ".png", f"{target}/", code=2)
+        assert names(tmp_path) == ["album/a.png", "album/b.png", "album/c.png"]
+    assert run("album", "-o", f"{target}/").exit_code == 0
+    assert names(tmp_path / target) == ["a.png", "b.png", "c.png"]
+    assert "3 done already" in run("album", "-o", target).stderr
+
+
+@pytest.mark.parametrize("target", ["album.1912", "St. Ives in summer", "v2.0", ".color"])
+def test_a_folder_whose_name_has_a_dot(album, pipe, tmp_path, target):
+    assert run(album, "-o", tmp_path / target).exit_code == 0
+    assert names(tmp_path / target) == ["a.png", "b.png", "c.png"]
+
+
+def test_an_output_that_is_neither_a_picture_nor_a_folder(album, pipe, tmp_path):
+    result = run(album / "a.png", "-o", "/dev/null")
+    one_line_error(result, "/dev/null is neither a file nor a folder", code=2)
+    (tmp_path / "notes").write_text("mine")
+    result = run(album / "a.png", "-o", tmp_path / "notes")
+    one_line_error(result, "notes is a file", code=2)
+    assert "make room" not in result.stderr and (tmp_path / "notes").read_text() == "mine"
+
+
+def test_addresses_are_no_folders(album, pipe, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = run("album/a.png", "-o", "s3://bucket/x")
+    one_line_error(result, "s3://bucket/x is an address", code=2)
+    result = run("https://example.org/a.jpg", "album/a.png", "-o", "out")
+    one_line_error(result, "https://example.org/a.jpg", "addresses are not read")
+    assert {path.name for path in tmp_path.iterdir()} == {"album", "out"}
+
+
+def test_a_file_in_a_closed_folder_is_not_called_missing(album, pipe, monkeypatch):
+    stat = os.stat
+
+    def refuse(path, *others, **more):
+        if str(path).endswith("closed/a.png"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return stat(path, *others, **more)
+
+    monkeypatch.setattr(os, "stat", refuse)
+    result = run(album / "closed" / "a.png")
+    one_line_error(result, "closed/a.png", "Permission denied")
+    assert "no such file" not in result.stderr
 
 
 def test_many_photographs_into_one_file_are_refused(album, pipe, tmp_path):
@@ -262,6 +391,75 @@ def test_ctrl_c_keeps_what_is_finished(album, pipe, tmp_path, monkeypatch):
     assert f"{len(done)} colorized" in result.stderr
     assert run(album, "-o", tmp_path / "out").exit_code == 0
     assert names(tmp_path / "out") == ["a.png", "b.png", "c.png"]
+
+
+def test_a_photograph_that_was_replaced_is_done_again(album, pipe, tmp_path):
+    out = tmp_path / "out"
+    run(album, "-o", out, "--compare")
+    before = (out / "a.png").read_bytes(), (out / "b.png").read_bytes()
+    save(album / "a.png", shade=200, size=(30, 20))
+    later = os.stat(out / "a-compare.jpg").st_mtime_ns + 10**9
+    os.utime(album / "a.png", ns=(later, later))
+    result = run(album, "-o", out, "--compare")
+    expected = "1 colorized (1 of them again, because the photograph has changed), 2 done already"
+    assert expected in result.stderr
+    assert Image.open(out / "a.png").size == (30, 20)
+    assert ((out / "a.png").read_bytes(), (out / "b.png").read_bytes())[1] == before[1]
+    assert Image.open(out / "a-compare.jpg").height == 20
+    os.utime(out / "a.png", ns=(later, later))  # as young as the photograph
+    os.utime(out / "a-compare.jpg", ns=(later, later))
+    assert "3 done already" in run(album, "-o", out, "--compare").stderr
+
+
+def test_two_runs_at_once_count_their_own_work(album, pipe, tmp_path, monkeypatch):
+    out, call = tmp_path / "out", StubPipe.__call__
+
+    def meanwhile(self, images, **options):
+        for name in ("a.png", "c.png"):  # of which the first one is on its way here
+            save(out / name)
+        return call(self, images, **options)
+
+    monkeypatch.setattr(StubPipe, "__call__", meanwhile)
+    result = run(album, "-o", out)
+    count = {word: int(number) for number, word in re.findall(r"(\d+) (\w+)", result.stderr)}
+    assert count["colorized"] + count["done"] == 3 and count["done"] >= 1
+    assert count["colorized"] == len(result.stdout.splitlines())
+
+
+@pytest.mark.process
+@pytest.mark.skipif(sys.platform == "win32", reason="has no such locks")
+def test_a_photograph_that_another_run_is_at_work_on_is_left_to_it(album, pipe, tmp_path):
+    out = tmp_path / "out"
+    other = (
+        "import sys, pathlib; from pipeline_colorize.command.sharing import Claims\n"
+        "claims, path = Claims(), pathlib.Path(sys.argv[1])\n"
+        "print(claims.take(path), flush=True); sys.stdin.readline(); path.write_text('other')"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", other, str(out / "a.png")],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout.readline() == "True\n"
+        threading.Timer(0.5, lambda: (process.stdin.write("\n"), process.stdin.flush())).start()
+        result = run(album, "-o", out)
+    assert "2 colorized, 1 done already" in result.stderr
+    assert (out / "a.png").read_text() == "other" and len(pipe.calls) == 2
+
+
+def test_a_request_to_end_keeps_what_is_finished(album, pipe, tmp_path, monkeypatch):
+    call = StubPipe.__call__
+
+    def terminated(self, images, **options):
+        if len(self.calls) == 1:
+            signal.raise_signal(signal.SIGTERM)
+        return call(self, images, **options)
+
+    monkeypatch.setattr(StubPipe, "__call__", terminated)
+    before = signal.getsignal(signal.SIGTERM)
+    result = run(album, "-o", tmp_path / "out")
+    assert result.exit_code == 143 and "goes on from here" in result.stderr
+    assert names(tmp_path / "out") == ["a.png"]
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 # --- the same answer -----------------------------------------------------------------------------
@@ -499,13 +697,24 @@ def test_a_missing_input_does_not_stop_the_others(album, pipe, tmp_path):
     assert result.exit_code == 1 and names(tmp_path / "out") == ["a.png"]
 
 
-@pytest.mark.parametrize("hint", ["red", "1,2", "1,2,red", "1,2,#12345", "-1,2,#123456"])
+@pytest.mark.parametrize("hint", ["red", "1,2", "1,2,#12345", "1,2,#red", "-1,2,#123456"])
 def test_a_wrong_hint(album, pipe, hint):
     result = run(album / "a.png", f"--hint={hint}")
-    assert result.exit_code == 2 and "is not X,Y,#RRGGBB" in result.stderr
+    assert result.exit_code == 2 and "is not X,Y,COLOR" in result.stderr
 
 
-@pytest.mark.parametrize("option", ["saturation", "temperature", "eta", "second_look"])
+@pytest.mark.parametrize("color", ["DarkRed", "8B0000", "#8b0000"])
+def test_colours_of_hints_have_names(album, pipe, tmp_path, color):
+    assert run(album / "a.png", "-o", tmp_path / "x.png", "--hint", f"1,2,{color}").exit_code == 0
+    assert pipe.calls[-1]["hints"][0][0].color == "#8b0000"
+
+
+def test_a_colour_without_that_name(album, pipe):
+    result = run(album / "a.png", "--hint", "1,2,reddish")
+    assert result.exit_code == 2 and "no colour named 'reddish'" in result.stderr
+
+
+@pytest.mark.parametrize("option", ["saturation", "temperature", "eta", "second-look"])
 @pytest.mark.parametrize("value", ["nan", "inf"])
 def test_a_number_that_is_none(album, pipe, option, value):
     assert run(album / "a.png", f"--{option}", value).exit_code == 2
@@ -536,12 +745,12 @@ def test_an_output_folder_is_tried_before_the_model_is_loaded(album, tmp_path, m
 
 def test_a_folder_that_takes_nothing_does_not_stop_the_others(album, pipe, monkeypatch):
     save(album / "1911" / "d.png")
-    probe = work._probe
+    probe = encoding._probe
 
     def refuse(folder):
         return PermissionError(13, "Permission denied") if folder == album else probe(folder)
 
-    monkeypatch.setattr(work, "_probe", refuse)
+    monkeypatch.setattr(encoding, "_probe", refuse)
     result = run(album, "--recursive")
     one_line_error(result, "a.png", "cannot write to", "Permission denied")
     assert "1 colorized, 3 failed" in result.stderr

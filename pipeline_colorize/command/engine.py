@@ -15,7 +15,7 @@ from pipeline_colorize.onnx.noise import TorchGenerator
 from pipeline_colorize.onnx.runtime import ORTColorizationPipeline
 from pipeline_colorize.registry import model_folder, sampler_class, shipped_models
 
-from .report import one_line
+from .report import one_line, say
 from .settings import Settings
 from .sharing import Share
 
@@ -25,11 +25,7 @@ _INSTALL = 'the extra "onnx" is not installed; pip install "pipeline-colorize[on
 def load_model(settings: Settings):
     """The engine: onnxruntime's or torch's; ClickExceptions for people."""
     if not settings.model.endswith(".onnx"):
-        _check_model(settings.model)
-
-    def say(text: str) -> None:
-        click.echo(f"colorize: {text}", err=True)
-
+        check_model(settings.model)
     file = choose_file(settings, say)
     if file is None:
         return _load_pipeline(settings)
@@ -136,7 +132,7 @@ def _silence() -> None:
     diffusers_logging.disable_progress_bar()
 
 
-def _check_model(model: str) -> None:
+def check_model(model: str) -> None:
     """A clear and quick word about a model that cannot be there, before the Hub is asked for it."""
     path, shipped = Path(model), model in shipped_models()
     if path.is_dir() and not shipped and not (path / "model_index.json").is_file():

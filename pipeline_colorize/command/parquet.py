@@ -47,6 +47,8 @@ def read_rows(path: Path, wanted: list[int]) -> Iterator[bytes | None]:
     Row groups without a wanted row are not read. Memory holds one row group's column at most.
     """
     pictures = find_pictures(path)
+    if pictures is None:
+        raise ParquetError("no column of this data set holds pictures")
     with _open(path) as file:
         first, position = 0, 0
         for group in range(file.num_row_groups):

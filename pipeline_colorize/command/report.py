@@ -1,13 +1,18 @@
-"""What a `colorize` run prints: a line a photograph, a progress bar, and a summary at the end."""
+"""What a `colorize` run prints: a line for each photograph, a progress bar, and a summary."""
 
+import json
 import os
 import sys
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
 import click
+
+from .job import STDIN, STDOUT, Job
+from .settings import STREAM, Settings
 
 _SCREEN = 20  # photographs after which failures have scrolled away and are listed again
 
@@ -18,8 +23,13 @@ def one_line(error: Exception, length: int = 200) -> str:
     return text if len(text) <= length else text[: length - 3] + "..."
 
 
-def _tell(line: str) -> None:
-    """A line to stdout; what stands there is no reason to say that a photograph failed."""
+def say(text: str) -> None:
+    """Print a line of this command to stderr."""
+    click.echo(f"colorize: {text}", err=True)
+
+
+def _print(line: str) -> None:
+    """Print a line to stdout; that nobody takes it is no reason for a photograph to fail."""
     try:
         click.echo(line)
     except UnicodeEncodeError:  # a name that is not text, or not in the terminal's encoding
@@ -29,35 +39,30 @@ def _tell(line: str) -> None:
 
 
 @dataclass
-class Report:
-    """What became of the photographs."""
+class Counts:
+    """How many photographs have come to which end."""
 
     total: int = 0
     colorized: int = 0
+    changed: int = 0  # those of them that had been colorized before they were changed
     skipped: int = 0
-    failed: list[str] = field(default_factory=list)
-    advance: Callable[[], None] = lambda: None  # the progress bar, by one photograph
+    failed: list[str] = field(default_factory=list)  # the photograph and the reason
 
-    def done(self, name: str, results: list[Path]) -> None:
-        """A photograph is through; each result that was written goes to stdout."""
-        self.colorized += 1
-        for result in results:
-            _tell(f"{name} -> {result}")
-        self.advance()
-
-    def fail(self, name: str | Path, reason: object) -> None:
-        """Something was not colorized, for a reason of one line."""
-        self.failed.append(f"{name}: {reason}")
-        self.note(name, reason)
-        self.advance()
-
-    def note(self, name: str | Path, text: object) -> None:
-        """A word about a photograph, to stderr."""
-        click.echo(f"colorize: {name}: {text}", err=True)
+    def __add__(self, other: "Counts") -> "Counts":
+        """Return the counts of two processes that share the photographs of one run."""
+        return Counts(
+            max(self.total, other.total),
+            self.colorized + other.colorized,
+            self.changed + other.changed,
+            self.skipped + other.skipped,
+            self.failed + other.failed,
+        )
 
     def summary(self) -> str:
-        """How many of what; failures once more by name, where they have scrolled away."""
+        """Say how many of what; failures again by name, where they have scrolled away."""
         parts = [f"{self.colorized} colorized"]
+        if self.changed:
+            parts[0] += f" ({self.changed} of them again, because the photograph has changed)"
         if self.skipped:
             parts.append(f"{self.skipped} done already (--overwrite does them again)")
         if self.failed:
@@ -68,11 +73,95 @@ class Report:
         return "\n".join(lines)
 
 
-class Unheard(Report):
-    """Of a process beside one on the same machine that finds and says the same."""
+class Report:
+    """Prints what becomes of each photograph, and counts.
+
+    Results go to stdout, a line for each; messages go to stderr. With --json, stdout gets an
+    object for each photograph instead. With --quiet, only failures and --json's objects are said.
+
+    Args:
+        settings: of the run.
+        silent: for a process beside another one that finds and says the same.
+    """
+
+    def __init__(self, settings: Settings, silent: bool = False):
+        self.counts = Counts()
+        self.advance: Callable[[], None] = lambda: None  # the progress bar, by one photograph
+        self._settings, self._silent = settings, silent
+        self._notes: dict[str, list[str]] = defaultdict(list)  # of photographs under way
+
+    def done(self, job: Job, written: list[Path], seconds: float, again: bool = False) -> None:
+        """Report a photograph with all files that were `written` for it, in `seconds`.
+
+        `again` says that it had been colorized before, and has changed since.
+        """
+        self.counts.colorized += 1
+        self.counts.changed += again
+        results = [path for path in job.results(self._settings) if path in written]
+        if not self._settings.json and not self._settings.quiet and job.target != STDOUT:
+            for path in results:
+                _print(f"{job.name} -> {path}")
+        self._finish(job, "colorized", written, seconds=round(seconds, 3))
+
+    def skip(self, job: Job) -> None:
+        """Report a photograph whose results are there already."""
+        self.counts.skipped += 1
+        self._finish(job, "done already", job.results(self._settings))
+
+    def leave_out(self, job: Job, reason: str) -> None:
+        """Report a photograph that is not to be colorized."""
+        self.note(job.name, f"left out; {reason}")
+        self._finish(job, "left out", [])
+
+    def announce(self, job: Job) -> None:
+        """Say what would be written for a photograph."""
+        results = job.results(self._settings)
+        if not self._settings.json and not self._settings.quiet:
+            for path in results:
+                _print(f"{job.name} -> {path}")
+        self._finish(job, "to do", results)
+
+    def fail(self, photograph: Job | str | Path, reason: object) -> None:
+        """Report something that was not colorized, for a reason of one line."""
+        name = photograph.name if isinstance(photograph, Job) else str(photograph)
+        self.counts.failed.append(f"{name}: {reason}")
+        if not self._silent:
+            say(f"{name}: {reason}")
+        self._finish(photograph, "failed", [], error=str(reason))
 
     def note(self, name: str | Path, text: object) -> None:
-        """Nothing."""
+        """Say something about a photograph, by its name, or about the run."""
+        if self._settings.json:
+            self._notes[str(name)].append(str(text))
+        if not self._silent and not self._settings.quiet:
+            say(f"{name}: {text}")
+
+    def summarize(self, text: str) -> None:
+        """Print the last line."""
+        if not self._settings.quiet:
+            click.echo(text, err=True)
+
+    def _finish(
+        self, photograph: Job | str | Path, status: str, files: list[Path], **more: object
+    ) -> None:
+        self.advance()
+        if not self._settings.json or self._silent:
+            return
+        job = photograph if isinstance(photograph, Job) else None
+        source = job.source if job else photograph
+        names = [STREAM if path == STDOUT else str(path) for path in files]
+        record = {
+            "input": STREAM if source == STDIN else str(source),
+            **({"row": job.row} if job and job.row is not None else {}),
+            "status": status,
+            "output": names[0] if names else None,
+            "outputs": names,
+            "model": self._settings.model,
+            "seed": self._settings.seed,
+            **more,
+            "warnings": self._notes.pop(job.name if job else str(photograph), []),
+        }
+        _print(json.dumps(record))
 
 
 def _is_terminal(stream: TextIO) -> bool:
@@ -80,11 +169,10 @@ def _is_terminal(stream: TextIO) -> bool:
 
 
 class Bar:
-    """A progress bar of the first process where stderr is a terminal, and nothing elsewhere."""
+    """A progress bar where it is `shown` and stderr is a terminal, and nothing elsewhere."""
 
-    def __init__(self, total: int, rank: int):
-        shown = rank == 0 and _is_terminal(sys.stderr)
-        self._progress = _rich_progress() if shown else None
+    def __init__(self, total: int, shown: bool):
+        self._progress = _rich_progress() if shown and _is_terminal(sys.stderr) else None
         if self._progress:
             self._task = self._progress.add_task("loading the model", total=total)
 
@@ -98,12 +186,12 @@ class Bar:
             self._progress.stop()
 
     def say(self, text: str) -> None:
-        """What is going on."""
+        """Say what is going on."""
         if self._progress:
             self._progress.update(self._task, description=text)
 
     def advance(self) -> None:
-        """One photograph more is through."""
+        """Count one photograph more."""
         if self._progress:
             self._progress.advance(self._task)
 

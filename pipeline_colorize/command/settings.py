@@ -1,48 +1,85 @@
-"""What a `colorize` run is asked for, and the defaults of every option."""
+"""What a `colorize` run is asked for, and the default of every option."""
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
+
+from PIL import ImageColor
+
+STREAM = "-"
+"""Stands for standard input among the inputs, and for standard output as the output."""
 
 
 @dataclass(frozen=True)
 class Settings:
     """The options of a run, as the command line has them; `None` leaves a value to the model."""
 
-    inputs: tuple[str, ...] = ()
-    output: Path | None = None
+    inputs: tuple[str, ...] = ()  # as typed: files, folders, patterns, or STREAM
+    output: str | None = None  # as typed: a file, a folder, or STREAM; beside each photograph
+    recursive: bool = False
+    overwrite: bool = False
+    recolor: bool = False
+    shard: tuple[int, int] | None = None  # (which, of how many), the first one is 1
+    dry_run: bool = False
+    json: bool = False
+    quiet: bool = False
+
     model: str = "default"
-    steps: int | None = None
+    seed: int = 0
     samples: int = 1
     candidates: int | None = None
-    seed: int = 0
+    hint: tuple[tuple[float, float, str], ...] = ()
+    saturation: float = 1.0
+    temperature: float | None = None
+    steps: int | None = None
     scheduler: str | None = None
     eta: float | None = None
     processing_resolution: int | None = None
     second_look: float | None = None
+
+    compare: bool = False
+    uncertainty: bool = False
+    intermediates: bool = False
+
     batch_size: int = 1
     runtime: str = "auto"
     device: str = "auto"
     dtype: str = "auto"
-    saturation: float = 1.0
-    temperature: float | None = None
-    hint: tuple[tuple[float, float, str], ...] = ()
-    compare: bool = False
-    uncertainty: bool = False
-    intermediates: bool = False
-    overwrite: bool = False
-    recursive: bool = False
     max_pixels: int = 100_000_000
 
 
 def parse_hint(text: str) -> tuple[float, float, str]:
-    """Read "X,Y,#RRGGBB" as (x, y, "#rrggbb").
+    """Read a hint such as "140,95,#7a1f2b" or "140,95,darkred" as (x, y, "#rrggbb").
 
     Raises:
-        ValueError: where `text` is anything else.
+        ValueError: where `text` is not two numbers of pixels and a colour.
     """
     number = r"\s*(\d+(?:\.\d+)?)\s*"
-    match = re.fullmatch(rf"{number},{number},\s*#?([0-9a-fA-F]{{6}})\s*", text)
+    match = re.fullmatch(rf"{number},{number},\s*(#?[0-9a-fA-F]{{6}}|[a-zA-Z]+)\s*", text)
     if match is None:
-        raise ValueError(f"{text!r} is not X,Y,#RRGGBB, as in 140,95,#7a1f2b")
-    return float(match[1]), float(match[2]), f"#{match[3].lower()}"
+        raise ValueError(f"{text!r} is not X,Y,COLOR, as in 140,95,#7a1f2b or 140,95,darkred.")
+    return float(match[1]), float(match[2]), _parse_color(match[3])
+
+
+def _parse_color(text: str) -> str:
+    """Read "#rrggbb", "rrggbb" or a name of CSS as "#rrggbb"; a ValueError for anything else."""
+    if re.fullmatch("#?[0-9a-fA-F]{6}", text):
+        return f"#{text.removeprefix('#').lower()}"
+    if text.lower() not in ImageColor.colormap:
+        raise ValueError(
+            f"there is no colour named {text!r}; use a name of CSS, such as darkred or olive, "
+            "or six digits, as in #7a1f2b."
+        )
+    red, green, blue = ImageColor.getrgb(text)[:3]
+    return f"#{red:02x}{green:02x}{blue:02x}"
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """Read a share such as "2/8" as (2, 8).
+
+    Raises:
+        ValueError: where `text` is not I/N with I from 1 to N.
+    """
+    match = re.fullmatch(r"\s*(\d+)\s*/\s*(\d+)\s*", text)
+    if match is None or not 1 <= int(match[1]) <= int(match[2]):
+        raise ValueError(f"{text!r} is not I/N with I from 1 to N, as in 2/8.")
+    return int(match[1]), int(match[2])

@@ -1,0 +1,68 @@
+"""Running the model on photographs."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from pipeline_colorize import Hint, photo
+
+from . import engine
+from .report import one_line
+from .settings import Settings
+
+# Colourings behind an uncertainty picture when fewer are asked for.
+_UNCERTAINTY_SAMPLES = 4
+
+
+@dataclass
+class Coloring:
+    """What the pipeline made of one photograph."""
+
+    images: list[Image.Image | np.ndarray]  # a sample each
+    uncertainty: np.ndarray | None
+    films: list[list[Image.Image]]  # a sample each, a frame a step
+
+
+def call_model(pipe, photos: list[photo.Photo], settings: Settings) -> list[Coloring]:
+    """Colorize photographs of one depth; each has its own generator, so company changes nothing."""
+    samples = drawn = settings.samples
+    if settings.uncertainty:
+        candidates = settings.candidates or pipe.config.default_num_candidates
+        drawn = max(samples, math.ceil(_UNCERTAINTY_SAMPLES / candidates))
+    output = pipe(
+        [one.image for one in photos],
+        num_inference_steps=settings.steps,
+        num_samples=drawn,
+        num_candidates=settings.candidates,
+        eta=settings.eta,
+        generator=[engine.make_generator(pipe, settings.seed) for _ in photos],
+        processing_resolution=settings.processing_resolution,
+        second_look=settings.second_look,
+        hints=[[Hint(*hint) for hint in settings.hint] for _ in photos],
+        saturation=settings.saturation,
+        temperature=settings.temperature,
+        output_type="np" if photos[0].depth == 16 else "pil",
+        output_uncertainty=settings.uncertainty,
+        output_intermediates=settings.intermediates,
+    )
+    firsts = range(0, len(photos) * drawn, drawn)
+    return [
+        Coloring(
+            list(output.images[first : first + samples]),
+            output.uncertainty[index] if settings.uncertainty else None,
+            output.intermediates[first : first + samples] if settings.intermediates else [],
+        )
+        for index, first in enumerate(firsts)
+    ]
+
+
+def model_trouble(error: Exception) -> str:
+    """Say in a line why the model failed, and what may help."""
+    if isinstance(error, MemoryError) or "memory" in str(error).lower():
+        return (
+            "not enough memory; a smaller --processing-resolution, --samples or --candidates "
+            "needs less"
+        )
+    return one_line(error)

@@ -1,0 +1,75 @@
+"""Reading the photographs of a `colorize` run: files, rows of data sets, standard input."""
+
+import io
+import itertools
+import sys
+import tempfile
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline_colorize import photo
+
+from . import parquet
+from .job import STDIN, Job
+
+_STREAM_BYTES = 1 << 32  # at most of a photograph from standard input
+
+
+@dataclass
+class Decoded:
+    """A photograph that can be coloured."""
+
+    job: Job
+    photo: photo.Photo
+    seconds: float  # spent on it so far
+    again: bool  # it has results, of what it was before it was changed
+    ending: str  # of a file of its format
+
+
+def contents(jobs: Iterable[Job]) -> Iterator[tuple[Job, bytes | Exception | None]]:
+    """Jobs with what is to be decoded: `None` is the file itself. Few rows are held at a time."""
+    for path, group in itertools.groupby(jobs, lambda job: job.row is not None and job.source):
+        if path:
+            yield from _row_contents(path, deque(group))
+        else:
+            yield from ((job, _read_stdin() if job.source == STDIN else None) for job in group)
+
+
+def _read_stdin() -> bytes | Exception:
+    data = bytearray()
+    while chunk := sys.stdin.buffer.read(1 << 20):
+        data += chunk
+        if len(data) > _STREAM_BYTES:
+            return photo.PhotoError(f"more than {_STREAM_BYTES:,} bytes, the limit")
+    return bytes(data) or photo.PhotoError("nothing came from standard input")
+
+
+def _row_contents(path: Path, jobs: deque[Job]) -> Iterator[tuple[Job, bytes | Exception]]:
+    """Rows of one data set; where it cannot be read on, the rest have the error."""
+    rows = [job.row for job in jobs if job.row is not None]
+    try:
+        for content in parquet.read_rows(path, rows):
+            yield jobs.popleft(), content or photo.PhotoError("this row has no picture in it")
+    except Exception as error:  # pyarrow has many, on damaged files
+        yield from ((job, error) for job in jobs)
+
+
+def decode(job: Job, content: bytes | Exception | None) -> tuple[photo.Photo, str]:
+    """Decode a photograph; returns the ending of its format as well."""
+    if isinstance(content, Exception):
+        raise content
+    if content is None:
+        return photo.read(job.source), job.source.suffix
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "picture"
+        file.write_bytes(content)
+        return photo.read(file), _ending_of(content)
+
+
+def _ending_of(content: bytes) -> str:
+    """The ending of the file that encoded bytes would be, as far as it is written."""
+    with photo.open_picture(io.BytesIO(content)) as opened:
+        kind = "JPEG" if opened.format == "MPO" else opened.format
+    return next((ending for ending, name in photo.WRITABLE.items() if name == kind), ".png")

@@ -1,0 +1,137 @@
+"""Writing results, and the pictures besides them."""
+
+import errno
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import click
+import numpy as np
+from PIL import Image
+
+from pipeline_colorize import photo
+from pipeline_colorize.core.finishing import heat_picture
+from pipeline_colorize.photo.display import as_picture, side_by_side
+
+from .coloring import Coloring
+from .decoding import Decoded
+from .job import STDOUT, Job
+from .provenance import provenance
+from .report import Report
+from .settings import Settings
+
+_COMPARE_HEIGHT = 1200
+_STRIP_FRAMES = 8
+_FRAME_MILLISECONDS = 120
+# Errors after which no other photograph can be written either.
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+HOPELESS = _FULL | {errno.EROFS, errno.EACCES, errno.EPERM}
+
+
+def write_all(one: Decoded, coloring: Coloring, pipe, settings: Settings) -> list[Path]:
+    """Write what is missing, and return it, results first.
+
+    Results are written last: where they are, all is.
+    """
+    job, began = one.job, time.perf_counter()
+    marks = [provenance(pipe, settings, sample) for sample in range(settings.samples)]
+    if job.target == STDOUT:
+        _write_stream(one, coloring.images[0], marks[0])
+        written = [STDOUT]
+    else:
+        missing = job.missing(settings)
+        job.target.parent.mkdir(parents=True, exist_ok=True)
+        write_extras(one, coloring, marks, settings, missing)
+        written = [path for path in job.results(settings) if path in missing]
+        for result, image, mark in zip(job.results(settings), coloring.images, marks, strict=True):
+            if result in missing:
+                photo.write(result, image, one.photo, mark)
+        written += [path for path in job.extras(settings) if path in missing]
+    one.seconds += time.perf_counter() - began
+    return written
+
+
+def _write_stream(one: Decoded, image: Image.Image | np.ndarray, mark: photo.Mark) -> None:
+    """Write a result to standard output, in the format of its photograph."""
+    ending = one.ending if one.ending.lower() in photo.WRITABLE else ".png"
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / f"result{ending}"
+        photo.write(file, image, one.photo, mark)
+        sys.stdout.buffer.write(file.read_bytes())
+        sys.stdout.buffer.flush()
+
+
+def write_extras(
+    one: Decoded, coloring: Coloring, marks: list[photo.Mark], settings: Settings, missing: set
+) -> None:
+    """Write the pictures besides the results that are asked for and missing."""
+    job = one.job
+    if settings.compare and job.compare in missing:
+        pictures = [as_picture(one.photo.image), *map(as_picture, coloring.images)]
+        photo.write_picture(job.compare, side_by_side(pictures, _COMPARE_HEIGHT), marks[0])
+    if coloring.uncertainty is not None and job.uncertainty in missing:
+        spread = Image.fromarray(heat_picture(coloring.uncertainty))
+        photo.write_picture(job.uncertainty, spread, marks[0])
+    for paths, film, mark in zip(job.films(settings), coloring.films, marks, strict=False):
+        write_film(*paths, film, mark, missing)
+
+
+def write_film(
+    animation: Path, strip: Path, film: list[Image.Image], mark: photo.Mark, missing: set[Path]
+) -> None:
+    """Write the denoising as a GIF, and as a strip of some of its steps."""
+    scale = max(1, round(256 / min(film[0].size)))
+    frames = [
+        frame.resize((frame.width * scale, frame.height * scale), Image.Resampling.BICUBIC)
+        for frame in film
+    ]
+    if animation in missing:
+        photo.write_animation(animation, frames, _FRAME_MILLISECONDS)
+    if strip in missing:
+        last = len(frames) - 1
+        places = np.unique(np.linspace(0, last, min(_STRIP_FRAMES, len(frames))).round())
+        chosen = [frames[int(place)] for place in places]
+        photo.write_picture(strip, side_by_side(chosen, frames[0].height), mark)
+
+
+def writable(jobs: list[Job], report: Report) -> list[Job]:
+    """Jobs without those of a folder, among others, that takes nothing.
+
+    Fails before the model is loaded, not after, where nothing can be written at all.
+    """
+    folders = {job.target.parent: None for job in jobs if job.target != STDOUT}
+    closed = {}
+    for number, folder in enumerate(folders):
+        if (number == 0 or folder.is_dir()) and (error := _probe(folder)):
+            closed[folder] = error
+    rest = [job for job in jobs if job.target == STDOUT or job.target.parent not in closed]
+    if jobs and not rest:
+        folder, error = next(iter(closed.items()))
+        raise cannot_write(folder, error) from error
+    for job in jobs:
+        if error := closed.get(job.target.parent):
+            report.fail(job, f"cannot write to {job.target.parent} ({error.strerror})")
+    return rest
+
+
+def _probe(folder: Path) -> OSError | None:
+    """Return what keeps files from being written to a folder, which is made where it is missing."""
+    probe = folder / f".colorize-{os.getpid()}.part"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        return error
+    return None
+
+
+def cannot_write(folder: Path, error: OSError) -> click.ClickException:
+    """Return the error that ends a run whose results have nowhere to go."""
+    room = "make room there, or " if error.errno in _FULL else ""
+    return click.ClickException(
+        f"cannot write to {folder} ({error.strerror}); {room}choose another folder with --output. "
+        "What is written already is kept."
+    )

@@ -1,0 +1,98 @@
+"""A photograph of a `colorize` run, and the names of all files that are written for it."""
+
+import itertools
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from .settings import Settings
+
+STDIN = Path("/dev/stdin")
+"""The source of a photograph that comes from standard input."""
+
+STDOUT = Path("/dev/stdout")
+"""The target of a result that goes to standard output."""
+
+_RESULT_NAME = re.compile(r"-colorized(-\d+)?(-compare|-uncertainty|-intermediates)?$")
+
+
+def is_named_like_a_result(path: Path) -> bool:
+    """Whether a file's name is one that this command gives to what it writes."""
+    return _RESULT_NAME.search(path.stem) is not None
+
+
+@dataclass(frozen=True, slots=True)  # there may be very many
+class Job:
+    """A photograph and the file that its colours go to."""
+
+    source: Path
+    target: Path
+    row: int | None = None  # where the source is a data set
+
+    @property
+    def name(self) -> str:
+        """The photograph, for people."""
+        if self.source == STDIN:
+            return "standard input"
+        return str(self.source) if self.row is None else f"{self.source}, row {self.row}"
+
+    def results(self, settings: Settings) -> list[Path]:
+        """Return the files of the samples, one for each."""
+        if settings.samples == 1:
+            return [self.target]
+        return [self._beside(f"-{n + 1}", self.target.suffix) for n in range(settings.samples)]
+
+    def extras(self, settings: Settings) -> list[Path]:
+        """Return the files that are written besides, as far as they are asked for."""
+        paths = [self.compare] * settings.compare + [self.uncertainty] * settings.uncertainty
+        if settings.intermediates:
+            paths += itertools.chain.from_iterable(self.films(settings))
+        return paths
+
+    def films(self, settings: Settings) -> list[tuple[Path, Path]]:
+        """Return animation and strip of the denoising, a pair for each sample."""
+        stems = [path.with_name(f"{path.stem}-intermediates") for path in self.results(settings)]
+        return [(Path(f"{stem}.gif"), Path(f"{stem}.png")) for stem in stems]
+
+    @property
+    def compare(self) -> Path:
+        """Before and after, side by side."""
+        return self._beside("-compare", ".jpg")
+
+    @property
+    def uncertainty(self) -> Path:
+        """Where the samples disagree."""
+        return self._beside("-uncertainty", ".png")
+
+    def missing(self, settings: Settings) -> set[Path]:
+        """Return the files that have to be written: absent, or older than the photograph.
+
+        With --overwrite, and to standard output, that is all of them.
+        """
+        paths = {*self.results(settings), *self.extras(settings)}
+        if settings.overwrite or self.target == STDOUT:
+            return paths
+        changed = self._time_of_source()
+        return {path for path in paths if (time := _time_of(path)) is None or time < changed}
+
+    def has_changed(self, settings: Settings) -> bool:
+        """Whether there are results, but of what the photograph was before it was changed."""
+        if settings.overwrite or self.target == STDOUT:
+            return False
+        times, changed = map(_time_of, self.results(settings)), self._time_of_source()
+        return any(time is not None and time < changed for time in times)
+
+    def _time_of_source(self) -> int:
+        return 0 if self.source == STDIN else _time_of(self.source) or 0
+
+    def _beside(self, addition: str, suffix: str) -> Path:
+        return self.target.with_name(f"{self.target.stem}{addition}{suffix}")
+
+
+def _time_of(path: Path) -> int | None:
+    """When a file was last changed, in nanoseconds; `None` where there is none."""
+    try:
+        return os.stat(path).st_mtime_ns
+    except OSError:
+        return None

@@ -1,0 +1,133 @@
+"""Kinds of options, and a command whose help has sections and examples, on top of click."""
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem
+
+from pipeline_colorize.registry import shipped_models
+
+from .settings import parse_hint, parse_shard
+
+_REST = "Help"  # the section of what click adds
+
+
+class FiniteRange(click.FloatRange):
+    """A range of numbers, in which "nan" and "inf" are not."""
+
+    def convert(self, value, param, ctx):
+        """Called by click; `fail` ends the program with the message."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a finite number.", param, ctx)
+        return number
+
+
+class Parsed(click.ParamType):
+    """A text that a function understands, or refuses by a ValueError.
+
+    Args:
+        name: shown in the help as the option's value.
+        parse: the function.
+    """
+
+    def __init__(self, name: str, parse: Callable[[str], Any]):
+        self.name, self._parse = name, parse
+
+    def convert(self, value, param, ctx):
+        """Called by click; `fail` ends the program with the message."""
+        try:
+            return self._parse(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+HINT = Parsed("X,Y,COLOR", parse_hint)
+SHARD = Parsed("I/N", parse_shard)
+
+
+class PathText(click.ParamType):
+    """A file, a folder, a pattern or "-", as it was typed; shells complete the names of files."""
+
+    name = "path"
+
+    def shell_complete(self, ctx, param, incomplete):
+        """Called by click while the command line is typed."""
+        return [CompletionItem(incomplete, type="file")]
+
+
+class ModelText(click.ParamType):
+    """The name of a model that ships, or a folder; shells complete both."""
+
+    name = "model"
+
+    def shell_complete(self, ctx, param, incomplete):
+        """Called by click while the command line is typed."""
+        names = [name for name in shipped_models() if name.startswith(incomplete)]
+        shipped = [CompletionItem(name) for name in names]
+        return [CompletionItem(incomplete, type="dir"), *shipped]
+
+
+class _Option(click.Option):
+    """An option that stands in a section of the help."""
+
+    def __init__(self, *args, section: str, **others):
+        super().__init__(*args, **others)
+        self.section = section
+
+    def get_help_extra(self, ctx: click.Context):
+        """Return default and range for the help, in words; called by click."""
+        extra = super().get_help_extra(ctx)
+        if "default" in extra:
+            extra["default"] = extra["default"].strip("()")
+        if "range" in extra and isinstance(self.type, click.IntRange | click.FloatRange):
+            least, most = self.type.min, self.type.max
+            extra["range"] = f"{least} or more" if most is None else f"{least} to {most}"
+        return extra
+
+
+def section(title: str) -> Callable:
+    """Return a decorator like `click.option`, for the options of one section of the help."""
+    return functools.partial(click.option, cls=_Option, section=title)
+
+
+class Command(click.Command):
+    """A command whose help has its options in sections, and examples below.
+
+    Args:
+        examples: command lines, each with what it does.
+        notes: paragraphs at the end of the help.
+    """
+
+    def __init__(
+        self, *args, examples: Sequence[tuple[str, str]] = (), notes: Sequence[str] = (), **others
+    ):
+        super().__init__(*args, **others)
+        self.examples, self.notes = examples, notes
+
+    def sections(self, ctx: click.Context) -> dict[str, list[tuple[str, str]]]:
+        """Return title, and (option, help) of each option, in the order of the help."""
+        found: dict[str, list[tuple[str, str]]] = {}
+        options = [param for param in self.get_params(ctx) if isinstance(param, click.Option)]
+        for option in options:
+            title = option.section if isinstance(option, _Option) else _REST
+            if record := option.get_help_record(ctx):
+                found.setdefault(title, []).append(record)
+        return {**found, _REST: found.pop(_REST, [])}
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options; called by click."""
+        for title, records in self.sections(ctx).items():
+            with formatter.section(title):
+                formatter.write_dl(records)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write examples and notes; called by click."""
+        with formatter.section("Examples"):
+            formatter.write_dl(self.examples, col_max=46)
+        for note in self.notes:
+            formatter.write_paragraph()
+            formatter.write_text(note)

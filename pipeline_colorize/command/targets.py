@@ -1,0 +1,168 @@
+"""Which files the colours of a `colorize` run's photographs go to."""
+
+import os
+import re
+import stat
+import sys
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from pipeline_colorize import photo
+
+from . import parquet
+from .discovery import Found, find_photos, is_address
+from .job import STDIN, STDOUT, Job
+from .report import Report, one_line
+from .settings import STREAM, Settings
+
+# What ends the name of a file. The name of a folder, such as `album.1912` or `Mr. Smith`, may
+# have a dot as well.
+_ENDING = re.compile(r"\.[A-Za-z][A-Za-z0-9]{1,4}")
+
+
+def plan(settings: Settings, report: Report) -> list[Job]:
+    """Find all photographs and name their results.
+
+    Photographs whose results would overwrite photographs or one another are reported and left out.
+
+    Raises:
+        click.UsageError: where the options do not fit what was found.
+    """
+    if settings.output and is_address(settings.output):
+        raise click.UsageError(
+            f"--output {settings.output} is an address; results go to a file or folder."
+        )
+    photos = [
+        replace(one, row=row)
+        for one in find_photos(settings, report)
+        for row in _rows(one.path, settings, report)
+    ]
+    if settings.hint and len(photos) > 1:
+        raise click.UsageError(f"--hint is for one photograph, but there are {len(photos)}.")
+    return _without_clashes(_with_targets(photos, settings), settings, report)
+
+
+def _rows(source: Path, settings: Settings, report: Report) -> Iterable[int | None]:
+    """Return the rows of a data set; `None` alone for a photograph."""
+    if source.suffix.lower() != parquet.SUFFIX:
+        return [None]
+    try:
+        pictures = parquet.find_pictures(source)
+    except Exception as error:  # its own, and those of a footer that is not what it says
+        report.fail(source, one_line(error))
+        return []
+    if pictures is None:  # in a folder of photographs, it may be about these
+        is_asked_for = str(source) in settings.inputs
+        (report.fail if is_asked_for else report.note)(
+            source, "no column of this data set holds pictures"
+        )
+        return []
+    if settings.output in (None, STREAM):
+        raise click.UsageError(f"{source} is a data set; its results need a folder: --output.")
+    return range(pictures.rows)
+
+
+def _with_targets(photos: list[Found], settings: Settings) -> list[Job]:
+    """Name the results, distinctly where two photographs of different kinds share a name."""
+    if target := _single_target(settings, len(photos)):
+        return [Job(one.path, target, one.row) for one in photos]
+    folder = Path(settings.output) if settings.output else None
+    targets = [_target(one, folder, one.path.stem) for one in photos]
+    uses = Counter(os.path.normcase(target) for target in targets)
+    for index, (one, target) in enumerate(zip(photos, targets, strict=True)):
+        is_converted = one.row is None and target.suffix != one.path.suffix
+        if is_converted and uses[os.path.normcase(target)] > 1:
+            targets[index] = _target(one, folder, f"{one.path.stem}-{one.path.suffix[1:]}")
+    return [Job(one.path, target, one.row) for one, target in zip(photos, targets, strict=True)]
+
+
+def _single_target(settings: Settings, count: int) -> Path | None:
+    """Return the file that --output names; `None` where it is a folder, or is not there."""
+    output = settings.output
+    if STREAM in settings.inputs and output is None:
+        output = STREAM
+    if output == STREAM:
+        _check_stream(settings, count)
+        return STDOUT
+    if output is None or os.path.isdir(output) or output.endswith(("/", os.sep)):
+        if STREAM in settings.inputs:
+            raise click.UsageError(f"--output {output}: a photograph from {STREAM} needs a file.")
+        return None
+    if not _is_file(output):
+        return None
+    if count > 1:
+        raise click.UsageError(
+            f"--output {output} is one file, but there are {count} photographs; give a folder."
+        )
+    return Path(output)
+
+
+def _check_stream(settings: Settings, count: int) -> None:
+    """A UsageError where more, or something else, than one result would go to stdout."""
+    if count > 1 or settings.samples > 1 or Job(STDIN, STDOUT).extras(settings):
+        raise click.UsageError("standard output takes a single picture; give a folder: --output.")
+    if settings.json:
+        raise click.UsageError("--json needs standard output, so the picture needs --output FILE.")
+    if sys.stdout.isatty() and not settings.dry_run:
+        raise click.UsageError("standard output is a terminal; send it to a file, or use --output.")
+
+
+def _is_file(output: str) -> bool:
+    """Whether --output names a picture; a UsageError where it is neither that nor a folder."""
+    suffix, endings = Path(output).suffix.lower(), " ".join(sorted(photo.WRITABLE))
+    if os.path.exists(output) and not stat.S_ISREG(os.stat(output).st_mode):
+        raise click.UsageError(
+            f"--output {output} is neither a file nor a folder; {STREAM} is standard output."
+        )
+    if suffix in photo.WRITABLE:
+        return True
+    if os.path.exists(output):
+        raise click.UsageError(
+            f"--output {output} is a file that is no folder, and has none of the endings {endings}."
+        )
+    if _ENDING.fullmatch(suffix):
+        raise click.UsageError(
+            f"--output {output}: {suffix} is not written; use one of {endings}. "
+            f"A folder of that name is {output}/."
+        )
+    return False
+
+
+def _target(one: Found, output: Path | None, stem: str) -> Path:
+    """Name the result of a photograph, beside it or in the folder `output`."""
+    source = one.path
+    inner = source.parent.relative_to(one.root)
+    if one.row is not None and output:
+        return output / inner / f"{stem}-{one.row:06d}.png"
+    suffix = source.suffix if source.suffix.lower() in photo.WRITABLE else ".png"
+    beside = f"{stem}-colorized{suffix}"
+    if output is None:
+        return source.with_name(beside)
+    target = output / inner / f"{stem}{suffix}"
+    same = os.path.realpath(target) == os.path.realpath(source)
+    return target.with_name(beside) if same else target
+
+
+def _without_clashes(jobs: list[Job], settings: Settings, report: Report) -> list[Job]:
+    """Leave out, and report, jobs that write over a photograph or over one another's files."""
+    sources = {os.path.realpath(source) for source in {job.source for job in jobs}}
+    writer: dict[str, Job] = {}
+    clashes: dict[Job, str] = {}
+    for job in jobs:
+        for path in [*job.results(settings), *job.extras(settings)]:
+            if os.path.realpath(path) in sources:
+                clashes[job] = f"would be written over the photograph {path}"
+            other = writer.setdefault(os.path.normcase(path), job)
+            if other is not job:
+                clashes[job] = f"would be written to {path}, as would {other.name}"
+                clashes.setdefault(other, f"would be written to {path}, as would {job.name}")
+    for job, clash in clashes.items():
+        advice = f"{clash}; choose another --output"
+        if len(jobs) == 1:
+            raise click.UsageError(f"{job.name} {advice}.")
+        report.fail(job, advice)
+    return [job for job in jobs if job not in clashes]
