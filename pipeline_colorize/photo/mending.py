@@ -1,0 +1,135 @@
+"""Makes whole what is left of a damaged file, so that Pillow can read it.
+
+What is missing becomes grey or black, and a note says so; nothing is guessed.
+"""
+
+import contextlib
+import io
+import struct
+import zlib
+from collections.abc import Iterator
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image
+
+from .limits import check_bytes, check_shape, check_size
+from .record import PhotoError
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+_JPEG = b"\xff\xd8\xff"
+_END_OF_JPEG = b"\xff\xd9"
+_CRITICAL = frozenset([b"IHDR", b"PLTE", b"IDAT", b"IEND"])
+_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # of a PNG, by its kind of colour
+# Where Adam7 begins, and in what steps it goes on: left, top, across, down.
+_PASSES = (
+    (0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2),
+    (0, 1, 1, 2),
+)  # fmt: skip
+_STEP = 256  # bytes that are unpacked at a time
+_LEAST_SHARE = 0.1  # of a picture's rows that must be there
+
+CUT_OFF = "the file is damaged or cut off; what is there was colorized"
+SOUND_PICTURE = "the file has damaged metadata, which was left out; its picture is whole"
+
+
+def mended(file: BinaryIO) -> tuple[BinaryIO, str] | None:
+    """A damaged file as one that can be read, and a note about it; `None` where there is no way."""
+    file.seek(0)
+    data = file.read()
+    if data.startswith(_PNG):
+        return _mended_png(data)
+    if data.startswith(_JPEG):
+        # A decoder stops at the end that it meets, and paints what it has not met by then.
+        return io.BytesIO(data.rstrip(b"\0") + _END_OF_JPEG), CUT_OFF
+    if data[:2] in (b"BM", b"P4", b"P5", b"P6"):
+        return io.BytesIO(data + bytes(_bytes_of_pixels(data))), CUT_OFF
+    return None
+
+
+def check_enough(image: np.ndarray) -> None:
+    """Refuse a cut-off picture (H, W) or (H, W, C) of which nearly everything is missing."""
+    sides = (image, image[::-1], image.swapaxes(0, 1), image.swapaxes(0, 1)[::-1])
+    there = min(_share_there(side) for side in sides)
+    if there < _LEAST_SHARE:
+        raise PhotoError(f"the file is cut off: only {there:.0%} of the picture are there")
+
+
+def _share_there(lines: np.ndarray) -> float:
+    """The share of lines that is left without those at the end that are painted in one colour."""
+    lines = lines.reshape(len(lines), lines.shape[1], -1)
+    painted = (lines == lines[-1, -1]).all((1, 2))[::-1]
+    return 0.0 if painted.all() else 1 - int(np.argmin(painted)) / len(lines)
+
+
+def _bytes_of_pixels(data: bytes) -> int:
+    with Image.open(io.BytesIO(data), formats=["BMP", "PPM"]) as opened:
+        width, height = opened.size
+    limit = Image.MAX_IMAGE_PIXELS
+    return 6 * min(width * height, limit or width * height)
+
+
+def _mended_png(data: bytes) -> tuple[BinaryIO, str] | None:
+    """A PNG without the chunks whose checksums are wrong, and with pixels to its last row."""
+    chunks = list(_png_chunks(data))
+    if not chunks or chunks[0][0] != b"IHDR" or len(chunks[0][1]) != 13:
+        return None
+    header = chunks[0][1]
+    needed = _bytes_of_rows(header)
+    packed = b"".join(content for name, content, _ in chunks if name == b"IDAT")
+    rows = _inflated(packed, needed)
+    note = SOUND_PICTURE
+    if len(rows) < needed:
+        rows, note = rows + bytes(needed - len(rows)), CUT_OFF
+    kept = [
+        (name, content)
+        for name, content, is_sound in chunks
+        if name not in (b"IDAT", b"IEND") and (is_sound or name in _CRITICAL)
+    ]
+    kept += [(b"IDAT", zlib.compress(rows, 1)), (b"IEND", b"")]
+    return io.BytesIO(_PNG + b"".join(png_chunk(*chunk) for chunk in kept)), note
+
+
+def _inflated(packed: bytes, needed: int) -> bytes:
+    """What comes before the place at which compressed bytes are damaged or end."""
+    decoder, rows = zlib.decompressobj(), bytearray()
+    with contextlib.suppress(zlib.error):
+        for start in range(0, len(packed), _STEP):
+            rows += decoder.decompress(packed[start : start + _STEP], needed - len(rows) + 1)
+            if len(rows) >= needed:
+                break
+    return bytes(rows[:needed])
+
+
+def _png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bool]]:
+    """Name and content of each chunk, and whether its checksum is right."""
+    at = len(_PNG)
+    while at + 8 <= len(data):
+        length, name = struct.unpack_from(">I4s", data, at)
+        content = data[at + 8 : at + 8 + length]
+        checksum = data[at + 8 + length : at + 12 + length]
+        yield name, content, checksum == struct.pack(">I", zlib.crc32(name + content))
+        at += 12 + length
+
+
+def _bytes_of_rows(header: bytes) -> int:
+    """How many bytes the rows of a PNG have, each with the number of its filter."""
+    width, height, depth, color, _, _, interlaced = struct.unpack(">IIBBBBB", header)
+    if color not in _CHANNELS:
+        raise PhotoError("the file is damaged in its header")
+    check_size((width, height))
+    check_shape((width, height))
+    passes = _PASSES if interlaced else ((0, 0, 1, 1),)
+    total = 0
+    for left, top, across, down in passes:
+        columns, rows = -(-(width - left) // across), -(-(height - top) // down)
+        if columns > 0 and rows > 0:
+            total += rows * (1 + -(-columns * depth * _CHANNELS[color] // 8))
+    check_bytes(total)
+    return total
+
+
+def png_chunk(name: bytes, data: bytes) -> bytes:
+    """A chunk of a PNG with its length and checksum."""
+    body = name + data
+    return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
