@@ -63,7 +63,8 @@ def pytest_configure(config):
 # What a test is by what it uses, so that no mark is forgotten: fixtures and their marks.
 _MARKS_OF_FIXTURES = {
     "browser": ("browser", "slow"),
-    "node": ("process",),
+    "client": ("process",),
+    "node": ("process", "slow"),  # it may have to install packages
     "processes": ("process",),
     "space": ("process", "slow"),
 }

@@ -156,6 +156,8 @@ numpy.save(sys.argv[2], pipe(photo, 2, generator=generator, output_type="latent"
 """
 
 
+@pytest.mark.slow
+@pytest.mark.process
 @pytest.mark.parametrize("folder", ["resnet"], indirect=True)
 def test_a_pipeline_with_it_colorizes_here_and_in_plain_diffusers(folder, tmp_path):
     scheduler = OffsetCosineScheduler(prediction_type="v_prediction")

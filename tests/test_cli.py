@@ -816,6 +816,7 @@ def test_few_photographs_are_in_memory_however_many_there_are(tmp_path, monkeypa
 # --- start-up and the real pipeline --------------------------------------------------------------
 
 
+@pytest.mark.process
 def test_help_is_quick_and_needs_no_torch():
     code = (
         "import sys; from pipeline_colorize.cli import main\n"

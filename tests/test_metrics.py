@@ -217,6 +217,7 @@ def test_missing_networks_are_named(monkeypatch, tmp_path):
     assert metrics.missing_network("LPIPS") is None
 
 
+@pytest.mark.slow
 def test_feature_distances_of_gaussians():
     pytest.importorskip("torchmetrics")
     features = torch.randn(4000, 3, generator=torch.Generator().manual_seed(0))

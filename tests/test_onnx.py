@@ -421,6 +421,7 @@ def test_writing_fails_without_a_trace(folders, tmp_path, monkeypatch):
     assert list((tmp_path / "new").iterdir()) == []
 
 
+@pytest.mark.process
 def test_the_script(folders, tmp_path):
     out, told = tmp_path / "model.onnx", tmp_path / "model.json"
     command = [sys.executable, ROOT / "scripts" / "export_onnx.py", "--model", folders["hints"]]
@@ -502,6 +503,7 @@ def run(*arguments):
     return CliRunner().invoke(cli.main, [str(argument) for argument in arguments])
 
 
+@pytest.mark.process
 def test_the_command_needs_no_torch(folders, cache, photograph, tmp_path):
     out = tmp_path / "onnx.png"
     code = (

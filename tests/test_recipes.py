@@ -347,6 +347,7 @@ def check_documents(folder, tmp_path, monkeypatch):
     done.rename(folder)
 
 
+@pytest.mark.slow
 def test_a_whole_recipe_and_what_is_done_again(tiny, tmp_path, capsys, monkeypatch):
     folder = tmp_path / "run"
     every = ["ingest", "split", "train", "evaluate", "steps", "colorize"]

@@ -107,6 +107,8 @@ pipe.save_pretrained(sys.argv[3])
 """
 
 
+@pytest.mark.slow
+@pytest.mark.process
 def test_plain_diffusers_opens_what_is_saved(unet, tmp_path):
     pipe = make_pipe(unet)
     pipe.save_pretrained(tmp_path / "model")
