@@ -17,7 +17,6 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # it would call home
@@ -26,9 +25,11 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # likewise onnxruntime, whi
 import coloring  # ZeroGPU's package, in there, has to come before others
 import gradio as gr
 from coloring import Invented, Refused, Result, Source
+from guards import Fence, GuardedBlocks
 from housekeeping import Sweeper
-from limits import Limits, switched_on
+from limits import RESOLUTIONS, Limits, switched_on
 from PIL import Image
+from starlette.middleware import Middleware
 
 from pipeline_colorize import photo
 from pipeline_colorize.command.settings import Settings
@@ -128,6 +129,24 @@ def says(text: str) -> str:
     return f'<p role="status" aria-live="polite">{html.escape(text)}</p>'
 
 
+class GivenNumber(gr.Number):
+    """A number as it came, whatever it is: our own limits know more, and what to say."""
+
+    is_template = True
+
+    def preprocess(self, payload):
+        return payload
+
+
+class GivenSlider(gr.Slider):
+    """As `GivenNumber`."""
+
+    is_template = True
+
+    def preprocess(self, payload):
+        return payload
+
+
 class Photograph(gr.Image):
     """The file as it came, whatever it is: our own reader knows more kinds, and what to say."""
 
@@ -155,7 +174,7 @@ class Page:
         self.stops: dict[tuple, threading.Event] = {}  # of jobs asked for, by session and kind
         self.queued = {"concurrency_id": "work", "concurrency_limit": limits.concurrency}
         keep = limits.keep_minutes * 60
-        with gr.Blocks(title=TITLE, analytics_enabled=False) as self.blocks:
+        with GuardedBlocks(title=TITLE, analytics_enabled=False) as self.blocks:
             self.source = gr.State(None, time_to_live=keep)
             self.result = gr.State(None, time_to_live=keep)
             gr.Markdown(INTRODUCTION, elem_id="introduction")
@@ -195,13 +214,13 @@ class Page:
             alt_text="The photograph as taken",
             elem_id="photograph",
         )
-        self.samples = gr.Slider(
+        self.samples = GivenSlider(
             1, self.limits.max_samples, value=min(4, self.limits.max_samples), step=1,
             label="Colourings", info="Several answers to choose from", buttons=[],
             elem_id="samples",
         )  # fmt: skip
         with gr.Row():
-            self.seed = gr.Number(
+            self.seed = GivenNumber(
                 7, label="Seed", info="Another seed, other colours", precision=0, minimum=0,
                 maximum=2**31, scale=3, min_width=120, elem_id="seed",
             )  # fmt: skip
@@ -246,7 +265,7 @@ class Page:
         samplers += [(name.upper(), name) for name in SAMPLERS]
         with gr.Accordion("More", open=False, elem_id="more"):
             self.model = gr.Dropdown(self.models, value=self.models[0], label="Model")
-            self.steps = gr.Slider(
+            self.steps = GivenSlider(
                 1,
                 self.limits.max_steps,
                 value=config.default_num_inference_steps,
@@ -256,9 +275,9 @@ class Page:
                 info="More take longer and change little.",
             )
             self.sampler = gr.Dropdown(samplers, value="", label="Sampler")
-            self.saturation = gr.Slider(0, 2, value=1, step=0.05, label="Saturation")
-            self.resolution = gr.Slider(
-                *coloring.RESOLUTIONS,
+            self.saturation = GivenSlider(0, 2, value=1, step=0.05, label="Saturation")
+            self.resolution = GivenSlider(
+                *RESOLUTIONS,
                 value=config.default_processing_resolution,
                 step=32,
                 label="Working resolution",
@@ -335,12 +354,12 @@ class Page:
             one = gr.File(label="photograph")
             many = gr.File(label="photographs", file_count="multiple")
             settings = [
-                gr.Number(1, precision=0, label="samples"),
-                gr.Number(0, precision=0, label="seed"),
-                gr.Number(None, precision=0, label="steps"),
+                GivenNumber(1, precision=0, label="samples"),
+                GivenNumber(0, precision=0, label="seed"),
+                GivenNumber(None, precision=0, label="steps"),
                 gr.Textbox("", label="sampler"),
-                gr.Number(1.0, label="saturation"),
-                gr.Number(None, precision=0, label="resolution"),
+                GivenNumber(1.0, label="saturation"),
+                GivenNumber(None, precision=0, label="resolution"),
                 gr.Textbox("", label="points"),
                 gr.Textbox(self.models[0], label="model"),
             ]
@@ -423,7 +442,8 @@ class Page:
         """The photograph with its points."""
         if source is None:
             return gr.skip()
-        return coloring.with_points(source, coloring.read_points(text, strict=False))
+        with for_people():
+            return coloring.with_points(source, coloring.read_points(text, strict=False))
 
     # --- jobs -------------------------------------------------------------------------------------
 
@@ -525,19 +545,11 @@ class Page:
         self, samples, seed, steps, sampler, saturation, resolution, points, model
     ) -> Settings:
         """What the controls say, as the command line has it; Refused where it is too much."""
-        if model not in self.models:
-            raise Refused(f"There is no model {model} here; {', '.join(self.models)} are.")
-        own = coloring.load(model).config
-        if resolution == own.default_processing_resolution:
-            resolution = None
-        settings = replace(
-            Settings(model=model), samples=int(samples), seed=int(seed or 0),
-            steps=steps and int(steps), scheduler=sampler or None, saturation=float(saturation),
-            processing_resolution=resolution and int(resolution),
-            hint=coloring.read_points(points),
-        )  # fmt: skip
-        coloring.check_settings(settings, self.limits)
-        return settings
+        given = {
+            "samples": samples, "seed": seed, "steps": steps, "sampler": sampler,
+            "saturation": saturation, "resolution": resolution, "points": points, "model": model,
+        }  # fmt: skip
+        return coloring.read_settings(given, self.models, self.limits)
 
     def run(
         self, source: Source | None, samples, seed, steps, sampler, saturation, resolution, points,
@@ -763,6 +775,7 @@ def serve(page: Page, limits: Limits) -> None:
     page.blocks.queue(max_size=limits.queue)
     page.blocks.launch(
         allowed_paths=[],
+        app_kwargs={"middleware": [Middleware(Fence)]},
         css="\n".join(swatches),
         css_paths=HERE / "page.css",
         footer_links=["api", "settings"],

@@ -27,7 +27,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from limits import Limits
+from limits import LONGEST_POINTS, MOST_POINTS, Limits, short
 from PIL import Image, ImageDraw
 
 import pipeline_colorize
@@ -43,7 +43,6 @@ LIVE = 560  # the same, while the colours come about
 FILM = 400
 THUMB = 320
 LEAST_SIDE = 16  # pixels; smaller pictures show nothing that could have a colour
-RESOLUTIONS = (64, 512)  # short side at which colours are invented, least and most
 _FRAMES = 24  # of a film
 _MILLISECONDS = 150  # for one of them
 _UNSURE = 30.0  # spread of a*b* that the overlay hides the photograph under
@@ -159,13 +158,18 @@ def read_points(text: str, strict: bool = True) -> tuple[Point, ...]:
     A line that is not so is left out, or, where it is strict, refused.
     """
     points = []
-    for line in filter(None, map(str.strip, (text or "").splitlines())):
+    if text is not None and not isinstance(text, str):
+        raise Refused(f"Points of colour are lines of text; they cannot be {short(text)}.")
+    lines = list(filter(None, map(str.strip, (text or "")[: LONGEST_POINTS + 1].splitlines())))
+    if len(text or "") > LONGEST_POINTS or len(lines) > MOST_POINTS:
+        raise Refused(f"There are too many points of colour; {MOST_POINTS} can be met.")
+    for line in lines:
         try:
             points.append(parse_hint(line))
         except ValueError:
             if strict:
                 raise Refused(
-                    f"A point of colour is x, y, #rrggbb, as in 140, 95, #7a1f2b; not {line}"
+                    f"A point of colour is x, y, #rrggbb, as in 140, 95, #7a1f2b; not {short(line)}"
                 ) from None
     return tuple(points)
 
@@ -196,23 +200,34 @@ class Invented:
     film: list[torch.Tensor]  # (samples, 2, h, w) each, the clean estimate after each step
 
 
-def check_settings(settings: Settings, limits: Limits) -> None:
-    """Refused, where a job is larger than the Space allows."""
-    low, high = RESOLUTIONS
-    pipe = load(settings.model)
-    for what, value, least, most in (
-        ("number of colourings", settings.samples, 1, limits.max_samples),
-        ("number of steps", settings.steps or 1, 1, limits.max_steps),
-        ("seed", settings.seed, 0, 2**63 - 1),
-        ("saturation", settings.saturation, 0, 3),
-        ("working resolution", settings.processing_resolution or low, low, high),
-    ):
-        if not least <= value <= most:
-            raise Refused(f"The {what} lies between {least} and {most}; it cannot be {value}.")
-    if settings.scheduler and settings.scheduler not in SAMPLERS:
-        raise Refused(f"There is no sampler {settings.scheduler}; {', '.join(SAMPLERS)} are.")
-    if settings.scheduler and pipe.scheduler is None:
+def read_settings(given: dict[str, object], models: list[str], limits: Limits) -> Settings:
+    """What somebody asks for, as the command line has it; Refused where it is too much or nonsense.
+
+    Args:
+        given: `model`, `sampler`, `points` and the numbers of `Limits.ranges`; what is missing, or
+            None, is the model's own. It may come from anywhere, and be of any type.
+        models: those that may be asked for, the default first.
+        limits: of this Space.
+    """
+    model, sampler = given.get("model") or models[0], given.get("sampler") or None
+    if model not in models:
+        raise Refused(f"There is no model {short(model)} here; {', '.join(models)} are.")
+    try:
+        numbers = {name: one.read(given.get(name)) for name, one in limits.ranges().items()}
+    except ValueError as error:
+        raise Refused(str(error)) from error
+    if sampler and sampler not in list(SAMPLERS):
+        raise Refused(f"There is no sampler {short(sampler)}; {', '.join(SAMPLERS)} are.")
+    pipe = load(model)
+    if sampler and pipe.scheduler is None:
         raise Refused("This model works in one pass; it takes no sampler.")
+    resolution = numbers.pop("resolution")
+    if resolution == pipe.config.default_processing_resolution:
+        resolution = None
+    points = read_points(given.get("points"))
+    return Settings(
+        model=model, scheduler=sampler, processing_resolution=resolution, hint=points, **numbers
+    )
 
 
 @on_gpu

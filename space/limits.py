@@ -1,11 +1,49 @@
 """What the Space allows: environment variables, with defaults that are safe on a small machine."""
 
+import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import TypeVar
 
 Number = TypeVar("Number", int, float)
+RESOLUTIONS = (64, 512)  # short side at which colours are invented, least and most
+LONGEST_POINTS = 10_000  # characters
+MOST_POINTS = 200
+
+
+@dataclass(frozen=True)
+class Range:
+    """What a number that somebody sends may be."""
+
+    what: str
+    least: float
+    most: float
+    default: float | None  # where there is none
+    whole: bool = True
+
+    def read(self, value: object) -> float | None:
+        """The number itself; a ValueError for people where it is not one of these."""
+        if value is None:
+            return self.default
+        number = value if isinstance(value, int | float) and not isinstance(value, bool) else None
+        if number is None or not self.least <= number <= self.most:  # NaN is neither
+            raise ValueError(
+                f"The {self.what} lies between {self.least} and {self.most}; "
+                f"it cannot be {short(value)}."
+            )
+        if self.whole and number != math.floor(number):
+            raise ValueError(f"The {self.what} is a whole number; it cannot be {short(value)}.")
+        return int(number) if self.whole else float(number)
+
+
+def short(value: object) -> str:
+    """What somebody sent, so that it can stand in a message."""
+    try:
+        text = " ".join(str(value).split())
+    except ValueError:  # whole numbers of thousands of digits
+        text = "so large a number"
+    return text if 0 < len(text) <= 40 else f"{text[:40]!r}..." if text else "empty"
 
 
 @dataclass(frozen=True)
@@ -20,6 +58,16 @@ class Limits:
     queue: int = 40  # jobs that may wait; more are turned away
     concurrency: int = 1  # jobs that run at the same time
     keep_minutes: float = 60  # until uploads and results are deleted
+
+    def ranges(self) -> dict[str, Range]:
+        """The numbers that a job has, by name; all of them are read by this."""
+        return {
+            "samples": Range("number of colourings", 1, self.max_samples, 1),
+            "seed": Range("seed", 0, 2**63 - 1, 0),
+            "steps": Range("number of steps", 1, self.max_steps, None),
+            "saturation": Range("saturation", 0, 3, 1.0, whole=False),
+            "resolution": Range("working resolution", *RESOLUTIONS, None),
+        }
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Limits":

@@ -14,6 +14,7 @@ import zipfile
 import zlib
 from pathlib import Path
 from types import SimpleNamespace
+from urllib.parse import quote
 
 import httpx
 import numpy as np
@@ -607,12 +608,13 @@ def stored(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def space(tmp_path_factory, stored):
-    """The Space of this repository, which forgets quickly."""
+    """The Space of this repository, which forgets quickly; it logs no traceback in all this."""
     pytest.importorskip("gradio")
     log = tmp_path_factory.mktemp("space") / "log.txt"
     settings = {**SPACE, "GRADIO_TEMP_DIR": str(stored)}
     with running_space(ROOT / "space" / "app.py", log, settings) as space:
         yield space
+    assert "Traceback" not in log.read_text(), log.read_text()
 
 
 @pytest.fixture(scope="module")
@@ -635,21 +637,16 @@ def upload(visitor: httpx.Client, content: bytes, name: str = "grandma.png") -> 
     return answer.json()[0]
 
 
-def order(visitor: httpx.Client, path: str, **changed) -> httpx.Response:
+DEFAULTS = {"samples": 1, "seed": 0, "steps": 2, "sampler": "", "saturation": 1.0,
+            "resolution": 64, "points": "", "model": "default"}  # fmt: skip
+JSON = {"Content-Type": "application/json"}
+
+
+def order(visitor: httpx.Client, path: object, **changed) -> httpx.Response:
     """Ask for colours, and do not wait for them."""
-    given = {
-        "samples": 1,
-        "seed": 0,
-        "steps": 2,
-        "sampler": "",
-        "saturation": 1.0,
-        "resolution": 64,
-        "points": "",
-        "model": "default",
-        **changed,
-    }
-    file = {"path": path, "meta": {"_type": "gradio.FileData"}}
-    return visitor.post("call/colorize", json={"data": [file, *given.values()]})
+    file = {"path": path, "meta": {"_type": "gradio.FileData"}} if isinstance(path, str) else path
+    body = {"data": [file, *(DEFAULTS | changed).values()]}
+    return visitor.post("call/colorize", content=json.dumps(body), headers=JSON)
 
 
 def outcome(visitor: httpx.Client, event: str) -> str:
@@ -707,3 +704,105 @@ def test_photographs_and_results_are_deleted_as_promised(space, visitor, stored)
     assert all(visitor.get(f"file={one}").status_code in (403, 404) for one in (path, *files))
     page = httpx.get(space.url).text
     assert {path for path in own if path.name in page} and all(path.exists() for path in own)
+
+
+def refusal(visitor: httpx.Client, answer: httpx.Response) -> str:
+    """What a client reads that asked for what cannot be had."""
+    if answer.status_code != 200:
+        assert answer.status_code in (400, 404, 422), answer.text
+        return answer.text
+    text = outcome(visitor, answer.json()["event_id"])
+    assert "event: error" in text and "event: complete" not in text, text
+    said = json.loads(text.rsplit("data: ", 1)[-1])
+    assert said["error"], text
+    return said["error"]
+
+
+NONSENSE = [-1, 0, 1e9, 10**400, float("nan"), float("inf"), "", "x", "7", True, [], [1], {}, 1.5]
+NUMBERS = {
+    "samples": "The number of colourings ",
+    "steps": "The number of steps ",
+    "resolution": "The working resolution ",
+    "seed": "The seed ",
+    "saturation": "The saturation ",
+}
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_numbers_are_checked_in_one_place(name):
+    coloring = pytest.importorskip("coloring")
+    for value in NONSENSE:
+        if (name, value) in [("seed", 0), ("seed", 1e9), ("saturation", 0), ("saturation", 1.5)]:
+            continue
+        with pytest.raises(coloring.Refused, match=NUMBERS[name]) as caught:
+            coloring.read_settings({name: value}, ["default"], coloring.Limits())
+        assert len(str(caught.value)) < 150
+    settings = coloring.read_settings({name: None}, ["default"], coloring.Limits())
+    assert settings.samples == 1 and settings.seed == 0 and settings.steps is None
+    assert settings.processing_resolution is None and settings.saturation == 1
+
+
+def test_nonsense_is_refused_in_words(space, visitor):
+    path = upload(visitor, photograph())
+    for name, value in [
+        *(("samples", value) for value in ("", float("nan"), 10**400, [1], 0)),
+        *((name, value) for name in ("steps", "resolution", "saturation") for value in (-1, "x")),
+        ("seed", {}),
+    ]:
+        assert NUMBERS[name] in refusal(visitor, order(visitor, path, **{name: value}))
+    for changed, words in (
+        ({"points": "1,1,#ff0000\n" * 100_000}, "too many points"),
+        ({"points": "1,1,#ff0000\n" * 300}, "too many points"),
+        ({"points": "x" * 9000}, "A point of colour is"),
+        ({"model": "/etc"}, "no model /etc here"),
+        ({"model": ["default"]}, "no model"),
+        ({"sampler": "x" * 10_000}, "no sampler"),
+        ({"model": "<img src=x onerror=alert(1)>"}, "&lt;img"),
+    ):
+        said = refusal(visitor, order(visitor, path, **changed))
+        assert words in said and len(said) < 400
+    for call, content in (
+        ("call/colorize", b'{"data": []}'),
+        ("call/colorize", b'{"data": "x"}'),
+        ("call/colorize", b"{"),
+        ("call/colorize", b"[" * 100_000),
+        ("call/colorize", b'{"data": [NaN]}'),
+        ("call/colorize", b'{"nan": NaN}'),
+        ("call/nothing", b'{"data": [1]}'),
+        ("call/v2/nothing", b"{}"),
+        ("call/v2/colorize", b'{"x": 1}'),
+        ("run/nothing", b'{"data": []}'),
+        ("queue/join", b'{"data": [], "fn_index": 12345, "session_hash": "x"}'),
+    ):
+        answer = visitor.post(call, content=content, headers=JSON)
+        assert refusal(visitor, answer) and "Traceback" not in answer.text
+
+
+PATHS = [
+    "/etc/passwd", "//etc/passwd", "../setup.cfg", "file:///etc/passwd", "/proc/self/environ", "",
+    "http://127.0.0.1:9/x.png", "http://169.254.169.254/latest", "https://localhost/x", "~/.bashrc",
+    "x\0.png", "a" * 5000, "data:image/png;base64,AAAA", "\\\\host\\share",
+]  # fmt: skip
+
+
+def test_only_what_was_uploaded_is_read(space, visitor):
+    for path in [*PATHS, str(ROOT / "setup.cfg"), str(ROOT / "space" / "app.py"), 5, [], {}, None]:
+        said = refusal(visitor, order(visitor, path))
+        assert "root:" not in said and "metadata" not in said and len(said) < 1000
+    for path in filter(None, [*PATHS, "%2e%2e/%2e%2e/etc/passwd", str(ROOT / "setup.cfg")]):
+        for prefix in ("file=", "file/", "/file=", "/static/", "/assets/", "/theme/", "proxy="):
+            place = httpx.URL(f"{space.url}/").join(prefix if prefix[0] == "/" else
+                                                    f"/gradio_api/{prefix}")  # fmt: skip
+            answer = visitor.get(f"{place}{quote(path)}", follow_redirects=False)
+            assert answer.status_code >= 400 and "root:" not in answer.text, (prefix, path)
+
+
+def test_names_of_files_stay_names(space, visitor, stored):
+    for name in ("../../x.png", "..", "a/b.png", "C:\\x.png", "x\r\nX: y.png", "a" * 400 + ".png",
+                 "<img src=x onerror=alert(1)>.png", ".png", "-rf.png", "con.png"):  # fmt: skip
+        answer = visitor.post("upload", files={"files": (name, b"no picture")})
+        assert answer.status_code in (200, 400), answer.text
+        if answer.status_code == 200:
+            (path,) = answer.json()
+            assert Path(path).resolve().is_relative_to(stored) and len(Path(path).name) < 256
+            assert "<" not in refusal(visitor, order(visitor, path))
