@@ -20,12 +20,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # it would call home
+# Whom to believe about where a visitor is: the Hub's proxy, and nobody where there is none.
+os.environ.setdefault("FORWARDED_ALLOW_IPS", "*" if "SPACE_ID" in os.environ else "")
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # likewise onnxruntime, which diffusers imports
 
 import coloring  # ZeroGPU's package, in there, has to come before others
 import gradio as gr
 from coloring import Invented, Refused, Result, Source
-from guards import Fence, GuardedBlocks
+from guards import FairQueue, Fence, GuardedBlocks, Presence
 from housekeeping import Sweeper
 from limits import RESOLUTIONS, Limits, switched_on
 from PIL import Image
@@ -192,6 +194,10 @@ class Page:
             self.connect_points()
             self.connect_jobs()
             self.add_endpoints()
+        # Without `api_open`, no request goes past the queue.
+        self.blocks.queue(max_size=limits.queue, api_open=False)
+        self.presence = Presence()
+        self.queue = FairQueue(self.blocks, self.presence, limits.max_jobs)
 
     def own_files(self) -> set[str]:
         """Files in Gradio's folder that belong to the page itself: the examples."""
@@ -542,14 +548,14 @@ class Page:
                 del self.stops[key]
 
     def settings(
-        self, samples, seed, steps, sampler, saturation, resolution, points, model
+        self, samples, seed, steps, sampler, saturation, resolution, points, model, photographs=1
     ) -> Settings:
         """What the controls say, as the command line has it; Refused where it is too much."""
         given = {
             "samples": samples, "seed": seed, "steps": steps, "sampler": sampler,
             "saturation": saturation, "resolution": resolution, "points": points, "model": model,
         }  # fmt: skip
-        return coloring.read_settings(given, self.models, self.limits)
+        return coloring.read_settings(given, self.models, self.limits, photographs)
 
     def run(
         self, source: Source | None, samples, seed, steps, sampler, saturation, resolution, points,
@@ -563,7 +569,7 @@ class Page:
             if source is None:
                 raise Refused("Drop in a photograph first, or take one of the examples.")
             controls = (samples, seed, steps, sampler, saturation, resolution, points, model)
-            settings = self.settings(*controls)
+            settings, wanted = self.settings(*controls), self.queue.wanted()
             read = coloring.open_photograph(source.path, self.limits)
             yield {
                 self.outcome: gr.update(visible=True),
@@ -573,7 +579,7 @@ class Page:
             before, after = folder / "before.webp", folder / "after.webp"
             small.save(before)
             for step, invented in enumerate(coloring.invent(read.image, settings), 1):
-                if stop.is_set():
+                if stop.is_set() or not wanted():
                     return
                 if isinstance(invented, Invented):
                     break
@@ -664,8 +670,9 @@ class Page:
     ):  # fmt: skip
         """Colorize several photographs into a ZIP file."""
         with self.job(request, "several") as (folder, stop):
-            settings = self.settings(1, seed, steps, sampler, saturation, resolution, "", model)
-            left_out = []
+            count = len(paths or ())
+            controls = (1, seed, steps, sampler, saturation, resolution, "", model)
+            settings, left_out = self.settings(*controls, photographs=count), []
             for done, name, why in self.pack(paths, settings, folder):
                 if stop.is_set():
                     yield gr.skip(), gr.skip()
@@ -684,7 +691,8 @@ class Page:
             most = self.limits.max_photographs
             raise Refused(f"{len(paths)} photographs are too many; {most} can be done at a time.")
         archive, left_out = folder / "colorized.zip", []
-        packing = coloring.color_all(paths, settings, self.limits, archive)
+        wanted = self.queue.wanted()
+        packing = coloring.color_all(paths, settings, self.limits, archive, wanted)
         for done, (name, why) in enumerate(packing, 1):
             left_out += [why] if why else []
             yield done, name, why
@@ -720,7 +728,8 @@ class Page:
             model = model or self.models[0]
             controls = (samples, seed, steps, sampler, saturation, resolution, points, model)
             settings = self.settings(*controls)
-            paths = coloring.color_one(photograph, settings, self.limits, Path(folder))
+            wanted = self.queue.wanted()
+            paths = coloring.color_one(photograph, settings, self.limits, Path(folder), wanted)
             yield list(map(str, paths))
 
     def colorize_many(self, photographs: list[str], seed: int = 0, model: str = ""):
@@ -735,7 +744,8 @@ class Page:
             A ZIP file with the coloured photographs. Files that cannot be used are left out.
         """
         with for_people(), tempfile.TemporaryDirectory() as folder:
-            settings = self.settings(1, seed, None, "", 1, None, "", model or self.models[0])
+            controls = (1, seed, None, "", 1, None, "", model or self.models[0])
+            settings = self.settings(*controls, photographs=len(photographs or ()))
             for _ in self.pack(photographs, settings, Path(folder)):
                 pass
             yield str(Path(folder, "colorized.zip"))
@@ -772,10 +782,9 @@ def serve(page: Page, limits: Limits) -> None:
         f"#swatch-{index} {{ background: {color}; }}"
         for index, color in enumerate(SWATCHES.values())
     )
-    page.blocks.queue(max_size=limits.queue)
     page.blocks.launch(
         allowed_paths=[],
-        app_kwargs={"middleware": [Middleware(Fence)]},
+        app_kwargs={"middleware": [Middleware(Fence, presence=page.presence)]},
         css="\n".join(swatches),
         css_paths=HERE / "page.css",
         footer_links=["api", "settings"],

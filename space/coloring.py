@@ -15,19 +15,20 @@ except ImportError:
         return function
 
 
+import contextlib
 import copy
 import functools
 import queue
 import threading
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from limits import LONGEST_POINTS, MOST_POINTS, Limits, short
+from limits import LONGEST_POINTS, MOST_POINTS, RESOLUTIONS, Limits, short, work
 from PIL import Image, ImageDraw
 
 import pipeline_colorize
@@ -200,7 +201,9 @@ class Invented:
     film: list[torch.Tensor]  # (samples, 2, h, w) each, the clean estimate after each step
 
 
-def read_settings(given: dict[str, object], models: list[str], limits: Limits) -> Settings:
+def read_settings(
+    given: dict[str, object], models: list[str], limits: Limits, photographs: int = 1
+) -> Settings:
     """What somebody asks for, as the command line has it; Refused where it is too much or nonsense.
 
     Args:
@@ -208,6 +211,7 @@ def read_settings(given: dict[str, object], models: list[str], limits: Limits) -
             None, is the model's own. It may come from anywhere, and be of any type.
         models: those that may be asked for, the default first.
         limits: of this Space.
+        photographs: how many are to be coloured like this.
     """
     model, sampler = given.get("model") or models[0], given.get("sampler") or None
     if model not in models:
@@ -225,9 +229,27 @@ def read_settings(given: dict[str, object], models: list[str], limits: Limits) -
     if resolution == pipe.config.default_processing_resolution:
         resolution = None
     points = read_points(given.get("points"))
-    return Settings(
+    settings = Settings(
         model=model, scheduler=sampler, processing_resolution=resolution, hint=points, **numbers
     )
+    check_work(settings, limits, photographs)
+    return settings
+
+
+def check_work(settings: Settings, limits: Limits, photographs: int) -> None:
+    """Refused, where a job would hold up all others for too long."""
+    pipe = load(settings.model)
+    own = pipe.config
+    steps = settings.steps or own.default_num_inference_steps if pipe.scheduler else 1
+    candidates = settings.candidates or own.default_num_candidates
+    resolution = settings.processing_resolution or own.default_processing_resolution
+    each = work(settings.samples, steps, candidates, resolution or RESOLUTIONS[1])
+    if photographs * each > limits.max_work:
+        raise Refused(
+            f"That is too much for one job: photographs x colourings x steps x {candidates} "
+            f"candidates x working resolution² is {photographs * each:.0f} million, and at most "
+            f"{limits.max_work} million are allowed. Ask for fewer, or for a smaller resolution."
+        )
 
 
 @on_gpu
@@ -384,8 +406,17 @@ def unsure(result: Result) -> Image.Image:
 # --- several photographs -------------------------------------------------------------------------
 
 
+def waited_for() -> bool:
+    """Whether there is still somebody who wants this, as far as is known."""
+    return True
+
+
 def color_all(
-    paths: list[str], settings: Settings, limits: Limits, archive: Path
+    paths: list[str],
+    settings: Settings,
+    limits: Limits,
+    archive: Path,
+    wanted: Callable[[], bool] = waited_for,
 ) -> Iterator[tuple[str, str | None]]:
     """Colorize photographs into a ZIP file, one after the other.
 
@@ -395,8 +426,10 @@ def color_all(
     with zipfile.ZipFile(archive, "w") as file:
         for path in paths:
             name = Path(path).name
+            if not wanted():
+                break
             try:
-                written = color_one(path, settings, limits, archive.parent)[0]
+                written = color_one(path, settings, limits, archive.parent, wanted)[0]
                 file.write(written, free_name(written.name, taken))
                 written.unlink()
             except Refused as refusal:
@@ -407,10 +440,20 @@ def color_all(
                 yield name, None
 
 
-def color_one(path: str, settings: Settings, limits: Limits, folder: Path) -> list[Path]:
-    """All colourings of one photograph as files."""
+def color_one(
+    path: str,
+    settings: Settings,
+    limits: Limits,
+    folder: Path,
+    wanted: Callable[[], bool] = waited_for,
+) -> list[Path]:
+    """All colourings of one photograph as files; Refused where nobody wants them any more."""
     read = open_photograph(path, limits)
-    *_, invented = invent(read.image, settings)
+    with contextlib.closing(invent(read.image, settings)) as steps:
+        for step in steps:
+            if not wanted():
+                raise Refused("Nobody waits for this any more.")
+            invented = step
     names = [result_name(path, sample, settings.samples) for sample in range(settings.samples)]
     return [
         save_full(read, settings, invented.chroma[sample], sample, folder / name)

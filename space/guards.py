@@ -1,13 +1,22 @@
 """What the Space's server does for itself, whatever its pages and endpoints are.
 
-Nonsense from outside becomes one line for whoever sent it and one in the log.
+Nonsense from outside becomes one line for whoever sent it and one in the log. Nobody holds the
+queue alone: each visitor has a few places, turns are taken, and jobs of those who left are dropped.
 """
 
+import contextlib
 import json
+import re
 import sys
+import time
 import traceback
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator
+from urllib.parse import parse_qs
 
 import gradio as gr
+from gradio.context import LocalContext
+from gradio.server_messages import ProcessCompletedMessage
 from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect
 
@@ -17,6 +26,9 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
 }
+# How long a job stays for a visitor who has not asked yet what became of it, or is no longer there.
+TO_BEGIN, TO_RETURN = 10.0, 3.0  # seconds
+_REMEMBERED = 10_000  # visitors who left
 
 
 def in_one_line(error: Exception) -> str:
@@ -47,10 +59,11 @@ class Fence:
 
     Args:
         app: what it stands before.
+        presence: is told who listens.
     """
 
-    def __init__(self, app):
-        self.app = app
+    def __init__(self, app, presence: "Presence"):
+        self.app, self.presence = app, presence
 
     async def __call__(self, scope, receive, send) -> None:
         if scope["type"] != "http":
@@ -65,8 +78,12 @@ class Fence:
                 add_headers(message, scope["path"])
             await send(message)
 
+        if re.search(r"/file(=|/)\w+:/", scope["path"]):  # Gradio would fetch it from elsewhere
+            await _answer(send_with_headers, 403, NONSENSE)
+            return
         try:
-            await self.app(scope, receive, send_with_headers)
+            with self.presence.listening(listener(scope)):
+                await self.app(scope, receive, send_with_headers)
         except ClientDisconnect:
             pass
         except Exception as error:
@@ -89,3 +106,124 @@ async def _answer(send, status: int, text: str) -> None:
     kind = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(content))]
     await send({"type": "http.response.start", "status": status, "headers": kind})
     await send({"type": "http.response.body", "body": content})
+
+
+# --- the queue -----------------------------------------------------------------------------------
+
+
+def listener(scope: dict) -> str | None:
+    """The session or job whose outcome a request waits for, if it is such a request."""
+    if scope["method"] != "GET":
+        return None
+    if scope["path"].endswith("/queue/data"):
+        given = parse_qs(scope["query_string"].decode("latin-1"))
+        return given.get("session_hash", [None])[0]
+    found = re.search(r"/call/(?:v2/)?[^/]+/(\w+)$", scope["path"])
+    return found[1] if found else None
+
+
+class Presence:
+    """Who listens, and since when others do not."""
+
+    def __init__(self):
+        self._listening: Counter[str] = Counter()
+        self._left: OrderedDict[str, float] = OrderedDict()
+
+    @contextlib.contextmanager
+    def listening(self, who: str | None) -> Iterator[None]:
+        """While this is open, somebody waits for the outcome of a session, or of a job."""
+        if who is None:
+            yield
+            return
+        self._listening[who] += 1
+        try:
+            yield
+        finally:
+            self._listening[who] -= 1
+            if not self._listening[who]:
+                del self._listening[who]
+            self._left[who] = time.monotonic()
+            self._left.move_to_end(who)
+            while len(self._left) > _REMEMBERED:
+                self._left.popitem(last=False)
+
+    def waits_for(self, event) -> bool:
+        """Whether somebody waits, or may be about to, for an event of Gradio's queue."""
+        names = (event.session_hash, event._id)
+        if any(self._listening.get(name) for name in names):
+            return True
+        left = max(self._left.get(name, 0.0) for name in names)
+        patience = TO_RETURN if left > event.enqueue_time else TO_BEGIN
+        return time.monotonic() - max(left, event.enqueue_time) < patience
+
+
+class FairQueue:
+    """Gradio's queue of `blocks`, with a few places a visitor, and turns.
+
+    Args:
+        blocks: with its queue, not launched yet.
+        presence: of the visitors.
+        places: jobs that one address may have, waiting and running.
+    """
+
+    def __init__(self, blocks: gr.Blocks, presence: Presence, places: int):
+        self.queue, self.presence, self.places = blocks._queue, presence, places
+        self._push, self._get_events = self.queue.push, self.queue.get_events
+        self.queue.push, self.queue.get_events = self.push, self.get_events
+
+    async def push(self, body, request, username):
+        """As Gradio's; a visitor who has too many jobs is told so."""
+        self.drop_those_who_left()
+        if self.jobs()[address(request)] >= self.places:
+            return False, f"{self.places} jobs of yours are waiting; wait for one of them.", "error"
+        answer = await self._push(body, request, username)
+        self.take_turns()
+        return answer
+
+    def get_events(self):
+        """As Gradio's: what is done next."""
+        self.drop_those_who_left()
+        return self._get_events()
+
+    def jobs(self, waiting: bool = True) -> Counter[str]:
+        """How many jobs each visitor has, with those that wait or without."""
+        events = [event for job in self.queue.active_jobs if job for event in job]
+        if waiting:
+            events += [event for line in self.lines() for event in line]
+        return Counter(address(event.request) for event in events)
+
+    def lines(self) -> list[list]:
+        """The waiting events, in order, of each kind of work."""
+        return [line.queue for line in self.queue.event_queue_per_concurrency_id.values()]
+
+    def take_turns(self) -> None:
+        """Order each line so that the second job of one comes after the first of all others."""
+        for line in self.lines():
+            before, turns = self.jobs(waiting=False), {}
+            for event in line:
+                who = address(event.request)
+                turns[event._id] = before[who]
+                before[who] += 1
+            line.sort(key=lambda event: turns[event._id])
+
+    def drop_those_who_left(self) -> None:
+        """Take their jobs out of the line."""
+        for line in self.lines():
+            for event in [one for one in line if not self.presence.waits_for(one)]:
+                line.remove(event)
+                self.queue.event_ids_to_events.pop(event._id, None)
+                if event.session_hash in self.queue.pending_messages_per_session:
+                    said = {"error": "Nobody waited for this, so it was not done."}
+                    self.queue.send_message(
+                        event, ProcessCompletedMessage(output=said, success=False)
+                    )
+
+    def wanted(self) -> Callable[[], bool]:
+        """For a function that handles an event: says whether anybody waits for it still."""
+        event = self.queue.event_ids_to_events.get(LocalContext.event_id.get(None))
+        return lambda: event is None or (event.alive and self.presence.waits_for(event))
+
+
+def address(request) -> str:
+    """Where a request comes from."""
+    return request.client.host if request is not None and request.client else "unknown"

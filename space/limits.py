@@ -37,6 +37,11 @@ class Range:
         return int(number) if self.whole else float(number)
 
 
+def work(samples: int, steps: int, candidates: int, resolution: int) -> float:
+    """What a photograph costs: millions of working pixels that the network goes over in all."""
+    return samples * steps * candidates * resolution**2 / 1e6
+
+
 def short(value: object) -> str:
     """What somebody sent, so that it can stand in a message."""
     try:
@@ -57,6 +62,8 @@ class Limits:
     max_photographs: int = 40  # in one batch
     queue: int = 40  # jobs that may wait; more are turned away
     concurrency: int = 1  # jobs that run at the same time
+    max_jobs: int = 8  # of one visitor, waiting and running
+    max_work: int = 40  # of one job: see `work`
     keep_minutes: float = 60  # until uploads and results are deleted
 
     def ranges(self) -> dict[str, Range]:

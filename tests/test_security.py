@@ -12,6 +12,7 @@ import sys
 import time
 import zipfile
 import zlib
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import quote
@@ -547,7 +548,11 @@ def test_whatever_a_file_causes_is_its_failure_alone(monkeypatch, three, tinted,
 def test_whatever_a_file_causes_leaves_the_others_in_the_archive(monkeypatch, three, error):
     coloring = pytest.importorskip("coloring")
     fail_at(monkeypatch, coloring, "open_photograph", 1, error)
-    monkeypatch.setattr(coloring, "invent", lambda *_: iter([SimpleNamespace(chroma=[None])]))
+
+    def invent(image, settings):
+        yield SimpleNamespace(chroma=[None])
+
+    monkeypatch.setattr(coloring, "invent", invent)
 
     def save(read, settings, chroma, sample, path):
         path.write_bytes(photograph())
@@ -592,10 +597,11 @@ def test_a_data_set_that_is_not_what_it_says_is_named(three, tinted):
 
 # --- the Space -----------------------------------------------------------------------------------
 
-KEEP = 10  # seconds
+KEEP = 30  # seconds
 SPACE = {
     "COLORIZE_KEEP_MINUTES": str(KEEP / 60),
     "COLORIZE_MAX_MB": "2",
+    "COLORIZE_MAX_JOBS": "5",
     "OMP_NUM_THREADS": "1",
 }
 
@@ -686,24 +692,30 @@ def test_a_folder_is_swept_by_age(tmp_path):
     assert left in (["own", "young"], ["own"]) and (tmp_path / "own" / "b").exists()
 
 
-def test_photographs_and_results_are_deleted_as_promised(space, visitor, stored):
-    began = time.time()
+@dataclass
+class Given:
+    """What visitors gave and got, and what the Space had of its own before."""
+
+    own: set[Path]
+    photograph: str
+    results: list[str]
+    began: float
+
+
+@pytest.fixture(scope="module")
+def given(space, visitor, stored) -> Given:
+    """A photograph with two colourings, and uploads that were broken off."""
     own = {path for path in stored.rglob("*") if path.is_file()}
-    path = upload(visitor, photograph())
+    path, began = upload(visitor, photograph()), time.time()
     for _ in range(3):
         break_off_an_upload(space)
     answer = outcome(visitor, order(visitor, path, samples=2).json()["event_id"])
     assert "event: complete" in answer, answer
-    files = [one["path"] for one in json.loads(answer.split("data: ")[-1])[0]]
-    assert len(files) == 2
-    given = {path for path in stored.rglob("*") if path.is_file()} - own
-    assert {path, *files} <= set(map(str, given)) and len(given) >= 6
-    while left := {path for path in stored.rglob("*") if path.is_file()} - own:
-        assert time.time() - began < 2 * KEEP + 30, left
-        time.sleep(0.3)
-    assert all(visitor.get(f"file={one}").status_code in (403, 404) for one in (path, *files))
-    page = httpx.get(space.url).text
-    assert {path for path in own if path.name in page} and all(path.exists() for path in own)
+    results = [one["path"] for one in json.loads(answer.split("data: ")[-1])[0]]
+    assert len(results) == 2
+    there = {path for path in stored.rglob("*") if path.is_file()} - own
+    assert {path, *results} <= set(map(str, there)) and len(there) >= 6
+    return Given(own, path, results, began)
 
 
 def refusal(visitor: httpx.Client, answer: httpx.Response) -> str:
@@ -742,7 +754,7 @@ def test_numbers_are_checked_in_one_place(name):
     assert settings.processing_resolution is None and settings.saturation == 1
 
 
-def test_nonsense_is_refused_in_words(space, visitor):
+def test_nonsense_is_refused_in_words(space, visitor, given):
     path = upload(visitor, photograph())
     for name, value in [
         *(("samples", value) for value in ("", float("nan"), 10**400, [1], 0)),
@@ -806,3 +818,97 @@ def test_names_of_files_stay_names(space, visitor, stored):
             (path,) = answer.json()
             assert Path(path).resolve().is_relative_to(stored) and len(Path(path).name) < 256
             assert "<" not in refusal(visitor, order(visitor, path))
+
+
+LONG = {"samples": 8, "steps": 100, "resolution": 64}  # takes a while, within the budget
+
+
+def test_a_job_is_no_longer_than_the_budget(space, visitor):
+    coloring = pytest.importorskip("coloring")
+    path = upload(visitor, photograph())
+    said = refusal(visitor, order(visitor, path, samples=8, steps=100, resolution=512))
+    assert "too much for one job" in said and "839 million" in said and "40 million" in said
+    limits, models = coloring.Limits(), ["default"]
+    assert coloring.read_settings(LONG, models, limits)
+    assert coloring.read_settings({}, models, limits, photographs=limits.max_photographs)
+    with pytest.raises(coloring.Refused, match="too much for one job"):
+        coloring.read_settings({"steps": 100}, models, limits, photographs=20)
+
+
+def test_one_visitor_does_not_hold_all_places_and_who_left_is_not_served(space, visitor):
+    """Neither by another session for each, nor by the name of another address."""
+    path = upload(visitor, photograph())
+    began = time.monotonic()
+    left = []
+    for number in range(12):
+        visitor.headers["X-Forwarded-For"] = f"10.0.0.{number}"
+        left.append(order(visitor, path, **LONG))
+    del visitor.headers["X-Forwarded-For"]
+    assert [answer.status_code for answer in left] == [200] * 5 + [400] * 7
+    assert "5 jobs of yours are waiting" in left[-1].json()["detail"]
+    for call in ("run/colorize", "api/colorize"):  # past the queue
+        assert visitor.post(call, json={"data": []}).status_code == 404
+    elsewhere = httpx.HTTPTransport(local_address="127.0.0.2")
+    with httpx.Client(base_url=visitor.base_url, timeout=120, transport=elsewhere) as other:
+        answer = outcome(other, order(other, path).json()["event_id"])
+    assert "event: complete" in answer
+    # It comes second, before four jobs that were asked for earlier, and the first one has ended.
+    assert time.monotonic() - began < 90
+    for one in left[1:5]:
+        assert "Nobody waited" in refusal(visitor, one)
+    assert "event: complete" not in outcome(visitor, left[0].json()["event_id"])
+
+
+def test_photographs_are_not_kept_by_others(space, visitor):
+    path = upload(visitor, photograph())
+    (result,) = json.loads(
+        outcome(visitor, order(visitor, path).json()["event_id"]).rsplit("data: ", 1)[-1]
+    )[0]
+    for answer in (visitor.get(f"file={path}"), visitor.get(f"file={result['path']}")):
+        assert answer.status_code == 200 and answer.headers["Cache-Control"] == "no-store"
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    part = visitor.get(f"file={path}", headers={"Range": "bytes=0-9"})
+    assert part.headers["Cache-Control"] == "no-store"
+    page = upload(visitor, b"<script>alert(1)</script>", "page.html")
+    answer = visitor.get(f"file={page}")
+    assert "attachment" in answer.headers["Content-Disposition"]
+    assert httpx.get(space.url).headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_turns_are_taken_in_the_queue():
+    guards = pytest.importorskip("guards")
+    presence = guards.Presence()
+    client = {name: SimpleNamespace(client=SimpleNamespace(host=name)) for name in "abc"}
+    line = [
+        SimpleNamespace(_id=f"{name}{n}", session_hash=name, enqueue_time=time.monotonic(),
+                        request=client[name])
+        for n, name in enumerate("aaaabbc")
+    ]  # fmt: skip
+    queue = SimpleNamespace(
+        push=None, get_events=None, active_jobs=[None, [line.pop(0)]],
+        event_queue_per_concurrency_id={"work": SimpleNamespace(queue=line)},
+        event_ids_to_events={}, pending_messages_per_session={},
+    )  # fmt: skip
+    fair = guards.FairQueue(SimpleNamespace(_queue=queue), presence, 3)
+    fair.take_turns()
+    assert [event._id for event in line] == ["b4", "c6", "a1", "b5", "a2", "a3"]
+    with presence.listening("a"):
+        for event in line:
+            event.enqueue_time -= guards.TO_BEGIN
+        fair.drop_those_who_left()
+        assert {event.session_hash for event in line} == {"a"}
+    fair.drop_those_who_left()
+    assert len(line) == 3  # they may come back
+    presence._left["a"] -= guards.TO_RETURN
+    fair.drop_those_who_left()
+    assert not line
+
+
+def test_photographs_and_results_are_deleted_as_promised(space, visitor, stored, given):
+    while left := {path for path in stored.rglob("*") if path.is_file()} - given.own:
+        assert time.time() - given.began < 4 * KEEP, left
+        time.sleep(0.3)
+    for path in (given.photograph, *given.results):
+        assert visitor.get(f"file={path}").status_code in (403, 404)
+    page = httpx.get(space.url).text
+    assert all(path.exists() and path.name in page for path in given.own)

@@ -543,7 +543,7 @@ def processor_time(space: Space) -> float:
 def test_cancel(page, space, tmp_path):
     give(page, grey_photograph(tmp_path / "grandma.jpg", size=(300, 400)))
     page.get_by_role("button", name="More").click()
-    for name, value in (("samples", 8), ("steps", 100), ("resolution", 512)):
+    for name, value in (("samples", 4), ("steps", 60), ("resolution", 192)):
         put(page, name, value)
     page.click("#colorize")
     page.wait_for_selector("#slider img")
