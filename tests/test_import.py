@@ -73,7 +73,7 @@ MODULES = {
     "photo.limits": {"core.sizes", "photo.record"},
     "photo.boxes": {"photo.limits"},
     "photo.jxl": {"core.colorimetry", "photo.boxes", "photo.limits", "photo.record"},
-    "photo.opening": {"photo.jxl", "photo.limits", "photo.record"},
+    "photo.opening": {"photo.boxes", "photo.jxl", "photo.limits", "photo.record"},
     "photo.mending": {"photo.limits", "photo.record"},
     "photo.profiles": {"core.colorimetry"},
     "photo.metadata": {"photo.limits"},

@@ -440,6 +440,7 @@ BOMBS = {  # name -> (how to make it, ending, what is said)
 }
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("name", BOMBS)
 def test_what_a_file_may_cost(tmp_path, name):
     make, ending, expected = BOMBS[name]
@@ -565,6 +566,16 @@ def test_whatever_a_file_causes_leaves_the_others_in_the_archive(monkeypatch, th
     assert [bool(why) for _, why in found] == [False, True, False]
     assert found[1][1].startswith("b.png cannot be used: ") and "\n" not in found[1][1]
     assert zipfile.ZipFile(archive).namelist() == ["a-colorized.png", "c-colorized.png"]
+
+
+@pytest.mark.parametrize("error", ODD, ids=lambda one: getattr(one, "__name__", "text"))
+def test_whatever_a_picture_causes_ends_no_training(monkeypatch, error):
+    from pipeline_colorize.training import decoding
+
+    record = {"path": None, "bytes": photograph()}
+    fail_at(monkeypatch, decoding, "open_picture", 0, error)
+    assert try_decode(record, 16) is None and try_decode(record, 16).shape == (3, 16, 20)
+    assert try_decode({"path": None, "bytes": None}, 16) is None
 
 
 @pytest.mark.parametrize(

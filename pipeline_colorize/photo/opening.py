@@ -1,6 +1,5 @@
 """Opens files as pictures by named formats only, and refuses by its headers what costs too much."""
 
-import os
 import re
 import struct
 from pathlib import Path
@@ -10,6 +9,7 @@ import pillow_heif
 from PIL import Image
 
 from . import jxl
+from .boxes import boxes
 from .limits import check_bytes, check_directories, check_shape, check_size
 from .record import PICTURE_FORMATS, PhotoError
 
@@ -62,16 +62,12 @@ def _check_structure(opened: Image.Image) -> None:
 
 def _codestream_size(file: BinaryIO) -> tuple[int, int] | None:
     """Width and height of a JPEG 2000 as its decoder will take them, which a box repeats."""
-    end, place = file.seek(0, os.SEEK_END), 0
-    while place + 12 < end:
-        file.seek(place)
-        head = file.read(48)
-        if head.startswith(b"\xff\x4f\xff\x51"):
+    for start in (0, *(box.start for box in boxes(file) if box.name == b"jp2c")):
+        file.seek(start)
+        head = file.read(24)
+        if head.startswith(b"\xff\x4f\xff\x51") and len(head) == 24:
             right, bottom, left, top = struct.unpack_from(">4I", head, 8)
             return right - left, bottom - top
-        length, name = struct.unpack_from(">I4s", head)
-        length = struct.unpack_from(">Q", head, 8)[0] if length == 1 else length
-        place += (16 if length == 1 else 8) if name == b"jp2c" else max(length, 8)
     return None
 
 
