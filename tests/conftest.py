@@ -89,6 +89,13 @@ def load_script(name: str):
         sys.path.remove(folder)
 
 
+@pytest.fixture(autouse=True)
+def no_pause(monkeypatch):
+    """`datasets` from version 5 on pauses for seconds after each pass over a stream of files."""
+    if config := sys.modules.get("datasets.config"):
+        monkeypatch.setattr(config, "SLEEP_TIME_ON_THREADS_SHUTDOWN", 0, raising=False)
+
+
 def save_network(network: torch.nn.Module, folder: Path) -> str:
     """A network of transformers on disk, with statistics that a fresh one does not have."""
     with torch.no_grad():

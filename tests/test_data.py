@@ -48,12 +48,6 @@ from pipeline_colorize.training.sources import (
 LAB = BatchFormat(color_channels=2, hint_channels=3, chroma_stride=4, ab_scale=33.0)
 
 
-@pytest.fixture(autouse=True)
-def no_pause(monkeypatch):
-    """`datasets` pauses for seconds after each pass over a stream of files."""
-    monkeypatch.setattr("datasets.config.SLEEP_TIME_ON_THREADS_SHUTDOWN", 0)
-
-
 def random_pictures(count, height=16, width=16, seed=0):
     generator = np.random.default_rng(seed)
     return torch.from_numpy(generator.integers(0, 256, (count, 3, height, width), dtype=np.uint8))

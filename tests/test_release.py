@@ -327,6 +327,8 @@ SHIPPED = sorted(
 )
 
 
+@pytest.mark.slow
+@pytest.mark.process
 @pytest.mark.parametrize("name", SHIPPED)
 def test_what_ships_is_fit_to_be_published(name, tmp_path):
     release.build_release(name, tmp_path / name, None, "10GB")
@@ -346,6 +348,8 @@ def test_figures_need_an_evaluation(copy):
     assert release.check_card(copy) == []
 
 
+@pytest.mark.slow
+@pytest.mark.process
 def test_the_check_sees_code_that_colours_otherwise(copy):
     edit("pipeline.py", "EVEN_VARIANCE = 20.0", "EVEN_VARIANCE = 90.0")(copy)
     problems = "\n".join(release.check_release(copy))
@@ -355,6 +359,8 @@ def test_the_check_sees_code_that_colours_otherwise(copy):
     assert "imports this_is_missing" in "\n".join(release.check_release(copy))
 
 
+@pytest.mark.slow
+@pytest.mark.process
 def test_releases_of_other_parts(tmp_path):
     """A stock network with a swapped scheduler, and a one-pass model, which has none."""
     torch.manual_seed(0)
@@ -419,6 +425,8 @@ def pushed(hub, client, with_card):
     return hub
 
 
+@pytest.mark.slow
+@pytest.mark.process
 def test_push_and_load_back(pushed, client, built, with_card, tmp_path):
     model = pushed.model()
     assert model.files == {
