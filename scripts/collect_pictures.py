@@ -320,10 +320,9 @@ class Pool:
 
         The choice follows from the names of the pictures, so it stays when collections are added.
         """
-        fresh = ~cleaning.is_near(self.hashes, seen, ALIKE)
         for collection in table:
-            of_it = (self.sources == collection.name) & self.large & fresh
-            candidates = iter(self.order[of_it[self.order]])
+            of_it = (self.sources == collection.name) & self.large
+            candidates = self._fresh(self.order[of_it[self.order]], seen)
             for name, number in collection.held_out.items():
                 for split in SPLITS[1:]:
                     self._fill(f"{name}/{split}", number, candidates)
@@ -333,6 +332,12 @@ class Pool:
         for collection in table:
             if collection.series:
                 self._drop_series(collection)
+
+    def _fresh(self, indices: np.ndarray, seen: np.ndarray) -> Iterator[int]:
+        """Those of `indices` that are not like one of `seen`, looked for as they are asked for."""
+        for start in range(0, len(indices), 64):
+            part = indices[start : start + 64]
+            yield from part[~cleaning.is_near(self.hashes[part], seen, ALIKE)]
 
     def _fill(self, place: str, number: int, candidates: Iterator[int]) -> None:
         """Give the next `number` candidates to a place that are not like others held out."""
