@@ -247,12 +247,12 @@ def test_brackets_are_a_pattern_where_nothing_is_called_so(album, pipe, tmp_path
 
 
 def test_pictures_that_are_not_taken_are_named_by_ending(album, pipe, tmp_path):
-    for name in ("x.HEIC", "y.heic", "art.psd", "notes.txt", ".hidden.heic", "Thumbs.db"):
+    for name in ("x.CR2", "y.cr2", "art.psd", "notes.txt", ".hidden.cr2", "Thumbs.db"):
         (album / name).write_bytes(b"?")
     (album / "gone.png").symlink_to("nowhere.png")
     result = run(album, "-o", tmp_path / "out")
     assert result.exit_code == 0 and len(names(tmp_path / "out")) == 3
-    assert "colorize: not taken: 2 .heic, 1 .psd, 1 link to no file\n" in result.stderr
+    assert "colorize: not taken: 2 .cr2, 1 .psd, 1 link to no file\n" in result.stderr
     assert "not taken" not in run(album / "a.png", "-o", tmp_path / "out").stderr
 
 

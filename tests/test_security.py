@@ -29,7 +29,7 @@ from pipeline_colorize import ColorizationPipeline, OffsetCosineScheduler, cli, 
 from pipeline_colorize.command import engine, work
 from pipeline_colorize.core.options import ColorizationOptions
 from pipeline_colorize.onnx.runtime import ORTColorizationPipeline
-from pipeline_colorize.photo.xmp import _IPTC
+from pipeline_colorize.photo.xmp import IPTC_EXTENSION
 from pipeline_colorize.training.config import DataConfig
 from pipeline_colorize.training.decoding import decode, try_decode
 from pipeline_colorize.training.sources import load_training_pictures
@@ -583,7 +583,7 @@ def test_whatever_a_picture_causes_ends_no_training(monkeypatch, error):
     [
         "<t:Orientation/>",
         "<a>" * 900 + "</a>" * 900,
-        f'<i:AISystemUsed xmlns:i="{_IPTC}"><a/>x</i:AISystemUsed>',
+        f'<i:AISystemUsed xmlns:i="{IPTC_EXTENSION}"><a/>x</i:AISystemUsed>',
         "<rdf:RDF/>" * 3,
         '<a xmlns=""/>',
     ],

@@ -6,7 +6,7 @@ import sys
 import tempfile
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline_colorize import photo
@@ -26,6 +26,7 @@ class Decoded:
     seconds: float  # spent on it so far
     again: bool  # it has results, of what it was before it was changed
     ending: str  # of a file of its format
+    notes: list[str] = field(default_factory=list)  # of its results, one line each
 
 
 def contents(jobs: Iterable[Job]) -> Iterator[tuple[Job, bytes | Exception | None]]:
@@ -70,6 +71,9 @@ def decode(job: Job, content: bytes | Exception | None) -> tuple[photo.Photo, st
 
 def _ending_of(content: bytes) -> str:
     """The ending of the file that encoded bytes would be, as far as it is written."""
-    with photo.open_picture(io.BytesIO(content)) as opened:
-        kind = "JPEG" if opened.format == "MPO" else opened.format
+    try:
+        with photo.open_picture(io.BytesIO(content)) as opened:
+            kind = "JPEG" if opened.format == "MPO" else opened.format
+    except OSError:  # a damaged one, of which what was left has been read
+        return ".png"
     return next((ending for ending, name in photo.WRITABLE.items() if name == kind), ".png")

@@ -47,7 +47,7 @@ def write_all(one: Decoded, coloring: Coloring, pipe, settings: Settings) -> lis
         written = [path for path in job.results(settings) if path in missing]
         for result, image, mark in zip(job.results(settings), coloring.images, marks, strict=True):
             if result in missing:
-                photo.write(result, image, one.photo, mark)
+                one.notes = photo.write(result, image, one.photo, mark)
         written += [path for path in job.extras(settings) if path in missing]
     one.seconds += time.perf_counter() - began
     return written
@@ -58,7 +58,7 @@ def _write_stream(one: Decoded, image: Image.Image | np.ndarray, mark: photo.Mar
     ending = one.ending if one.ending.lower() in photo.WRITABLE else ".png"
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / f"result{ending}"
-        photo.write(file, image, one.photo, mark)
+        one.notes = photo.write(file, image, one.photo, mark)
         sys.stdout.buffer.write(file.read_bytes())
         sys.stdout.buffer.flush()
 

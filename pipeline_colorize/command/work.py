@@ -202,7 +202,10 @@ class Work:
     def _finish(self, one: Decoded, future: Future) -> None:
         """Report a photograph that was written, or was not."""
         try:
-            if written := future.result():
+            written = future.result()
+            for note in one.notes:
+                self._report.note(one.job.name, note)
+            if written:
                 self._report.done(one.job, written, one.seconds, one.again)
             else:
                 self._report.skip(one.job)

@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import ExifTags, Image, TiffImagePlugin
+from PIL import Image, TiffImagePlugin
 
-from . import jxl, mending
-from .limits import LARGEST_TEXT, check_size, full_pages
+from . import jp2, jxl, mending
+from .limits import check_size, full_pages
 from .metadata import (
     IPTC_TIFF_TAG,
     as_bytes,
     drop_large_parts,
     exif_bytes,
+    orientation_of,
     read_exif,
     read_iptc,
     read_texts,
@@ -27,6 +28,7 @@ from .opening import open_picture
 from .profiles import CHANNELS, for_pipeline, read_profile
 from .record import Photo, PhotoError, TooLargeError, one_line
 from .tiff import tiff_pixels, unit_range, with_channels
+from .upright import Turn, upright_xmp
 
 _LOSSY = frozenset(["JPEG", "MPO", "AVIF", "HEIF", "JPEG2000"])
 
@@ -154,34 +156,41 @@ def _read_rare_tiff(file: BinaryIO, page: int) -> Photo:
     except tifffile.TiffFileError:
         raise PhotoError("not a picture, or of a kind that cannot be read") from None
     profile, xmp, iptc = (as_bytes(exif.get(tag)) for tag in (34675, 700, IPTC_TIFF_TAG))
-    pixels = _upright(pixels, exif.get(ExifTags.Base.Orientation, 1))
-    color, alpha = _split_alpha(pixels, space)
+    orientation = orientation_of(exif)
+    upright = _upright(pixels, orientation)
+    turn = _turn(orientation, upright)
+    color, alpha = _split_alpha(upright, space)
     return Photo(
         image=for_pipeline(color, space, profile, notes),
         depth=8 if pixels.dtype == np.uint8 else 16,
         alpha=alpha,
-        exif=exif_bytes(exif, color.shape, notes),
-        xmp=xmp if len(xmp) <= LARGEST_TEXT else b"",
+        exif=exif_bytes(exif, turn, notes),
+        xmp=upright_xmp(xmp, turn, notes),
         iptc=iptc,
         warnings=notes,
     )
 
 
 def _decode(opened: Image.Image, file: BinaryIO, notes: list[str]) -> Photo:
+    is_tiff = isinstance(opened, TiffImagePlugin.TiffImageFile)
+    stored = orientation_of(opened.tag_v2) if is_tiff else None
     pixels, space = _pixels(opened, file, notes)
+    if opened.format == "JPEG2000":
+        opened.info |= jp2.read_boxes(file)
     drop_large_parts(opened, notes)
     exif = read_exif(opened, notes)
     # The decoder of JPEG XL turns pixels by the file's own orientation, which counts for more.
-    orientation = 1 if opened.format == jxl.FORMAT else exif.get(ExifTags.Base.Orientation, 1)
-    pixels = _upright(pixels, orientation)
-    color, alpha = _split_alpha(pixels, space)
+    orientation = 1 if opened.format == jxl.FORMAT else orientation_of(exif)
+    upright = _upright(pixels, orientation)
+    turn = _turn(stored or orientation, upright)
+    color, alpha = _split_alpha(upright, space)
     return Photo(
         image=for_pipeline(color, space, read_profile(opened, space), notes),
         depth=8 if pixels.dtype == np.uint8 else 16,
         alpha=alpha,
         lossless=_is_lossless(opened, file),
-        exif=exif_bytes(exif, color.shape, notes),
-        xmp=read_xmp(opened),
+        exif=exif_bytes(exif, turn, notes),
+        xmp=upright_xmp(read_xmp(opened, notes), turn, notes),
         iptc=read_iptc(opened),
         texts=read_texts(opened),
         dpi=_dpi(opened),
@@ -267,12 +276,12 @@ def _png_depth(file: BinaryIO) -> int:
 def _is_for_tifffile(opened: TiffImagePlugin.TiffImageFile) -> bool:
     deep = max(opened.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE, (1,))) > 8
     # Pillow 12.3 reads the rows of these at their turned length, and so garbles them.
-    turned = opened.tag_v2.get(ExifTags.Base.Orientation, 1) > 4
+    turned = orientation_of(opened.tag_v2) > 4
     return deep or (turned and opened.info.get("compression") == "raw")
 
 
 def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Undo an EXIF orientation (2 to 8; anything else is upright)."""
+    """Undo an EXIF orientation, 1 to 8."""
     turned = {
         2: lambda p: p[:, ::-1],
         3: lambda p: p[::-1, ::-1],
@@ -283,6 +292,12 @@ def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
         8: lambda p: np.rot90(p),
     }
     return np.ascontiguousarray(turned.get(orientation, lambda p: p)(pixels))
+
+
+def _turn(orientation: int, upright: np.ndarray) -> Turn:
+    """How a picture was turned that is upright now."""
+    height, width = upright.shape[:2]
+    return Turn(orientation, *((height, width) if orientation > 4 else (width, height)))
 
 
 def _split_alpha(pixels: np.ndarray, space: str) -> tuple[np.ndarray, np.ndarray | None]:

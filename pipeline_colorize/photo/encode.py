@@ -1,37 +1,53 @@
 """Writes coloured photographs, with their metadata, an sRGB profile and a mark."""
 
+import hashlib
 import io
 import os
 import struct
 import uuid
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from PIL import ExifTags, Image, PngImagePlugin
 
-from .metadata import IPTC_RESOURCE, PNG_XMP, exif_block
+from .captions import iptc_properties, text_properties
+from .mending import png_chunk
+from .metadata import EXTENDED_XMP, IPTC_RESOURCE, PNG_XMP, exif_block, smaller_exif
 from .profiles import srgb_profile
 from .record import WRITABLE, Mark, Photo, PhotoError, one_line
 from .tiff import encoded_tiff
-from .xmp import marked_xmp
+from .xmp import Property, marked_xmp, split_xmp, with_properties
 
-_JPEG_BLOCK = 65_000  # bytes of metadata that surely fit a segment; more is left out
+_JPEG_BLOCK = 65_000  # bytes of metadata that surely fit a segment
+_EXTENSION_PART = 65_400  # bytes of extended XMP in a segment
+_WITH_IPTC = ("JPEG", "TIFF")
 
 
-def write(path: str | Path, image: Image.Image | np.ndarray, photo: Photo, mark: Mark) -> None:
+def write(path: str | Path, image: Image.Image | np.ndarray, photo: Photo, mark: Mark) -> list[str]:
     """Write a coloured `photo`; the ending of `path` decides the format.
 
-    `image` is RGB at the photograph's size, a Pillow picture or an array (H, W, 3) in [0, 1]. PNG
-    and TIFF get the photograph's depth, other formats 8 bits. The file appears under its name
-    only when it is complete. Raises PhotoError for what the format cannot hold, OSError for what
-    the file system cannot.
+    The file appears under its name only when it is complete.
+
+    Args:
+        path: one of the endings of `WRITABLE`.
+        image: RGB at the photograph's size, a Pillow picture or an array (H, W, 3) in [0, 1]. PNG
+            and TIFF get the photograph's depth, other formats 8 bits.
+        photo: what was read, whose metadata is kept.
+        mark: says how the colours came to be.
+
+    Returns:
+        A line for people about each part of the metadata that the format has no place for.
+
+    Raises:
+        PhotoError: for a picture that the format cannot hold.
+        OSError: for what the file system cannot.
     """
     path = Path(path)
     kind = WRITABLE[path.suffix.lower()]
+    photo, notes = _fitted(photo, kind)
     xmp = marked_xmp(photo.xmp, mark)
-    if kind == "JPEG" and len(xmp) > _JPEG_BLOCK:
-        xmp = marked_xmp(b"", mark)
     if photo.depth == 16 and kind in ("PNG", "TIFF"):
         pixels = _with_alpha16(np.asarray(image), photo.alpha)
     else:
@@ -41,6 +57,31 @@ def write(path: str | Path, image: Image.Image | np.ndarray, photo: Photo, mark:
     except (ValueError, SystemError, TypeError, OSError) as error:
         raise PhotoError(f"cannot be written as {kind} ({one_line(error)})") from error
     _write_bytes(path, data)
+    return notes
+
+
+def _fitted(photo: Photo, kind: str) -> tuple[Photo, list[str]]:
+    """A photograph whose metadata a format can hold, and notes about what it cannot."""
+    wanted: dict[Property, list[str]] = {}
+    lost: list[str] = []
+    iptc, exif, texts = photo.iptc, photo.exif, photo.texts
+    if iptc and (kind not in _WITH_IPTC or (kind == "JPEG" and len(iptc) > _JPEG_BLOCK)):
+        wanted, lost = iptc_properties(iptc)
+        iptc = b""
+    if kind != "PNG":
+        comment = texts.get("Comment", "") if kind == "JPEG" else ""
+        kept = {"Comment": comment} if 0 < len(comment.encode()) <= _JPEG_BLOCK else {}
+        found, unknown = text_properties({k: v for k, v in texts.items() if k not in kept})
+        wanted, lost, texts = found | wanted, lost + unknown, kept
+    if kind == "JPEG" and len(exif) > _JPEG_BLOCK:
+        exif, left_out = smaller_exif(exif, _JPEG_BLOCK)
+        lost += left_out
+    xmp = photo.xmp
+    if wanted:
+        xmp, differ = with_properties(xmp, wanted)
+        lost += [f"second {item.prefix}:{item.name}" for item in differ]
+    notes = [f"{kind} has no place for its {', '.join(lost)}"] if lost else []
+    return replace(photo, iptc=iptc, exif=exif, texts=texts, xmp=xmp), notes
 
 
 def _encoded(kind: str, pixels: Image.Image | np.ndarray, photo: Photo, xmp: bytes) -> bytes:
@@ -106,13 +147,14 @@ def _with_alpha16(image: np.ndarray, alpha: np.ndarray | None) -> np.ndarray:
 
 def _save_options(kind: str, photo: Photo, xmp: bytes) -> dict[str, object]:
     """What Pillow's writer of a format is told."""
-    options = {"icc_profile": srgb_profile(), "exif": photo.exif, "xmp": xmp}
+    options: dict[str, object] = {"icc_profile": srgb_profile(), "exif": photo.exif, "xmp": xmp}
     if photo.dpi:
         options["dpi"] = photo.dpi
     if kind == "JPEG":
         options |= {"quality": 95, "subsampling": 0}
-        options |= {"exif": photo.exif if len(photo.exif) <= _JPEG_BLOCK else b""}
-        options |= {"extra": _iptc_segment(photo.iptc), "comment": photo.texts.get("Comment")}
+        xmp, extended = split_xmp(xmp, _JPEG_BLOCK)
+        segments = _iptc_segment(photo.iptc) + _extended_segments(extended)
+        options |= {"xmp": xmp, "extra": segments, "comment": photo.texts.get("Comment")}
     elif kind == "WEBP":
         options |= {"lossless": photo.lossless, "quality": 80 if photo.lossless else 95}
         options |= {"exact": True}
@@ -133,11 +175,22 @@ def _unturned(block: bytes) -> bytes:
 
 def _iptc_segment(iptc: bytes) -> bytes:
     """An APP13 segment of JPEG that holds IPTC-IIM alone, of all that Photoshop puts there."""
-    if not 0 < len(iptc) <= _JPEG_BLOCK:
+    if not iptc:
         return b""
     resource = struct.pack(">4sHHI", b"8BIM", IPTC_RESOURCE, 0, len(iptc)) + iptc
     body = b"Photoshop 3.0\0" + resource + bytes(len(iptc) % 2)
     return struct.pack(">HH", 0xFFED, len(body) + 2) + body
+
+
+def _extended_segments(extended: bytes) -> bytes:
+    """The APP1 segments of JPEG that continue an XMP packet (XMP Specification 3, 1.1.3.1)."""
+    name = hashlib.md5(extended).hexdigest().upper().encode()
+    segments = b""
+    for place in range(0, len(extended), _EXTENSION_PART):
+        part = extended[place : place + _EXTENSION_PART]
+        body = EXTENDED_XMP + name + struct.pack(">II", len(extended), place) + part
+        segments += struct.pack(">HH", 0xFFE1, len(body) + 2) + body
+    return segments
 
 
 def _png_texts(photo: Photo, xmp: bytes) -> PngImagePlugin.PngInfo:
@@ -162,9 +215,4 @@ def _encoded_png16(pixels: np.ndarray, photo: Photo, xmp: bytes) -> bytes:
     if photo.dpi:
         meters = [round(dpi / 0.0254) for dpi in photo.dpi]
         chunks.append((b"pHYs", struct.pack(">IIB", *meters, 1)))
-    return b"".join([header, *(_png_chunk(*chunk) for chunk in chunks), rest])
-
-
-def _png_chunk(name: bytes, data: bytes) -> bytes:
-    body = name + data
-    return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
+    return b"".join([header, *(png_chunk(*chunk) for chunk in chunks), rest])

@@ -1,11 +1,15 @@
 """EXIF, IPTC captions and texts: what the result keeps of them."""
 
 import io
-from typing import BinaryIO
+import struct
+from collections.abc import Mapping, MutableMapping
+from typing import Any, BinaryIO
 
 from PIL import ExifTags, Image
 
 from .limits import LARGEST_PROFILE, LARGEST_TEXT, check_directories
+from .upright import Turn
+from .xmp import joined_xmp
 
 # TIFF tags that say where and how the pixels lie, or hold what is written anew; in an EXIF block
 # of another format they are meaningless. Everything else describes the photograph and is kept.
@@ -17,11 +21,14 @@ _LAYOUT_TAGS = frozenset(
 # Rating, and title, comment, author, keywords and subject as the Explorer of Windows has them.
 WINDOWS_TAGS = frozenset([0x4746, 0x4749, *range(0x9C9B, 0x9CA0)])
 
+_SUBJECT_TAGS = (0x9214, 0xA214)  # its area, and its location
+
 IPTC_RESOURCE = 0x0404  # in Photoshop's blocks
 
 IPTC_TIFF_TAG = 33723
 
 PNG_XMP = "XML:com.adobe.xmp"
+EXTENDED_XMP = b"http://ns.adobe.com/xmp/extension/\0"
 
 
 def drop_large_parts(opened: Image.Image, notes: list[str]) -> None:
@@ -68,6 +75,12 @@ def _with_directories(exif: Image.Exif) -> Image.Exif:
     return exif
 
 
+def orientation_of(exif: Mapping[int, Any]) -> int:
+    """How a picture must be turned, as EXIF counts from 1 (upright) to 8."""
+    value = exif.get(ExifTags.Base.Orientation, 1)
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
 def as_bytes(value: object) -> bytes:
     """What a TIFF tag holds, if it is bytes; some programs say that they are numbers."""
     if isinstance(value, tuple) and all(isinstance(item, int) and item < 256 for item in value):
@@ -105,7 +118,7 @@ def exif_block(exif: Image.Exif) -> bytes:
     return exif.tobytes()
 
 
-def exif_bytes(exif: Image.Exif, shape: tuple[int, ...], notes: list[str]) -> bytes:
+def exif_bytes(exif: Image.Exif, turn: Turn, notes: list[str]) -> bytes:
     """EXIF that describes the upright sRGB result, without what described the old file's layout."""
     if not len(exif):
         return b""
@@ -114,24 +127,74 @@ def exif_bytes(exif: Image.Exif, shape: tuple[int, ...], notes: list[str]) -> by
     exif[ExifTags.Base.Orientation] = 1
     details = exif.get_ifd(ExifTags.IFD.Exif)
     details.pop(ExifTags.IFD.Interop, None)  # an offset into the old file
+    width, height = (turn.height, turn.width) if turn.swaps else (turn.width, turn.height)
     for tag, value in (
-        (ExifTags.Base.ExifImageWidth, shape[1]),
-        (ExifTags.Base.ExifImageHeight, shape[0]),
+        (ExifTags.Base.ExifImageWidth, width),
+        (ExifTags.Base.ExifImageHeight, height),
         (ExifTags.Base.ColorSpace, 1),
     ):
         if tag in details:
             details[tag] = value
     try:
+        _turn_subject(details, turn)
         return exif_block(exif)
     except Exception:  # a tag whose value does not fit its type
         notes.append("its EXIF data is damaged and was left out")
         return b""
 
 
-def read_xmp(opened: Image.Image) -> bytes:
-    """The XMP packet of a file, or nothing."""
+def smaller_exif(block: bytes, most: int) -> tuple[bytes, list[str]]:
+    """Leave out the largest fields of an EXIF block until it has at most `most` bytes.
+
+    Returns:
+        The block, and the names of the fields.
+    """
+    exif = Image.Exif()
+    exif.load(block)
+    details = exif.get_ifd(ExifTags.IFD.Exif)
+    names = []
+    while len(block) > most:
+        _, tag, directory = max(
+            (
+                (len(str(value)), tag, directory)
+                for directory in (exif, details)
+                for tag, value in directory.items()
+            ),
+            key=lambda item: item[:2],
+        )
+        del directory[tag]
+        names.append(f"EXIF {ExifTags.TAGS.get(tag, hex(tag))}")
+        block = exif_block(exif)
+    return block, names
+
+
+def _turn_subject(details: MutableMapping[int, Any], turn: Turn) -> None:
+    """Turn the places where EXIF says that the subject is, in pixels of the stored picture."""
+    for tag in _SUBJECT_TAGS:
+        place = details.get(tag)
+        if not isinstance(place, tuple) or turn.orientation == 1:
+            continue
+        sides = place[2:][::-1] if turn.swaps else place[2:]
+        details[tag] = (*(round(part) for part in turn.pixel(*place[:2])), *sides)
+
+
+def read_xmp(opened: Image.Image, notes: list[str]) -> bytes:
+    """The XMP packet of a file, or nothing; of a JPEG with the parts that it is continued in."""
     xmp = opened.info.get("xmp", b"")
-    return xmp.encode() if isinstance(xmp, str) else bytes(xmp)
+    xmp = xmp.encode() if isinstance(xmp, str) else bytes(xmp)
+    parts = {}
+    for marker, content in getattr(opened, "applist", []):
+        if marker == "APP1" and content.startswith(EXTENDED_XMP):
+            name, length, place = struct.unpack_from(">32sII", content, len(EXTENDED_XMP))
+            if name in xmp and length <= LARGEST_TEXT:
+                parts[place] = content[len(EXTENDED_XMP) + 40 :]
+    if not parts:
+        return xmp
+    extended = b"".join(parts[place] for place in sorted(parts))
+    if len(xmp) + len(extended) > LARGEST_TEXT:
+        notes.append(f"its XMP of more than {LARGEST_TEXT:,} bytes was left out in part")
+        return xmp
+    return joined_xmp(xmp, extended)
 
 
 def read_iptc(opened: Image.Image) -> bytes:
@@ -140,7 +203,7 @@ def read_iptc(opened: Image.Image) -> bytes:
         # Its bytes, whatever type the tag has: many programs say that they are whole numbers.
         found = opened.tag_v2._tagdata.get(IPTC_TIFF_TAG, b"")
     else:
-        found = opened.info.get("photoshop", {}).get(IPTC_RESOURCE, b"")
+        found = opened.info.get("iptc") or opened.info.get("photoshop", {}).get(IPTC_RESOURCE)
     return found if isinstance(found, bytes) else b""
 
 
