@@ -14,6 +14,7 @@ _MODULES = {
     "ExponentialMovingAverage": "training.ema",
     "GreyAutoencoder": "training.autoencoder",
     "Hint": "core.hints",
+    "ORTColorizationPipeline": "onnx.runtime",
     "OffsetCosineScheduler": "core.scheduler",
     "RegressionUNet": "core.regression_unet",
 }
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from .core.regression_unet import RegressionUNet
     from .core.scheduler import OffsetCosineScheduler
     from .core.unet import ColorizationUNet
+    from .onnx.runtime import ORTColorizationPipeline
     from .training.autoencoder import GreyAutoencoder
     from .training.ema import ExponentialMovingAverage
 

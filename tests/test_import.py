@@ -24,7 +24,7 @@ CORE_NUMPY = {
     "core.sizes",
 }
 MODULES = {
-    "__init__": {"core", "training"},
+    "__init__": {"core", "onnx", "training"},
     "__main__": {"cli"},
     "cli": {
         "command.manual",
@@ -57,8 +57,8 @@ MODULES = {
     "onnx.files": set(),
     "onnx.noise": set(),
     "onnx.schedule": {"core.sizes"},
-    "onnx.runtime": {*CORE_NUMPY, "onnx.noise", "onnx.schedule"},
-    "onnx.graph": {*CORE_NUMPY, "onnx.runtime", "onnx.schedule", "pipeline_colorize"},
+    "onnx.runtime": {*CORE_NUMPY, "hub", "onnx.files", "onnx.noise", "onnx.schedule", "registry"},
+    "onnx.graph": {*CORE_NUMPY, "onnx.files", "onnx.runtime", "onnx.schedule", "pipeline_colorize"},
     "photo": {
         "photo.decode",
         "photo.encode",

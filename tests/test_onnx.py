@@ -1,9 +1,12 @@
 """A model as one ONNX file: what torch gives, from the same seed, without torch."""
 
 import json
+import multiprocessing
+import pickle
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import click
@@ -23,11 +26,18 @@ from pipeline_colorize.core import sizes
 from pipeline_colorize.core.options import ColorizationOptions
 from pipeline_colorize.onnx import files as onnx_files
 from pipeline_colorize.onnx import runtime as onnx_runtime
-from pipeline_colorize.onnx.graph import PRECISIONS, export_model, read_properties, write_model
+from pipeline_colorize.onnx.graph import (
+    PRECISIONS,
+    export_model,
+    read_properties,
+    write_graph,
+    write_model,
+)
 from pipeline_colorize.onnx.noise import TorchGenerator
 from pipeline_colorize.onnx.runtime import ORTColorizationPipeline
 from pipeline_colorize.onnx.schedule import ScheduleTable
-from pipeline_colorize.registry import model_folder
+from pipeline_colorize.registry import MODELS as MODELS_FOLDER
+from pipeline_colorize.registry import model_folder, shipped_models
 
 for name in ("accelerate", "datasets"):
     pytest.importorskip(name)
@@ -440,33 +450,80 @@ def test_the_script(folders, tmp_path):
 @pytest.fixture
 def release(tmp_path):
     model = save_model(tmp_path / "mine", "hints")
-    text = "---\nlicense: mit\n---\n# It\n\n## Use\n\nSo.\n\n## Limits\n\nMany.\n"
-    (model / "README.md").write_text(text)
-    release_script.build_release(str(model), tmp_path / "release", None, "5GB", onnx=True)
+    (model / "README.md").write_text("---\nlicense: mit\n---\n# It\n")
+    release_script.build_release(str(model), tmp_path / "release", None, "5GB")
     return tmp_path / "release"
 
 
-def test_a_release_has_the_file_and_says_so(release):
-    text = (release / "README.md").read_text()
-    assert text.index("## Use") < text.index("`model.onnx` is all of it") < text.index("## Limits")
-    assert text.endswith("\n\n## Limits\n\nMany.\n") and "\nSo.\n\n`model.onnx`" in text
-    assert release_script.check_files(release) == []
+def test_a_release_has_a_graph_that_points_into_its_weights(release):
+    graph = onnx_files.graph_file(release)
+    assert graph.stat().st_size < 300_000
     assert release_script.check_onnx(release) == []
-    (release / "README.md").write_text("# It\n")
-    assert release_script.check_files(release) == ["model.onnx does not belong into a release."]
 
 
-def test_the_check_sees_another_model_s_file(release, folders):
-    write_model(folders["grid"], release / "model.onnx")
-    assert "off ours" in release_script.check_onnx(release)[0]
-    (release / "model.onnx").write_bytes(b"nothing")
-    assert "model.onnx cannot be used" in release_script.check_onnx(release)[0]
+def test_the_check_sees_another_model_s_graph(release, folders):
+    weights = onnx_files.weights_file(release)
+    state = load_file(weights)
+    save_file({name: 2 * value for name, value in state.items()}, weights)
+    assert "other weights" in release_script.check_onnx(release)[0]
+    save_file(state, weights)
+    onnx_files.graph_file(release).write_bytes(b"no graph")
+    assert "cannot be used" in release_script.check_onnx(release)[0]
 
 
-def test_a_model_that_cannot_be_released_so(tmp_path):
+def test_the_check_sees_a_graph_of_another_version(release):
+    graph = onnx_files.graph_file(release)
+    model = onnx.load(graph, load_external_data=False)
+    model.doc_string = "of another version"
+    graph.write_bytes(model.SerializeToString())
+    assert "not what this version writes" in release_script.check_onnx(release)[0]
+
+
+def test_a_model_without_onnx_is_released_without(tmp_path):
     ColorizationPipeline(tiny_unet("seed"), OffsetCosineScheduler()).save_pretrained(tmp_path / "m")
-    with pytest.raises(click.ClickException, match="--onnx: .* only models of chroma"):
-        release_script.build_release(str(tmp_path / "m"), tmp_path / "r", None, "5GB", onnx=True)
+    release_script.build_release(str(tmp_path / "m"), tmp_path / "release", None, "5GB")
+    assert not onnx_files.graph_file(tmp_path / "release").exists()
+
+
+SHIPPED = [
+    name for name in shipped_models() if onnx_files.graph_file(MODELS_FOLDER / name).exists()
+]
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_graphs_are_what_this_version_writes(name):
+    """Else: python scripts/export_onnx.py --model NAME."""
+    folder = model_folder(name)
+    written = export_model(folder, "external").SerializeToString()
+    assert written == onnx_files.graph_file(folder).read_bytes()
+    assert "default" in SHIPPED
+
+
+def test_an_engine_can_be_pickled_and_shared(folders, tmp_path):
+    folder = Path(shutil.copytree(folders["hints"], tmp_path / "model"))
+    write_graph(folder)
+    pipe = ORTColorizationPipeline.from_pretrained(folder)
+    picture = noise_picture(40, 48)
+
+    def colored(engine):
+        return engine(picture, 2, generator=TorchGenerator().manual_seed(3)).images[0]
+
+    want = colored(pipe)
+    assert colored(pickle.loads(pickle.dumps(pipe))) == want
+    with ThreadPoolExecutor(4) as pool:
+        assert all(result == want for result in pool.map(colored, [pipe] * 8))
+    for method in ("fork", "spawn"):
+        with multiprocessing.get_context(method).Pool(1) as pool:
+            assert pool.apply_async(_color, (pipe, picture)).get(timeout=120) == want
+
+
+def _color(pipe, picture):
+    return pipe(picture, 2, generator=TorchGenerator().manual_seed(3)).images[0]
+
+
+def test_from_pretrained_needs_a_graph(folders):
+    with pytest.raises(ValueError, match="has no model.onnx"):
+        ORTColorizationPipeline.from_pretrained(folders["grid"])
 
 
 def test_figures_of_the_file(hinted, folders, tmp_path):
@@ -490,7 +547,7 @@ def test_figures_of_the_file(hinted, folders, tmp_path):
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(onnx_choice.shutil, "which", lambda name: None)
-    return tmp_path / "cache" / "pipeline-colorize"
+    return tmp_path / "cache"
 
 
 @pytest.fixture
@@ -504,28 +561,20 @@ def run(*arguments):
 
 
 @pytest.mark.process
-def test_the_command_needs_no_torch(folders, cache, photograph, tmp_path):
-    out = tmp_path / "onnx.png"
+def test_the_command_needs_neither_torch_nor_onnx(folders, cache, photograph, tmp_path):
+    folder, out = Path(shutil.copytree(folders["hints"], tmp_path / "model")), tmp_path / "out.png"
+    write_graph(folder)
     code = (
         "import sys; from pipeline_colorize.cli import main\n"
-        f"try: main({[str(photograph), '--model', str(folders['hints']), '-o', str(out)]})\n"
+        f"try: main({[str(photograph), '--model', str(folder), '-o', str(out)]})\n"
         "except SystemExit as end: assert end.code == 0\n"
-        "heavy = {'torch', 'diffusers', 'transformers', 'huggingface_hub', 'accelerate'}\n"
-        "print(heavy & set(sys.modules), 'onnx' in sys.modules, 'safetensors' in sys.modules)"
+        "heavy = {'torch', 'diffusers', 'transformers', 'huggingface_hub', 'accelerate', 'onnx',"
+        " 'safetensors'}\n"
+        "print(heavy & set(sys.modules))"
     )
-    told = []
-    for _ in range(2):
-        done = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=True
-        )
-        told.append((done.stdout.splitlines()[-1], done.stderr))
-        out.rename(out.with_stem(f"onnx{len(told)}"))
-    [file] = cache.iterdir()
-    assert list(cache.parent.iterdir()) == [cache]  # nothing that onnxruntime would send anywhere
-    assert told[0] == ("set() True True", f"colorize: wrote {file}, once for this model\n")
-    assert told[1] == ("set() False False", "")  # what is written is only read the next time
-    first, second = (Image.open(tmp_path / f"onnx{n}.png") for n in (1, 2))
-    assert first == second
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "set()" and done.stderr == ""
+    assert not cache.exists() and Image.open(out).size == (61, 45)
 
 
 def test_both_runtimes_give_the_same_file(folders, cache, photograph, tmp_path):
@@ -572,36 +621,33 @@ def settings(**options):
         ({"scheduler": "ddim"}, "--scheduler ddim needs --runtime torch"),
         ({"dtype": "bfloat16"}, "--dtype bfloat16"),
         ({"device": "cuda:1"}, "--device cuda:1"),
-        ({"model": "someone/model"}, "neither a model that ships"),
+        ({"model": "someone/model"}, "neither a model's folder"),
     ],
 )
 def test_what_goes_to_torch(options, word, cache):
-    def silent(text):
-        raise AssertionError(text)
-
-    assert onnx_choice.choose_file(settings(**options), silent) is None
+    assert onnx_choice.choose_graph(settings(**options)) is None
     with pytest.raises(click.ClickException, match=word):
-        onnx_choice.choose_file(settings(**options, runtime="onnx"), silent)
+        onnx_choice.choose_graph(settings(**options, runtime="onnx"))
 
 
 def test_models_that_only_torch_runs(tmp_path, cache):
     ColorizationPipeline(tiny_unet("seed"), OffsetCosineScheduler()).save_pretrained(tmp_path / "m")
-    assert onnx_choice.choose_file(settings(model=tmp_path / "m"), print) is None
+    assert onnx_choice.choose_graph(settings(model=tmp_path / "m")) is None
 
 
 def test_a_damaged_model(folders, tmp_path, cache):
     folder = shutil.copytree(folders["lab"], tmp_path / "lab")
     (folder / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"12345678nothing")
-    assert onnx_choice.choose_file(settings(model=folder), print) is None
+    assert onnx_choice.choose_graph(settings(model=folder)) is None
     with pytest.raises(click.ClickException, match="cannot use onnxruntime: "):
-        onnx_choice.choose_file(settings(model=folder, runtime="onnx"), print)
+        onnx_choice.choose_graph(settings(model=folder, runtime="onnx"))
 
 
 def test_a_graphics_card_is_for_torch(folders, cache, monkeypatch):
     monkeypatch.setattr(onnx_choice.shutil, "which", lambda name: f"/usr/bin/{name}")
     chosen = {"model": folders["grid"]}
-    assert onnx_choice.choose_file(settings(**chosen), print) is None
-    assert onnx_choice.choose_file(settings(**chosen, device="cpu"), print).is_file()
+    assert onnx_choice.choose_graph(settings(**chosen)) is None
+    assert isinstance(onnx_choice.choose_graph(settings(**chosen, device="cpu")), bytes)
 
 
 @pytest.mark.parametrize("package", ["onnx", "onnxruntime"])
@@ -613,23 +659,17 @@ def test_without_the_extra(folders, cache, monkeypatch, package):
         lambda name: None if name == package else find(name),
     )
     chosen = {"model": folders["grid"]}
-    assert onnx_choice.choose_file(settings(**chosen), print) is None
-    with pytest.raises(click.ClickException, match='extra "onnx" is not installed'):
-        onnx_choice.choose_file(settings(**chosen, runtime="onnx"), print)
-
-
-def test_a_cache_that_cannot_be_written(folders, tmp_path, monkeypatch):
-    (tmp_path / "file").write_text("")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    monkeypatch.setattr(onnx_choice.shutil, "which", lambda name: None)
-    assert onnx_choice.choose_file(settings(model=folders["grid"]), print) is None
+    assert onnx_choice.choose_graph(settings(**chosen)) is None
+    missing = {"onnx": "the package onnx is not", "onnxruntime": 'extra "onnx" is not installed'}
+    with pytest.raises(click.ClickException, match=missing[package]):
+        onnx_choice.choose_graph(settings(**chosen, runtime="onnx"))
 
 
 def test_a_file_beside_the_model_or_by_name(folders, cache, tmp_path, photograph):
     folder = save_model(tmp_path / "model", "hints")
     beside = folder / onnx_files.FILE_NAME
     write_model(folder, beside)
-    assert onnx_choice.choose_file(settings(model=folder), print) == beside
+    assert onnx_choice.choose_graph(settings(model=folder)) == beside
     assert not cache.exists()
     result = run(photograph, "--model", beside)
     assert result.exit_code == 0, result.output
@@ -640,26 +680,7 @@ def test_a_file_beside_the_model_or_by_name(folders, cache, tmp_path, photograph
     assert result.exit_code == 1 and f"colorize: cannot load {beside}" in result.stderr
     assert len(result.stderr.splitlines()) == 1
     result = run(photograph, "--model", folder, "--overwrite")  # it is not of these weights
-    assert result.exit_code == 0 and "once for this model" in result.stderr
-
-
-def test_torch_goes_on_where_no_file_can_be_kept(folders, cache, photograph, monkeypatch):
-    def refuse(*_):
-        raise OSError(30, "Read-only file system")
-
-    monkeypatch.setattr("pipeline_colorize.onnx.graph.write_model", refuse)
-    result = run(photograph, "--model", folders["hints"])
-    assert result.exit_code == 0, result.output
-    assert "Read-only file system); torch goes on" in result.stderr
-
-
-def test_other_weights_get_another_file(folders, tmp_path, cache):
-    folder = save_model(tmp_path / "grid", "grid")
-    before = onnx_files.cached_file(folder)
-    assert before.name.startswith("grid-") and before.parent == cache
-    index = folder / "model_index.json"
-    index.write_text(index.read_text().replace("0.9", "0.8"))
-    assert onnx_files.cached_file(folder) != before
+    assert result.exit_code == 0 and result.stderr == ""
 
 
 def test_a_file_beside_other_weights_is_left_alone(folders, tmp_path, cache):

@@ -5,12 +5,11 @@ import inspect
 import os
 import re
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import click
 
-from pipeline_colorize.onnx.files import cached_file, find_file
+from pipeline_colorize.onnx.files import find_file
 from pipeline_colorize.onnx.noise import TorchGenerator
 from pipeline_colorize.onnx.runtime import ORTColorizationPipeline
 from pipeline_colorize.registry import model_folder, sampler_class, shipped_models
@@ -26,27 +25,25 @@ def load_model(settings: Settings):
     """The engine: onnxruntime's or torch's; ClickExceptions for people."""
     if not settings.model.endswith(".onnx"):
         check_model(settings.model)
-    file = choose_file(settings, say)
-    if file is None:
+    graph = choose_graph(settings)
+    if graph is None:
         return _load_pipeline(settings)
     try:
-        return ORTColorizationPipeline(file)
+        return ORTColorizationPipeline(graph)
     except Exception as error:  # onnxruntime has its own
-        trouble = f"cannot load {file} ({one_line(error)})"
-        if settings.runtime == "onnx" or settings.model == str(file):
+        name = settings.model if isinstance(graph, bytes) else graph
+        trouble = f"cannot load {name} ({one_line(error)})"
+        if settings.runtime == "onnx" or settings.model == str(graph):
             raise click.ClickException(trouble) from error
         say(f"{trouble}; torch goes on")
         return _load_pipeline(settings)
 
 
-def choose_file(settings: Settings, say: Callable[[str], None]) -> Path | None:
-    """The ONNX file to run, written first where there is none yet; `None` for torch.
+def choose_graph(settings: Settings) -> Path | bytes | None:
+    """The ONNX graph to run, as a file or made in memory; `None` for torch.
 
-    A ClickException where --runtime onnx, or a model that is an ONNX file, cannot be had.
-
-    Args:
-        settings: the command line.
-        say: gets a line for people when a file is written, once a model.
+    Raises:
+        ClickException: if --runtime onnx, or a model that is an ONNX file, cannot be had.
     """
     model = Path(settings.model)
     is_file = model.suffix == ".onnx"
@@ -58,12 +55,10 @@ def choose_file(settings: Settings, say: Callable[[str], None]) -> Path | None:
     try:
         if obstacle := _obstacle(settings, needed):
             raise ValueError(obstacle)
-        return model if is_file else _file_of(model_folder(settings.model), say)
+        return model if is_file else _graph_of(model_folder(settings.model))
     except Exception as error:  # safetensors and onnx each have their own
         if needed:
             raise click.ClickException(f"cannot use onnxruntime: {error}") from error
-        if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
-            say(f"no ONNX file can be kept ({error}); torch goes on, which takes longer")
         return None
 
 
@@ -82,18 +77,15 @@ def _obstacle(settings: Settings, needed: bool) -> str | None:
     return None
 
 
-def _file_of(folder: Path, say: Callable[[str], None]) -> Path:
-    """The file of a model, written where it is missing."""
+def _graph_of(folder: Path) -> Path | bytes:
+    """The graph that lies in a model's folder, or one made of the model there."""
     if found := find_file(folder):
         return found
     if importlib.util.find_spec("onnx") is None:
-        raise ValueError(_INSTALL)
-    from pipeline_colorize.onnx.graph import write_model
+        raise ValueError(f"{folder} has no ONNX graph, and the package onnx is not installed")
+    from pipeline_colorize.onnx.graph import export_model
 
-    path = cached_file(folder)
-    write_model(folder, path)
-    say(f"wrote {path}, once for this model")
-    return path
+    return export_model(folder).SerializeToString()
 
 
 def _load_pipeline(settings: Settings):

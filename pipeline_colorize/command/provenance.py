@@ -16,7 +16,7 @@ def provenance(pipe, settings: Settings, sample: int) -> photo.Mark:
         "sample": f"{sample + 1} of {settings.samples}" if settings.samples > 1 else None,
         "candidates": settings.candidates,
         "steps": settings.steps or pipe.config.default_num_inference_steps,
-        "scheduler": type(pipe.scheduler).__name__ if pipe.scheduler else None,
+        "scheduler": _scheduler_name(pipe),
         "eta": settings.eta,
         "processing_resolution": settings.processing_resolution,
         "second_look": settings.second_look,
@@ -25,3 +25,10 @@ def provenance(pipe, settings: Settings, sample: int) -> photo.Mark:
         "hints": " ".join(f"{x:g},{y:g},{color}" for x, y, color in settings.hint) or None,
     }
     return photo.Mark(__version__, {k: v for k, v in told.items() if v is not None})
+
+
+def _scheduler_name(pipe) -> str | None:
+    """The class of the scheduler, also where onnxruntime takes its steps from a table."""
+    if pipe.scheduler is None:
+        return None
+    return getattr(pipe, "scheduler_name", type(pipe.scheduler).__name__)

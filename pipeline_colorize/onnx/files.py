@@ -1,48 +1,42 @@
-"""Where the ONNX file of a model lies."""
+"""Where the ONNX file of a model lies, and whether it belongs to the weights beside it."""
 
 import hashlib
-import os
 from pathlib import Path
 
 FILE_NAME = "model.onnx"
-"""Of a file that lies in a model's folder."""
-
-_PACKAGE = Path(__file__).parents[1]
+WEIGHTS_NAME = "diffusion_pytorch_model.safetensors"
 
 
-def cached_file(folder: Path) -> Path:
-    """Where the ONNX file of the model in `folder` is kept once it has been written.
+def weights_file(folder: Path) -> Path:
+    """The weights of the model in a folder."""
+    return folder / "unet" / WEIGHTS_NAME
 
-    The name follows from the model and from the code that writes the file, so that neither changes
-    unnoticed.
-    """
-    digest = hashlib.sha256()
-    parts = [
-        folder / "model_index.json",
-        folder / "unet" / "config.json",
-        folder / "unet" / "diffusion_pytorch_model.safetensors",
-        folder / "scheduler" / "scheduler_config.json",
-        *(path for room in ("core", "onnx") for path in sorted((_PACKAGE / room).glob("*.py"))),
-    ]
-    for part in parts:
-        digest.update(part.read_bytes())
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    name = f"{folder.resolve().name}-{digest.hexdigest()[:16]}.onnx"
-    return cache / "pipeline-colorize" / name
+
+def graph_file(folder: Path) -> Path:
+    """The graph of the model in a folder, which lies beside the weights and points into them."""
+    return weights_file(folder).with_name(FILE_NAME)
 
 
 def find_file(folder: Path) -> Path | None:
-    """The ONNX file of the model in `folder`: beside it, else in the cache, else `None`.
+    """The ONNX file of the model in `folder`, or `None`.
 
-    A file that lies beside other weights than it was made of is left alone.
+    It is the graph beside the weights, or else a file that holds everything, in the folder itself.
+    A file that was made of other weights is left alone.
     """
-    beside = folder / FILE_NAME
-    path = beside if beside.is_file() and _has_weights_of(beside, folder) else cached_file(folder)
-    return path if path.is_file() else None
+    for file in (graph_file(folder), folder / FILE_NAME):
+        if file.is_file() and fits_weights(file):
+            return file
+    return None
 
 
-def _has_weights_of(file: Path, folder: Path) -> bool:
-    weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
-    if not weights.is_file():
-        return True
-    return hashlib.sha256(weights.read_bytes()).hexdigest().encode() in file.read_bytes()
+def fits_weights(file: Path) -> bool:
+    """Whether an ONNX file was made of the weights that lie beside it, if there are any.
+
+    The file names their SHA-256.
+    """
+    for weights in (file.with_name(WEIGHTS_NAME), weights_file(file.parent)):
+        if weights.is_file():
+            with open(weights, "rb") as opened:
+                digest = hashlib.file_digest(opened, "sha256").hexdigest()
+            return digest.encode() in file.read_bytes()
+    return True

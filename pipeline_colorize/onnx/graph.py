@@ -38,6 +38,7 @@ from pipeline_colorize.core.finishing import EVEN_VARIANCE, GUIDE_DETAIL, TEXTUR
 from pipeline_colorize.core.hints import HINT_FADE
 from pipeline_colorize.core.sizes import LONGEST_RATIO
 
+from .files import graph_file, weights_file
 from .runtime import FORMAT
 from .schedule import ScheduleTable
 
@@ -46,19 +47,42 @@ ENLARGED = 2  # unet.py, `Trunk`
 PRECISIONS = ("fp32", "fp16", "int8")
 
 
+class Weights:
+    """A safetensors file: its tensors, and where each of them lies.
+
+    Args:
+        path: of the file.
+    """
+
+    def __init__(self, path: Path):
+        self.path, self.arrays = path, load_file(path)
+        self.digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        with open(path, "rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            self._header = json.loads(file.read(size))
+        self._start = 8 + size
+
+    def place(self, name: str) -> tuple[int, int, int]:
+        """The ONNX type of a tensor, and the offset and length of its bytes in the file."""
+        entry = self._header[name]
+        begin, end = entry["data_offsets"]
+        kind = {"F16": TensorProto.FLOAT16, "F32": TensorProto.FLOAT}[entry["dtype"]]
+        return kind, self._start + begin, end - begin
+
+
 class Graph:
     """A graph that grows by one node a call; what `add` returns are names of tensors.
 
     Args:
-        weights: the state of the network, by name.
-        precision: how weights are stored.
+        weights: the network's file of weights.
+        precision: how weights are stored: one of `PRECISIONS`, or "external" for a graph that
+            points into the file of weights.
         outer: the graph that this one is inside of.
     """
 
-    def __init__(
-        self, weights: dict[str, np.ndarray], precision: str, outer: "Graph | None" = None
-    ):
-        self.weights, self.precision = weights, precision
+    def __init__(self, weights: "Weights", precision: str, outer: "Graph | None" = None):
+        self.file, self.weights, self.precision = weights, weights.arrays, precision
+        self.root: Graph = outer.root if outer else self
         self.numbers = outer.numbers if outer else itertools.count()  # no name comes twice
         self.used: set[str] = outer.used if outer else set()  # weights that have their place
         self.nodes: list[onnx.NodeProto] = []
@@ -67,7 +91,7 @@ class Graph:
 
     def inner(self) -> "Graph":
         """An empty graph for a branch or a loop of this one, which may use this one's tensors."""
-        return Graph(self.weights, self.precision, self)
+        return Graph(self.file, self.precision, self)
 
     def name(self, of: str) -> str:
         """A name that no other tensor has."""
@@ -92,18 +116,17 @@ class Graph:
         """A constant one-dimensional int64 tensor."""
         return self.constant(values, np.int64)
 
-    def values(self, name: str) -> np.ndarray:
-        """The values of a weight, which then counts as used."""
-        self.used.add(name)
-        return self.weights[name].astype(np.float32)
+    def weight(self, name: str, shape: tuple[int, ...] | None = None) -> str:
+        """A tensor of the network in float32, if need be in another shape; it counts as used.
 
-    def weight(self, name: str) -> str:
-        """A tensor of the network, as stored; it is float32 once loaded.
-
-        Vectors stay float32: they are small, and biases lose most by rounding.
+        Vectors are stored in float32: they are small, and biases lose most by rounding.
         """
-        array = self.values(name)
-        if array.ndim < 2 or self.precision == "fp32":
+        self.used.add(name)
+        if self.precision == "external":
+            return self.root._external(name, shape or self.weights[name].shape)
+        array = self.weights[name].astype(np.float32)
+        array = array if shape is None else array.reshape(shape)
+        if self.weights[name].ndim < 2 or self.precision == "fp32":
             return self.constant(array)
         if self.precision == "fp16":
             return self.add("Cast", self.constant(array, np.float16), to=TensorProto.FLOAT)
@@ -111,6 +134,22 @@ class Graph:
         scale = np.maximum(scale, np.finfo(np.float16).tiny)
         levels = self.constant(np.rint(array / scale), np.int8)
         return self.add("Mul", self.add("Cast", levels, to=TensorProto.FLOAT), self.constant(scale))
+
+    def _external(self, name: str, shape: tuple[int, ...]) -> str:
+        """A tensor that lies in the file of weights; this is the outermost graph."""
+        key = (name, shape)
+        if key not in self._known:
+            kind, offset, length = self.file.place(name)
+            tensor = TensorProto(name=self.name("weight"), data_type=kind, dims=shape)
+            tensor.data_location = TensorProto.EXTERNAL
+            place = {"location": self.file.path.name, "offset": offset, "length": length}
+            for entry, value in place.items():
+                tensor.external_data.add(key=entry, value=str(value))
+            self.initializers.append(tensor)
+            self._known[key] = tensor.name
+            if kind != TensorProto.FLOAT:
+                self._known[key] = self.add("Cast", tensor.name, to=TensorProto.FLOAT)
+        return self._known[key]
 
     def slice(self, x: str, axis: int, start: int, stop: int) -> str:
         """`x` from `start` to `stop` along an axis."""
@@ -191,7 +230,7 @@ def normalise(g: Graph, x: str, groups: int) -> str:
 
 def _column(g: Graph, name: str) -> str:
     """A vector of the network that is to multiply or shift channels."""
-    return g.constant(g.values(name)[None, :, None, None])
+    return g.weight(name, (1, len(g.weights[name]), 1, 1))
 
 
 def group_norm(g: Graph, x: str, name: str, groups: int) -> str:
@@ -707,8 +746,8 @@ _OUTPUTS = {
 }
 
 
-def read_model(folder: Path) -> tuple[dict[str, dict], dict[str, np.ndarray], str]:
-    """Configurations by part ("pipeline", "unet", "scheduler"), weights and their SHA-256.
+def read_model(folder: Path) -> tuple[dict[str, dict], Weights]:
+    """Read the configurations by part ("pipeline", "unet", "scheduler") and the weights.
 
     Raises:
         ValueError: where the model cannot be written as ONNX, saying why.
@@ -728,8 +767,7 @@ def read_model(folder: Path) -> tuple[dict[str, dict], dict[str, np.ndarray], st
         raise ValueError(f"{folder}: a pretrained `encoder_backbone` cannot be written as ONNX.")
     if unet["condition_channels"] != 1:
         raise ValueError(f"{folder}: `condition_channels` must be 1 to be written as ONNX.")
-    file = folder / "unet" / "diffusion_pytorch_model.safetensors"
-    return parts, load_file(file), hashlib.sha256(file.read_bytes()).hexdigest()
+    return parts, Weights(weights_file(folder))
 
 
 def properties(parts: dict[str, dict], steps: int | None = None) -> dict:
@@ -778,22 +816,25 @@ def export_model(
     Args:
         folder: as `save_pretrained` makes it.
         precision: of the stored weights: "fp32", "fp16" or "int8" (a scale for each channel); the
-            computation is in float32 with all of them.
+            computation is in float32 with all of them. With "external" the file holds the graph
+            alone, which points into the model's own weights and has to lie beside them.
         steps: denoising steps where a runtime gets no number; `None` takes the model's.
 
     Raises:
         ValueError: where the model cannot be written as ONNX, saying why.
     """
-    if precision not in PRECISIONS:
+    if precision not in (*PRECISIONS, "external"):
         raise ValueError(f"`precision` is one of {', '.join(PRECISIONS)}, not {precision!r}.")
-    parts, weights, digest = read_model(Path(folder))
+    parts, weights = read_model(Path(folder))
     facts = properties(parts, steps)
-    facts |= {"model": Path(folder).resolve().name, "precision": precision, "weights": digest}
+    facts |= {"precision": precision, "weights": weights.digest}
+    if precision != "external":  # such a graph belongs to its folder, whatever that is called
+        facts["model"] = Path(folder).resolve().name
     g = Graph(weights, precision)
     config = parts["unet"] | {name: facts[name] for name in ("chroma_coring", "chroma_texture")}
     hints = known_colors(g, config)
     sample, estimates, features = sampling(g, config, parts["scheduler"], hints)
-    if unknown := sorted(weights.keys() - g.used):
+    if unknown := sorted(weights.arrays.keys() - g.used):
         raise ValueError(f"{folder}: there is no ONNX for a network with {unknown[0]!r}.")
     chroma, levels, floats = finishing(g, config, sample, hints)
     results = [levels, floats, chroma, sample, estimates, features]
@@ -809,7 +850,8 @@ def export_model(
         opset_imports=[helper.make_opsetid("", OPSET)],
         ir_version=10,
         producer_name="pipeline_colorize",
-        producer_version=__version__,
+        # A graph beside weights stays what it is while only the version of the package changes.
+        producer_version="" if precision == "external" else __version__,
     )
     helper.set_model_props(model, {name: json.dumps(value) for name, value in facts.items()})
     return model
@@ -819,7 +861,20 @@ def write_model(
     folder: Path, output: Path, precision: str = "fp16", steps: int | None = None
 ) -> onnx.ModelProto:
     """`export_model` to a file, which appears whole or not at all; returns the model."""
-    model = export_model(folder, precision, steps)
+    return _write(export_model(folder, precision, steps), output)
+
+
+def write_graph(folder: Path) -> Path:
+    """Write the graph of a model beside its weights, which it points into; returns the file.
+
+    Raises:
+        ValueError: where the model cannot be written as ONNX, saying why.
+    """
+    _write(export_model(folder, "external"), graph_file(folder))
+    return graph_file(folder)
+
+
+def _write(model: onnx.ModelProto, output: Path) -> onnx.ModelProto:
     output.parent.mkdir(parents=True, exist_ok=True)
     draft = output.with_name(f".{output.name}.{os.getpid()}")
     try:

@@ -19,7 +19,9 @@ from pipeline_colorize.core.hints import Hint, draw_hints, hint_influence, hints
 from pipeline_colorize.core.options import ColorizationOptions, per_picture
 from pipeline_colorize.core.pil_input import upright_srgb
 from pipeline_colorize.core.sizes import check_sides, fit_size, look_resolutions, row_chunks
+from pipeline_colorize.registry import find_model
 
+from .files import FILE_NAME, WEIGHTS_NAME, find_file, fits_weights
 from .noise import TorchGenerator
 from .schedule import ScheduleTable
 
@@ -122,7 +124,7 @@ def _threads() -> int:
     return os.cpu_count() or 1
 
 
-def _open_session(path: Path):
+def _open_session(model: Path | bytes):
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # it would call home
     import onnxruntime
 
@@ -131,16 +133,18 @@ def _open_session(path: Path):
     options.intra_op_num_threads = _threads()
     # Threads that wait busily take the processor from those that decode and encode.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    source = model if isinstance(model, bytes) else str(model)
+    return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
 
 
-def _read_properties(session, path: Path) -> dict:
+def _read_properties(session, model: Path | bytes) -> dict:
     """The properties of a file, by the names that they have in this version."""
+    name = "The graph" if isinstance(model, bytes) else str(model)
     properties = session.get_modelmeta().custom_metadata_map
     known = [str(number) for number in (FORMAT, *_OLDER_FORMATS)]
     if properties.get("format") not in known:
         raise ValueError(
-            f"{path} is not a file that this version of scripts/export_onnx.py writes."
+            f"{name} is not a file that this version of scripts/export_onnx.py writes."
         )
     return {_RENAMED.get(name, name): json.loads(value) for name, value in properties.items()}
 
@@ -148,22 +152,72 @@ def _read_properties(session, path: Path) -> dict:
 class ORTColorizationPipeline:
     """What `ColorizationPipeline` does, by onnxruntime, without torch.
 
+    It can be pickled, shared by threads, and used in processes that are forked or spawned.
+
     Args:
-        path: a file that `scripts/export_onnx.py` has written.
+        model: the graph that lies beside a model's weights, or a file of `scripts/export_onnx.py`;
+            or the bytes of such a file.
 
     Raises:
-        ValueError: if the file is not one of this package or version.
+        ValueError: if the file is not one of this package or version, or the weights beside it
+            are not those that it was made of.
 
-    >>> pipe = ORTColorizationPipeline("default.onnx")
+    >>> pipe = ORTColorizationPipeline.from_pretrained("default")
     >>> pipe(PIL.Image.open("photograph.jpg")).images[0].save("colorized.png")
     """
 
-    def __init__(self, path: str | Path):
-        self._session = _open_session(Path(path))
-        self.properties = _read_properties(self._session, Path(path))
+    scheduler_name = "OffsetCosineScheduler"  # whose steps the graph takes
+
+    def __init__(self, model: str | Path | bytes):
+        self._model = model if isinstance(model, bytes) else Path(model)
+        if isinstance(self._model, Path) and not fits_weights(self._model):
+            raise ValueError(f"{model} was made of other weights than those beside it.")
+        self._open()
+        self.properties = _read_properties(self._session, self._model)
         defaults = {k: v for k, v in self.properties.items() if k.startswith("default_")}
         self.config = SimpleNamespace(**defaults)
         self.scheduler = ScheduleTable(self.properties)
+
+    @classmethod
+    def from_pretrained(
+        cls, model: str | Path, revision: str | None = None, token: str | None = None
+    ) -> "ORTColorizationPipeline":
+        """Load a model that ships (`"default"`), a folder, or a repository of the Hub.
+
+        Args:
+            model: its name, folder or "user/name".
+            revision: branch, tag or commit of a repository.
+            token: for a private repository.
+
+        Raises:
+            ValueError: if there is no such model, or it has no ONNX graph.
+        """
+        folder = Path(find_model(str(model)))
+        if not folder.is_dir():
+            from pipeline_colorize.hub import fetch  # of the extra "torch"
+
+            patterns = ["*.json", "unet/*.json", f"unet/{FILE_NAME}", f"unet/{WEIGHTS_NAME}"]
+            options = {"revision": revision, "token": token}
+            folder = Path(fetch(str(model), patterns, options))
+        file = find_file(folder)
+        if file is None:
+            raise ValueError(
+                f"{model} has no {FILE_NAME} that was made of its weights; "
+                "scripts/export_onnx.py writes one."
+            )
+        return cls(file)
+
+    def _open(self) -> None:
+        self._session, self._process = _open_session(self._model), os.getpid()
+
+    def __getstate__(self) -> dict:
+        state = self.__dict__.copy()
+        del state["_session"], state["_process"]
+        return state
+
+    def __setstate__(self, state: dict) -> None:
+        self.__dict__.update(state)
+        self._open()
 
     def __call__(
         self,
@@ -316,6 +370,8 @@ class ORTColorizationPipeline:
         }
         if self.properties["hint_channels"]:
             given["hints"] = look.hints
+        if self._process != os.getpid():  # the threads of a session do not survive a fork
+            self._open()
         return self._session.run(outputs, given)
 
     def _invent_chroma(self, look: _Look, noise, schedule, factor) -> None:
