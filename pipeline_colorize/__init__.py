@@ -35,7 +35,14 @@ if TYPE_CHECKING:
 
 def __getattr__(name: str):
     if name in _MODULES:
-        return getattr(import_module(f".{_MODULES[name]}", __name__), name)
+        try:
+            return getattr(import_module(f".{_MODULES[name]}", __name__), name)
+        except ModuleNotFoundError as error:
+            if error.name in ("diffusers", "safetensors", "torch"):
+                raise ImportError(
+                    f'{name} needs {error.name}: pip install "pipeline-colorize[torch]"'
+                ) from error
+            raise
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

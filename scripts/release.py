@@ -465,7 +465,8 @@ def build_space(source: Path, folder: Path) -> str:
     if not (folder / "requirements.txt").exists():
         setup = configparser.ConfigParser()
         setup.read(ROOT / "setup.cfg", encoding="utf-8")
-        needed = setup["options"]["install_requires"].strip()
+        parts = setup["options"]["install_requires"], setup["options.extras_require"]["torch"]
+        needed = "\n".join(part.strip() for part in parts)
         (folder / "requirements.txt").write_text(needed + "\n", "utf-8")
     return sdk
 

@@ -660,9 +660,34 @@ def test_without_the_extra(folders, cache, monkeypatch, package):
     )
     chosen = {"model": folders["grid"]}
     assert onnx_choice.choose_graph(settings(**chosen)) is None
-    missing = {"onnx": "the package onnx is not", "onnxruntime": 'extra "onnx" is not installed'}
+    missing = {"onnx": "the package onnx is not", "onnxruntime": "onnxruntime is not installed"}
     with pytest.raises(click.ClickException, match=missing[package]):
         onnx_choice.choose_graph(settings(**chosen, runtime="onnx"))
+
+
+def test_without_torch(folders, cache, monkeypatch):
+    find = onnx_choice.importlib.util.find_spec
+    monkeypatch.setattr(
+        onnx_choice.importlib.util,
+        "find_spec",
+        lambda name: None if name == "torch" else find(name),
+    )
+    monkeypatch.setattr(onnx_choice.shutil, "which", lambda name: f"/usr/bin/{name}")
+    assert isinstance(onnx_choice.choose_graph(settings(model=folders["grid"])), bytes)
+    for options in ({"runtime": "torch"}, {"scheduler": "ddim"}, {"model": "faces-rgb"}):
+        with pytest.raises(click.ClickException, match=r"pipeline-colorize\[torch\]"):
+            onnx_choice.choose_graph(settings(**options))
+
+
+def test_the_package_says_which_extra_a_name_needs():
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "import pipeline_colorize\n"
+        "try: pipeline_colorize.ColorizationPipeline\n"
+        "except ImportError as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert 'pip install "pipeline-colorize[torch]"' in done.stdout
 
 
 def test_a_file_beside_the_model_or_by_name(folders, cache, tmp_path, photograph):

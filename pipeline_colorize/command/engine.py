@@ -18,7 +18,7 @@ from .report import one_line, say
 from .settings import Settings
 from .sharing import Share
 
-_INSTALL = 'the extra "onnx" is not installed; pip install "pipeline-colorize[onnx]" does it'
+_NEEDS_TORCH = 'this needs torch, which pip install "pipeline-colorize[torch]" brings'
 
 
 def load_model(settings: Settings):
@@ -51,6 +51,8 @@ def choose_graph(settings: Settings) -> Path | bytes | None:
     if settings.runtime == "torch":
         if is_file:
             raise click.ClickException(f"{model} is an ONNX file; --runtime torch cannot use it.")
+        if not _has_torch():
+            raise click.ClickException(f"--runtime torch: {_NEEDS_TORCH}.")
         return None
     try:
         if obstacle := _obstacle(settings, needed):
@@ -59,20 +61,26 @@ def choose_graph(settings: Settings) -> Path | bytes | None:
     except Exception as error:  # safetensors and onnx each have their own
         if needed:
             raise click.ClickException(f"cannot use onnxruntime: {error}") from error
+        if not _has_torch():
+            raise click.ClickException(f"{one_line(error)}; {_NEEDS_TORCH}.") from error
         return None
+
+
+def _has_torch() -> bool:
+    return all(importlib.util.find_spec(name) for name in ("torch", "diffusers"))
 
 
 def _obstacle(settings: Settings, needed: bool) -> str | None:
     """Why torch is to be taken, if so."""
     if importlib.util.find_spec("onnxruntime") is None:
-        return _INSTALL
+        return "onnxruntime is not installed"
     if settings.scheduler:
         return f"--scheduler {settings.scheduler} needs --runtime torch"
     if settings.dtype != "auto":
         return f"--dtype {settings.dtype} needs --runtime torch"
     if settings.device not in ("auto", "cpu"):
         return f"--device {settings.device} needs --runtime torch"
-    if not needed and settings.device == "auto" and shutil.which("nvidia-smi"):
+    if not needed and settings.device == "auto" and shutil.which("nvidia-smi") and _has_torch():
         return "torch can use the graphics card"
     return None
 
