@@ -788,7 +788,7 @@ def most_photographs_at_once(folder, count, monkeypatch, batch):
 
     def slow_write(*arguments):
         time.sleep(0.004)  # so that photographs pile up where they can
-        original_write(*arguments)
+        return original_write(*arguments)
 
     for index in range(count):
         save(folder / f"{index}.png")

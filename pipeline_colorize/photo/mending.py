@@ -27,7 +27,7 @@ _PASSES = (
     (0, 1, 1, 2),
 )  # fmt: skip
 _STEP = 256  # bytes that are unpacked at a time
-_LEAST_SHARE = 0.1  # of a picture's rows that must be there
+_LEAST_SHARE = 0.2  # of a picture that must be there
 
 CUT_OFF = "the file is damaged or cut off; what is there was colorized"
 SOUND_PICTURE = "the file has damaged metadata, which was left out; its picture is whole"
