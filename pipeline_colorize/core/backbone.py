@@ -6,6 +6,7 @@ transformers is loaded by a model that has such a network, and by no other.
 
 import importlib
 import json
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,7 +28,7 @@ def normalization(transformers, name: str) -> dict[str, list[float]]:
     return {key: list(said.get(key) or value) for key, value in _IMAGENET.items()}
 
 
-def backbone_class(config) -> type | None:
+def backbone_class(config) -> Any:
     """What transformers has for the backbone of a network with that configuration.
 
     Its own `AutoBackbone.from_pretrained` asks the Hub even where it is given a folder.
@@ -86,6 +87,7 @@ class BackboneEncoder(nn.Module):
 
     def __init__(self, backbone: str | dict, widths: list[int], grid_channels: int):
         super().__init__()
+        self.backbone: Any  # a network of transformers, which is loaded when it is used
         if isinstance(backbone, str):
             self.backbone, self.told = load_backbone(backbone, len(widths))
         else:

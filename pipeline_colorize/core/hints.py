@@ -1,5 +1,6 @@
 """Hints: colours that someone gives at places of a picture, drawn onto the chroma grid."""
 
+import contextlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,12 +37,12 @@ class Hint:
         Raises:
             ValueError: if the colour is neither "#RRGGBB" nor three values in 0..255.
         """
-        color = self.color
-        if isinstance(color, str):
-            try:
-                color = tuple(bytes.fromhex(color.removeprefix("#")))
-            except ValueError:
-                color = ()
+        color: tuple[int, ...] = ()
+        if not isinstance(self.color, str):
+            color = self.color
+        else:
+            with contextlib.suppress(ValueError):
+                color = tuple(bytes.fromhex(self.color.removeprefix("#")))
         if len(color) != 3 or not all(0 <= value <= 255 for value in color):
             raise ValueError(
                 f"A hint's color is '#RRGGBB' or three values in 0..255, not {self.color!r}."

@@ -3,6 +3,8 @@
 The luminance of the input is never changed: at full size, it decides where the colours end.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import PIL.Image
 import torch
@@ -134,7 +136,7 @@ class ColorizationImageProcessor:
                 )
         return list(image)
 
-    def working_size(self, height: int, width: int, resolution: int) -> tuple[int, int]:
+    def working_size(self, height: int, width: int, resolution: float) -> tuple[int, int]:
         """Size at which a picture is processed: its short side at `resolution`, in whole strides.
 
         So the picture fills what the network sees; with a margin beside it, as padding is, colours
@@ -145,11 +147,13 @@ class ColorizationImageProcessor:
 
     def preprocess(self, luminance: torch.Tensor, resolution: float) -> torch.Tensor:
         """L* (1, H, W) at its working size, (1, 1, h, w)."""
-        return _resized(luminance, self.working_size(*luminance.shape[1:], resolution))[None]
+        height, width = luminance.shape[1:]
+        return _resized(luminance, self.working_size(height, width, resolution))[None]
 
     def preview(self, luminance: torch.Tensor, resolution: float) -> torch.Tensor:
         """L* (1, H, W) with the short side at `resolution`, and its own aspect ratio."""
-        return _resized(luminance, fit_size(*luminance.shape[1:], resolution))
+        height, width = luminance.shape[1:]
+        return _resized(luminance, fit_size(height, width, resolution))
 
     def rasterize_hints(
         self, hints: list[Hint], size: tuple[int, int], resolution: float
@@ -158,8 +162,8 @@ class ColorizationImageProcessor:
 
         Channels: a*, b* and a mask that is 1 in the cells of a hint; later hints cover earlier.
         """
-        working = self.working_size(*size, resolution)
-        grid = tuple(side // self.chroma_stride for side in working)
+        height, width = self.working_size(*size, resolution)
+        grid = (height // self.chroma_stride, width // self.chroma_stride)
         return torch.from_numpy(draw_hints(hints, size, grid))
 
     # --- picture out ----------------------------------------------------------------------------
@@ -251,7 +255,7 @@ def lift_texture(
 
 
 def interpolation_matrices(
-    source: tuple[int, int], target: tuple[int, int]
+    source: Sequence[int], target: Sequence[int]
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Bicubic interpolation as matrices: `down @ x @ across` takes (..., h, w) to (..., H, W).
 

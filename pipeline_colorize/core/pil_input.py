@@ -25,9 +25,10 @@ def upright_srgb(image: PIL.Image.Image) -> PIL.Image.Image:
         return image
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        return ImageCms.profileToProfile(
+        managed = ImageCms.profileToProfile(
             image, source, _srgb_profile(), outputMode=_MANAGED[image.mode]
         )
+        return managed or image  # never nothing, unless it is asked to change the picture itself
     except (ImageCms.PyCMSError, OSError):
         return image
 

@@ -111,6 +111,8 @@ def _uncompiled(module):
 class SavingMixin(DiffusionPipeline):
     """How `ColorizationPipeline` is loaded and saved."""
 
+    unet: torch.nn.Module
+
     # --- loading ----------------------------------------------------------------------------------
 
     @classmethod

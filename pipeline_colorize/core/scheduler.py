@@ -119,7 +119,7 @@ class OffsetCosineScheduler(SchedulerMixin, ConfigMixin):
             own = {"max_signal_rate", "min_signal_rate", "shift"}
             self.register_to_config(_use_default_values=sorted(own.intersection(defaults)))
 
-        self.num_inference_steps = None
+        self.num_inference_steps: int | None = None
         self.timesteps = torch.arange(num_train_timesteps - 1, -1, -1)
 
     def _check_config(self) -> None:

@@ -236,7 +236,8 @@ class Trunk(nn.Module):
         x = F.interpolate(luminance, scale_factor=self.ENLARGED, mode="bilinear")
         # Depthwise convolutions are up to four times as fast in this format.
         x = F.relu6(self.conv_in(x)).contiguous(memory_format=torch.channels_last)
-        last, maps = {}, []  # of each size
+        last: dict[int, torch.Tensor] = {}  # of each size
+        maps: list[torch.Tensor] = []
         for reached, blocks in zip(self.reached, self.stages, strict=True):
             for block in blocks:
                 x = block(x)
@@ -348,6 +349,7 @@ class ColorizationUNet(ModelMixin, ConfigMixin):
         super().__init__()
         self._check_config()
         widths = tuple(block_out_channels)
+        self.time_proj: nn.Module
         if time_embedding == "variance":
             self.time_proj = NoiseVarianceEmbedding(
                 time_embedding_dim, num_train_timesteps, max_signal_rate, min_signal_rate
@@ -372,7 +374,7 @@ class ColorizationUNet(ModelMixin, ConfigMixin):
             previous = width
         self.mid_block = self._level(previous + extra[-1], widths[-1], widths[-1])
         middle = max(layers_per_block - 1, 1)
-        if cross_attention:
+        if cross_attention and self.encoder is not None:
             context = (self.encoder.context_channels, norm_num_groups)
             self.mid_block.insert(middle, CrossAttention(widths[-1], *context))
         if attention:
@@ -529,17 +531,17 @@ class ColorizationUNet(ModelMixin, ConfigMixin):
         skips = []
         for blocks, feature in zip(self.down_blocks, features[:-1], strict=True):
             h = h if feature is None else torch.cat([h, feature.to(h.dtype)], dim=1)
-            for block in blocks:
+            for block in blocks.children():
                 h = self._run(block, h, embedding)
                 skips.append(h)
             h = F.avg_pool2d(h, 2)
         h = h if features[-1] is None else torch.cat([h, features[-1].to(h.dtype)], dim=1)
         for block in self.mid_block:
-            attends = isinstance(block, CrossAttention)
-            h = self._run(block, h, last_map if attends else embedding)
+            context = last_map if isinstance(block, CrossAttention) else embedding
+            h = self._run(block, h, context)
         for blocks in self.up_blocks:
             h = F.interpolate(h, scale_factor=2, mode="bilinear", align_corners=False)
-            for block in blocks:
+            for block in blocks.children():
                 h = self._run(block, torch.cat([h, skips.pop()], dim=1), embedding)
         prediction = self.conv_out(h)
         return ColorizationUNetOutput(prediction) if return_dict else (prediction,)
@@ -559,7 +561,7 @@ class ColorizationUNet(ModelMixin, ConfigMixin):
             return features
         return tuple(feature.repeat_interleave(repeats, 0) for feature in features)
 
-    def _run(self, block: nn.Module, *args: torch.Tensor) -> torch.Tensor:
+    def _run(self, block: nn.Module, *args: torch.Tensor | None) -> torch.Tensor:
         if self.gradient_checkpointing and torch.is_grad_enabled():
             return self._gradient_checkpointing_func(block, *args)
         return block(*args)

@@ -18,8 +18,8 @@ class ScheduleTable:
         self._total, self._spacing = (
             properties[name] for name in ("num_train_timesteps", "timestep_spacing")
         )
-        rates = properties["max_signal_rate"], properties["min_signal_rate"]
-        angle = np.linspace(*(math.acos(rate) for rate in rates), self._total)
+        first, last = (math.acos(properties[f"{end}_signal_rate"]) for end in ("max", "min"))
+        angle = np.linspace(first, last, self._total)
         angle = np.arctan(properties["shift"] * np.tan(angle))
         self._signal = np.cos(angle).astype(np.float32)
         self._rate = np.sin(angle).astype(np.float32)
