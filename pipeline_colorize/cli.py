@@ -74,6 +74,12 @@ def _print_manual(ctx: click.Context, param: click.Parameter, wanted: bool) -> N
 @files("-r", "--recursive", is_flag=True, help="Search the sub-folders of folders, too.")
 @files("--overwrite", is_flag=True, help="Colorize again what is done already.")
 @files(
+    "--recolor",
+    is_flag=True,
+    help="Take photographs that are in colour, too. Otherwise they are left out where there are "
+    "several.",
+)
+@files(
     "--shard",
     type=SHARD,
     help="Do only the I-th of N equal parts of the photographs, for runs on several machines.",

@@ -336,7 +336,7 @@ def colorize(recipe: "Recipe", folder: Path) -> None:
     """The command `colorize` on the photographs."""
     more = ("--intermediates",) if recipe.is_diffusion else ()
     call("-m", "pipeline_colorize.cli", recipe.photographs, "--output", folder / "photographs",
-         "--model", recipe.model, "--compare", *more)  # fmt: skip
+         "--model", recipe.model, "--compare", "--recolor", *more)  # fmt: skip
 
 
 # --- the recipe ---------------------------------------------------------------------------------

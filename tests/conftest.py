@@ -15,6 +15,7 @@ if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)):
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
 
 import torch
+from command_run import album, pipe  # noqa: F401, fixtures of all tests
 
 from pipeline_colorize.core.unet import ColorizationUNet
 

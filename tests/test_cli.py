@@ -12,12 +12,11 @@ import threading
 import time
 import weakref
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner
+from command_run import StubPipe, names, run, save
 from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError
 from PIL import Image
 
@@ -30,76 +29,10 @@ from pipeline_colorize import (
 )
 from pipeline_colorize.command import encoding, engine, report, work
 from pipeline_colorize.command.settings import Settings
-from pipeline_colorize.photo.display import as_picture, side_by_side
+from pipeline_colorize.photo.display import side_by_side
 from pipeline_colorize.registry import SAMPLERS
 
 pytestmark = pytest.mark.usefixtures("other_tests_hear_diffusers")
-
-
-class StubPipe:
-    """Adds a random tint to each picture, from the picture's own generator."""
-
-    config = SimpleNamespace(default_num_inference_steps=5, default_num_candidates=1)
-    scheduler = None
-
-    def __init__(self):
-        self.calls = []
-
-    def __call__(
-        self,
-        images,
-        *,
-        num_samples,
-        generator,
-        output_type,
-        output_uncertainty,
-        output_intermediates,
-        **others,
-    ):
-        self.calls.append({"images": len(images), "num_samples": num_samples, **others})
-        results, films = [], []
-        for image, own in zip(images, generator, strict=True):
-            for tint in torch.rand(num_samples, 3, generator=own).numpy():
-                rgb = np.broadcast_to(tint, (*image.shape[:2], 3)).astype(np.float32)
-                small = Image.new("RGB", (16, 12), tuple(int(255 * value) for value in tint))
-                results.append(rgb if output_type == "np" else as_picture(rgb))
-                films.append([small] * 5)
-        spreads = [np.full(image.shape[:2], 0.5, np.float32) for image in images]
-        return SimpleNamespace(
-            images=results,
-            uncertainty=spreads if output_uncertainty else None,
-            intermediates=films if output_intermediates else None,
-        )
-
-
-@pytest.fixture
-def pipe(monkeypatch):
-    stub = StubPipe()
-    monkeypatch.setattr(engine, "load_model", lambda settings: stub)
-    return stub
-
-
-@pytest.fixture
-def album(tmp_path):
-    folder = tmp_path / "album"
-    folder.mkdir()
-    for index in range(3):
-        save(folder / f"{'abc'[index]}.png", shade=40 * index)
-    return folder
-
-
-def save(path, shade=90, size=(24, 16), **options):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("L", size, shade).save(path, **options)
-    return path
-
-
-def run(*arguments):
-    return CliRunner().invoke(cli.main, [str(argument) for argument in arguments])
-
-
-def names(folder):
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
 def one_line_error(result, *words, code=1):
@@ -946,7 +879,7 @@ def test_with_terminal_there_is_a_bar(album, pipe, tmp_path, monkeypatch):
     from rich.progress import Progress
 
     monkeypatch.setattr(Progress, "advance", lambda self, task: shown.append(task))
-    monkeypatch.setattr(report, "_is_terminal", lambda stream: True)
+    monkeypatch.setattr(report, "is_terminal", lambda stream: True)
     (album / "bad.png").write_text("?")
     run(album, "-o", tmp_path / "out")
     assert len(shown) == 4  # failures count, too

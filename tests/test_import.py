@@ -69,6 +69,7 @@ MODULES = {
         "photo.xmp",
     },
     "photo.record": set(),
+    "photo.content": {"core.colorimetry"},
     "photo.display": set(),
     "photo.limits": {"core.sizes", "photo.record"},
     "photo.boxes": {"photo.limits"},
@@ -90,6 +91,7 @@ MODULES = {
         "photo.record",
     },
     "photo.decode": {
+        "photo.content",
         "photo.jp2",
         "photo.jxl",
         "photo.limits",

@@ -50,7 +50,7 @@ def folder(tmp_path_factory):
 
 def save_picture(path, seed):
     picture = smooth_picture(32, 32 + 8 * (seed % 2), seed=seed).movedim(0, -1).numpy()
-    Image.fromarray((255 * picture).round().astype(np.uint8)).save(path)
+    Image.fromarray((255 * picture).round().astype(np.uint8)).convert("L").save(path)
     return path
 
 

@@ -7,7 +7,7 @@ import click
 from .options import Command
 
 # https://man7.org/linux/man-pages/man7/man.7.html
-_HEAD = '.TH {name} 1 "" "{name} {version}" "User Commands"'
+_HEAD = '.TH {title} 1 "" "{name} {version}" "User Commands"'
 
 
 def manual_page(ctx: click.Context, version: str) -> str:
@@ -22,7 +22,7 @@ def manual_page(ctx: click.Context, version: str) -> str:
         raise ValueError(f"{name} is not a Command with sections and examples.")
     usage = " ".join(command.collect_usage_pieces(ctx))
     purpose, *paragraphs = (command.help or "").split("\n\n")
-    lines = [_HEAD.format(name=name.upper(), version=version)]
+    lines = [_HEAD.format(title=name.upper(), name=name, version=version)]
     lines += [".SH NAME", f"{name} \\- {_escaped(purpose.rstrip('.').lower())}"]
     lines += [".SH SYNOPSIS", f".B {name}", _escaped(usage), ".SH DESCRIPTION"]
     lines += _paragraphs([*paragraphs, *command.notes])

@@ -164,7 +164,8 @@ class Report:
         _print(json.dumps(record))
 
 
-def _is_terminal(stream: TextIO) -> bool:
+def is_terminal(stream: TextIO) -> bool:
+    """Whether somebody looks at what is written to a stream."""
     return stream.isatty()
 
 
@@ -172,7 +173,7 @@ class Bar:
     """A progress bar where it is `shown` and stderr is a terminal, and nothing elsewhere."""
 
     def __init__(self, total: int, shown: bool):
-        self._progress = _rich_progress() if shown and _is_terminal(sys.stderr) else None
+        self._progress = _rich_progress() if shown and is_terminal(sys.stderr) else None
         if self._progress:
             self._task = self._progress.add_task("loading the model", total=total)
 
@@ -207,5 +208,5 @@ def _rich_progress():
         TimeRemainingColumn(),
         console=Console(stderr=True),
         transient=True,
-        redirect_stdout=_is_terminal(sys.stdout),
+        redirect_stdout=is_terminal(sys.stdout),
     )

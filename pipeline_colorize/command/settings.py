@@ -13,6 +13,7 @@ STREAM = "-"
 class Settings:
     """The options of a run, as the command line has them; `None` leaves a value to the model."""
 
+    # Photographs and results.
     inputs: tuple[str, ...] = ()  # as typed: files, folders, patterns, or STREAM
     output: str | None = None  # as typed: a file, a folder, or STREAM; beside each photograph
     recursive: bool = False

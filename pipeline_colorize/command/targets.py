@@ -16,7 +16,7 @@ from pipeline_colorize import photo
 from . import parquet
 from .discovery import Found, find_photos, is_address
 from .job import STDIN, STDOUT, Job
-from .report import Report, one_line
+from .report import Report, is_terminal, one_line
 from .settings import STREAM, Settings
 
 # What ends the name of a file. The name of a folder, such as `album.1912` or `Mr. Smith`, may
@@ -107,7 +107,7 @@ def _check_stream(settings: Settings, count: int) -> None:
         raise click.UsageError("standard output takes a single picture; give a folder: --output.")
     if settings.json:
         raise click.UsageError("--json needs standard output, so the picture needs --output FILE.")
-    if sys.stdout.isatty() and not settings.dry_run:
+    if is_terminal(sys.stdout) and not settings.dry_run:
         raise click.UsageError("standard output is a terminal; send it to a file, or use --output.")
 
 

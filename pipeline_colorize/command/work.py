@@ -164,8 +164,7 @@ class Work:
                 elif reason := self._reason_to_leave_out(one):
                     self._report.leave_out(job, reason)
                 else:
-                    for warning in one.photo.warnings:
-                        self._report.note(job.name, warning)
+                    self._note(one)
                     yield one
                     continue
             except _Busy:
@@ -177,9 +176,21 @@ class Work:
             self._claims.release(job.target)
 
     def _reason_to_leave_out(self, one: Decoded) -> str | None:
-        if self._report.counts.total > 1 and photo.read_mark(one.photo.xmp):
+        """Why a photograph is none to be coloured, where there are others."""
+        if self._report.counts.total == 1:
+            return None
+        if photo.read_mark(one.photo.xmp):
             return "its colours are this program's own"
+        if one.photo.in_color and not self._settings.recolor:
+            return "it is in colour already; --recolor takes it all the same"
         return None
+
+    def _note(self, one: Decoded) -> None:
+        """Say what is to be said of a photograph before it is coloured."""
+        if one.photo.in_color and not self._settings.recolor:
+            self._report.note(one.job.name, "is in colour already; the result has invented colours")
+        for warning in one.photo.warnings:
+            self._report.note(one.job.name, warning)
 
     def _colored(self, batch: list[Decoded]) -> Iterator[tuple[Decoded, Coloring]]:
         """The batch with its colours; where it fails, its photographs are tried one by one."""

@@ -4,6 +4,7 @@ import contextlib
 import stat
 import struct
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -11,6 +12,7 @@ import numpy as np
 from PIL import Image, TiffImagePlugin
 
 from . import jp2, jxl, mending
+from .content import is_in_color
 from .limits import check_size, full_pages
 from .metadata import (
     IPTC_TIFF_TAG,
@@ -25,7 +27,7 @@ from .metadata import (
     read_xmp,
 )
 from .opening import open_picture
-from .profiles import CHANNELS, for_pipeline, read_profile
+from .profiles import CHANNELS, for_pipeline, read_profile, to_srgb_cells
 from .record import Photo, PhotoError, TooLargeError, one_line
 from .tiff import tiff_pixels, unit_range, with_channels
 from .upright import Turn, upright_xmp
@@ -167,6 +169,7 @@ def _read_rare_tiff(file: BinaryIO, page: int) -> Photo:
         exif=exif_bytes(exif, turn, notes),
         xmp=upright_xmp(xmp, turn, notes),
         iptc=iptc,
+        in_color=is_in_color(color, partial(to_srgb_cells, space=space, profile=profile)),
         warnings=notes,
     )
 
@@ -184,8 +187,9 @@ def _decode(opened: Image.Image, file: BinaryIO, notes: list[str]) -> Photo:
     upright = _upright(pixels, orientation)
     turn = _turn(stored or orientation, upright)
     color, alpha = _split_alpha(upright, space)
+    profile = read_profile(opened, space)
     return Photo(
-        image=for_pipeline(color, space, read_profile(opened, space), notes),
+        image=for_pipeline(color, space, profile, notes),
         depth=8 if pixels.dtype == np.uint8 else 16,
         alpha=alpha,
         lossless=_is_lossless(opened, file),
@@ -194,6 +198,7 @@ def _decode(opened: Image.Image, file: BinaryIO, notes: list[str]) -> Photo:
         iptc=read_iptc(opened),
         texts=read_texts(opened),
         dpi=_dpi(opened),
+        in_color=is_in_color(color, partial(to_srgb_cells, space=space, profile=profile)),
         warnings=notes,
     )
 

@@ -63,6 +63,19 @@ def for_pipeline(
     return color[..., 0] if color.shape[2] == 1 else color
 
 
+def to_srgb_cells(cells: np.ndarray, space: str, profile: bytes | None) -> np.ndarray:
+    """A few stored colours (h, w, C) in [0, 1] as sRGB (h, w, 3) in [0, 1], colours and all."""
+    if space == "cmyk" and not profile:
+        return _naive_rgb(cells)
+    try:
+        if profile and _profile_space(profile) == space and not _is_srgb(profile):
+            whole = np.rint(cells * 65535).astype(np.uint16)
+            return _transform(whole, profile, srgb_profile(), "float32").clip(0, 1)
+    except Exception:  # imagecodecs has its own error classes
+        pass
+    return _naive_rgb(cells) if space == "cmyk" else cells
+
+
 def _profile_space(profile: bytes) -> str:
     return {b"GRAY": "gray", b"RGB ": "rgb", b"CMYK": "cmyk"}.get(profile[16:20], "unknown")
 

@@ -62,6 +62,7 @@ class Photo:
     iptc: bytes = b""  # captions and credits in the older form that archives use (IPTC-IIM)
     texts: dict[str, str] = field(default_factory=dict)  # a PNG's, or a comment
     dpi: tuple[float, float] | None = None
+    in_color: bool = False  # with colours that no toning explains (see `content`)
     warnings: list[str] = field(default_factory=list)  # one line each, for people
 
 
