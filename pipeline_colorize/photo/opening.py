@@ -3,10 +3,10 @@
 import re
 import struct
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import pillow_heif
-from PIL import Image
+from PIL import Image, ImageFile, TiffImagePlugin
 
 from . import jxl
 from .boxes import boxes
@@ -38,6 +38,7 @@ def open_picture(source: str | Path | BinaryIO) -> Image.Image:
         check_directories(source)
         source.seek(0)
     opened = Image.open(source, formats=PICTURE_FORMATS)
+    assert isinstance(opened, ImageFile.ImageFile)
     try:
         _check_structure(opened)
     except Exception:
@@ -46,17 +47,18 @@ def open_picture(source: str | Path | BinaryIO) -> Image.Image:
     return opened
 
 
-def _check_structure(opened: Image.Image) -> None:
+def _check_structure(opened: ImageFile.ImageFile) -> None:
     """Refuse what its format says about it that no photograph has; nothing is decoded for it."""
     check_shape(opened.size)
-    if opened.format == "TIFF":
-        tile = [opened.tag_v2.get(tag, 1) for tag in _TILE_TAGS]
-        whole = [-(-side // part) * part for side, part in zip(opened.size, tile, strict=True)]
-        check_size(whole)
-        check_bytes(len(opened.getbands()) * whole[0] * whole[1])
-    if opened.format == "JPEG2000" and _codestream_size(opened.fp) != opened.size:
+    if isinstance(opened, TiffImagePlugin.TiffImageFile):
+        across, down = (opened.tag_v2.get(tag) or 1 for tag in _TILE_TAGS)
+        width, height = -(-opened.width // across) * across, -(-opened.height // down) * down
+        check_size((width, height))
+        check_bytes(len(opened.getbands()) * width * height)
+    file = cast(BinaryIO, opened.fp)
+    if opened.format == "JPEG2000" and _codestream_size(file) != opened.size:
         raise PhotoError("the file is damaged: two places in it tell of different sizes")
-    if opened.info.get("progressive") and _count_scans(opened.fp) > _MOST_SCANS:
+    if opened.info.get("progressive") and _count_scans(file) > _MOST_SCANS:
         raise PhotoError(f"a JPEG of more than {_MOST_SCANS} scans, which take too long to decode")
 
 
