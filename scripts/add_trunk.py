@@ -13,10 +13,10 @@ from pathlib import Path
 
 import click
 import torch
-import yaml
 from torch import nn
 
 from pipeline_colorize import ColorizationPipeline, ColorizationUNet
+from pipeline_colorize.training.config import find_config, read_settings
 
 EPSILON = 1e-3  # of its normalisation
 
@@ -58,7 +58,7 @@ def load_trunk(trunk: nn.Module, weights: dict[str, torch.Tensor]) -> None:
 )
 @click.option("--model", help="Model whose weights go where they fit; the rest begins anew.")
 def main(file, folder, config, model):
-    arguments = yaml.safe_load(Path(config).read_text())["model"]
+    arguments = read_settings(find_config(config))["model"]
     if not arguments.get("encoder_trunk"):
         raise click.ClickException(f"The network of {config} has no `encoder_trunk`.")
     unet = ColorizationUNet(**arguments)

@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import train_colorize
 from pipeline_colorize.training import checkpoint
-from pipeline_colorize.training.batches import BatchFormat, TrainingBatches
+from pipeline_colorize.training.batches import BatchFormat, Division, TrainingBatches
 from pipeline_colorize.training.config import option, parse
 from pipeline_colorize.training.objectives import denoising_loss
 
@@ -160,13 +160,14 @@ def time_stock_network(run, bench: BenchmarkConfig) -> tuple[float, int]:
     parameters = sum(parameter.numel() for parameter in run.bare.parameters())
     model = stock_network(parameters).to(memory_format=torch.channels_last)
     layout = BatchFormat.of_model(model.config)
-    batch = TrainingBatches(run.pictures, layout, run.data, seed=0, batch_size=bench.stock_batch)[0]
+    division = Division(bench.stock_batch)
+    batch = TrainingBatches(run.pictures, layout, run.data, seed=0, division=division)[0]
     scheduler = DDPMScheduler()
     loop = BareLoop(
         model,
         lambda network, batch: denoising_loss(network, scheduler, batch),
         batch,
-        run.optim.mixed_precision,
+        run.accelerator.mixed_precision,
         run.accelerator.device,
     )
     loop.run(1)
@@ -254,7 +255,8 @@ def main(argv: list[str]) -> None:
         run.progress = checkpoint.Progress()
         batch = next(iter(run.loader(0, 1)))
         fresh = train_colorize.build_model(model, optim)
-        bare = BareLoop(fresh, run.losses, batch, optim.mixed_precision, run.accelerator.device)
+        precision = run.accelerator.mixed_precision
+        bare = BareLoop(fresh, run.losses, batch, precision, run.accelerator.device)
         report(run, bare, bench)
 
 

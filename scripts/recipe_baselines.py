@@ -115,14 +115,12 @@ def validation_losses(run) -> dict[str, float]:
             for pictures in run.validation.values()
         )
     )
-    config = run.model_config
-    terms = (config.loss, config.snr_gamma, config.gradient_weight)
     result = {}
     for name, guess in guesses.items():
         losses = [
-            denoising_loss(guess, run.scheduler, batch, *terms)
+            denoising_loss(guess, run.scheduler, batch)
             if run.scheduler
-            else regression_loss(guess, batch, config.loss, config.gradient_weight)
+            else regression_loss(guess, batch)
             for batch in batches
         ]
         result[name] = torch.cat(losses).mean().item()

@@ -21,25 +21,16 @@ from recipe import ROOT, Stage, call, run_stage
 from study_sampler import FIGURES, OWN, Setting, load, measure, sample
 
 from pipeline_colorize import ColorizationPipeline
+from pipeline_colorize.training.config import merge_settings, read_settings
 
 PROBE_STEPS = 30  # the first ten are slower
-
-
-def merged(settings: dict, over: dict) -> dict:
-    """Settings with others over them; what is a mapping in both is merged."""
-    result = dict(settings)
-    for name, value in over.items():
-        both = isinstance(value, dict) and isinstance(result.get(name), dict)
-        result[name] = result[name] | value if both else value
-    return result
 
 
 def read_trials(file: Path) -> dict[str, dict]:
     """All settings of each trial, by its name."""
     content = yaml.safe_load(file.read_text("utf-8"))
-    base = yaml.safe_load((file.parent / content["base"]).read_text("utf-8"))
-    base = merged(base, content["fields"])
-    return {name: merged(base, own) for name, own in content["trials"].items()}
+    base = merge_settings(read_settings(file.parent / content["base"]), content["fields"])
+    return {name: merge_settings(base, trial) for name, trial in content["trials"].items()}
 
 
 def train(settings: dict, folder: Path, **fields) -> list[dict]:

@@ -49,7 +49,14 @@ def test_the_wheel_holds_the_package_and_its_models_whole(wheel):
         if path.is_file() and "__pycache__" not in path.parts
     }
     held = {name for name in wheel.namelist() if ".dist-info/" not in name}
-    assert held == wanted
+    data = {name for name in held if ".data/data/share/pipeline-colorize/" in name}
+    assert held - data == wanted | {"train_colorize.py"}
+    configs = {name.partition("/share/pipeline-colorize/")[2] for name in data}
+    assert configs == {
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "configs").rglob("*.yaml")
+        if path.parent.name not in ("data", "studies")
+    }
     assert {"pipeline_colorize/py.typed", "pipeline_colorize/models/default/LICENSE"} < held
 
 
@@ -105,6 +112,18 @@ def test_the_installed_wheel_colours_a_photograph_by_itself(archives, tmp_path):
         )
         return done.stdout
 
+    settings = run(
+        python,
+        "-m",
+        "train_colorize",
+        "--config",
+        "configs/tiny.yaml",
+        "--datasets",
+        PHOTOGRAPH.parent / "color",
+        "--dry_run",
+        "true",
+    )
+    assert "steps of 16 pictures" in settings
     where = run(python, "-c", "import pipeline_colorize; print(pipeline_colorize.__file__)")
     assert Path(where.strip()).is_relative_to(site)
     run(home / "bin" / "colorize", PHOTOGRAPH, "-o", tmp_path / "color.png")

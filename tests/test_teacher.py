@@ -8,7 +8,7 @@ import transformers
 from conftest import UNET_CONFIGS, load_script, save_network
 
 from pipeline_colorize import ColorizationUNet
-from pipeline_colorize.training.teacher import Lesson, Teacher, TeacherHeads
+from pipeline_colorize.training.teacher import Distillation, Teacher, TeacherHeads
 
 UNET = {**UNET_CONFIGS["lab"], "chroma_stride": 2}
 
@@ -101,21 +101,21 @@ def test_maps_of_any_size_are_compared_at_the_teachers():
     assert heads(features, maps).shape == (2,)
 
 
-def lesson_and_network(folder: str) -> tuple[Lesson, ColorizationUNet]:
+def distillation_and_network(folder: str) -> tuple[Distillation, ColorizationUNet]:
     torch.manual_seed(0)
     network = ColorizationUNet(**UNET)
-    return Lesson(network, folder), network
+    return Distillation(network, folder), network
 
 
 def test_the_encoder_learns_what_the_teacher_sees(efficientnet):
-    lesson, network = lesson_and_network(efficientnet)
-    parameters = [*network.encoder.parameters(), *lesson.heads.parameters()]
+    distillation, network = distillation_and_network(efficientnet)
+    parameters = [*network.encoder.parameters(), *distillation.heads.parameters()]
     optimizer = torch.optim.Adam(parameters, lr=1e-2)
     history = []
     for _ in range(30):
         batch = batch_of()
         network(torch.zeros(4, 2, 32, 32), 0, batch["condition"])
-        loss = lesson.losses(batch).mean()
+        loss = distillation.losses(batch).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -126,22 +126,22 @@ def test_the_encoder_learns_what_the_teacher_sees(efficientnet):
 
 
 def test_a_pass_without_gradients_is_not_listened_to(efficientnet):
-    lesson, network = lesson_and_network(efficientnet)
+    distillation, network = distillation_and_network(efficientnet)
     batch = batch_of()
     network.encode(batch["condition"])
-    expected = lesson.losses(batch)
+    expected = distillation.losses(batch)
     network.encode(batch["condition"])
     with torch.no_grad():
         network.encode(torch.zeros(1, 1, 64, 64))
-    assert torch.equal(lesson.losses(batch), expected)
+    assert torch.equal(distillation.losses(batch), expected)
 
 
 def test_nothing_is_asked_where_there_is_no_luminance(efficientnet):
-    lesson, network = lesson_and_network(efficientnet)
+    distillation, network = distillation_and_network(efficientnet)
     batch = batch_of()
     batch["condition"][1:3] = 0
     network.encode(batch["condition"])
-    assert (lesson.losses(batch) > 0).tolist() == [True, False, False, True]
+    assert (distillation.losses(batch) > 0).tolist() == [True, False, False, True]
 
 
 @pytest.mark.parametrize("changes", ["none", "backbone"])
@@ -149,7 +149,7 @@ def test_there_must_be_an_encoder_to_teach(resnet, changes):
     widths = {"encoder_block_out_channels": None} if changes == "none" else {}
     backbone = {"encoder_backbone": resnet} if changes == "backbone" else {}
     with pytest.raises(ValueError, match="needs an encoder that learns"):
-        Lesson(ColorizationUNet(**{**UNET, **widths, **backbone}), resnet)
+        Distillation(ColorizationUNet(**{**UNET, **widths, **backbone}), resnet)
 
 
 @torch.no_grad()

@@ -188,16 +188,9 @@ class ColorSampler:
         return torch.cat([luminance, F.interpolate(hints, luminance.shape[2:])], dim=1)
 
     def predict(self, latents: torch.Tensor, timestep, condition) -> torch.Tensor:
-        """Call the network; returns its output in float32.
-
-        Our networks take the condition beside the sample; a stock one takes both concatenated.
-        """
+        """Call the network; returns its output in float32."""
         sample = latents.to(self.unet.dtype)
-        if hasattr(self.unet.config, "sample_channels"):
-            return self.unet(sample, timestep, condition, return_dict=False)[0].float()
-        repeated = condition.repeat_interleave(len(sample) // len(condition), 0)
-        stacked = torch.cat([sample, repeated], dim=1)
-        return self.unet(stacked, timestep, return_dict=False)[0].float()
+        return run_network(self.unet, self.unet.config, sample, timestep, condition).float()
 
     # --- from noise to colour ---------------------------------------------------------------------
 
@@ -280,6 +273,28 @@ class ColorSampler:
         # LMS counts the steps from the start of the schedule, not from ours.
         extra["order"] = min(index + 1, 4)
         return {name: value for name, value in extra.items() if name in accepted}
+
+
+def run_network(
+    network, config, sample: torch.Tensor, timestep, condition: torch.Tensor
+) -> torch.Tensor:
+    """The network's prediction; training and sampling call it in this one way.
+
+    Args:
+        network: takes the condition beside the sample, or, if it is a stock one of diffusers, as
+            further channels behind it.
+        config: of the network, which may be wrapped.
+        sample: (B * n, C, h, w), noisy colour; the n samples of a picture lie side by side.
+        timestep: a number, or (B * n,).
+        condition: (B, K, H, W).
+
+    Returns:
+        (B * n, C, h, w).
+    """
+    if hasattr(config, "sample_channels"):
+        return network(sample, timestep, condition).sample
+    condition = condition.repeat_interleave(len(sample) // len(condition), 0)
+    return network(torch.cat([sample, condition], dim=1), timestep).sample
 
 
 def color_channels(unet) -> int:

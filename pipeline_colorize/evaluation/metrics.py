@@ -19,6 +19,8 @@ from scipy.stats import spearmanr
 from skimage.color import deltaE_ciede2000, rgb2lab
 from skimage.metrics import mean_squared_error, structural_similarity
 
+from ..colorfulness import colorfulness, colorfulness_absolute, count_chroma, histogram_distance
+
 # What FID, KID and LPIPS need: packages, and a network that torchmetrics would download.
 _NETWORKS = {
     "FID and KID": (
@@ -32,8 +34,6 @@ _NETWORKS = {
     ),
 }
 
-HISTOGRAM_BINS = 24  # along a* and along b*
-_HISTOGRAM_RANGE = 100.0
 _EVEN_LUMINANCE = 2.0  # standard deviation of L* under which a neighbourhood counts as even
 _EDGES = 0.9  # pixels whose luminance gradient is above this quantile count as edges,
 _LEAST_EDGE = 1.0  # if it is at least this, in L* a pixel
@@ -44,30 +44,6 @@ _FAR = 20.0  # distance in a*b* from which on a pixel counts as odd or pale
 def to_lab(picture: np.ndarray) -> np.ndarray:
     """8-bit sRGB (H, W, 3) to L*a*b*, float32."""
     return rgb2lab(picture.astype(np.float32) / 255)
-
-
-def opponent_channels(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Red minus green and yellow minus blue, in steps of 8 bits."""
-    red, green, blue = np.moveaxis(picture.astype(np.float64), -1, 0)
-    return red - green, (red + green) / 2 - blue
-
-
-def colorfulness(picture: np.ndarray) -> float:
-    """How colourful a picture looks, 0 for grey (Hasler and Suesstrunk 2003, metric M3)."""
-    return _colorfulness(*opponent_channels(picture))
-
-
-def colorfulness_absolute(picture: np.ndarray) -> float:
-    """The variant of DDColor's code, whose opponent channels lose their sign first.
-
-    It gives lower figures; papers mix the two.
-    """
-    return _colorfulness(*(np.abs(channel) for channel in opponent_channels(picture)))
-
-
-def _colorfulness(red_green: np.ndarray, yellow_blue: np.ndarray) -> float:
-    spread = math.hypot(red_green.std(), yellow_blue.std())
-    return spread + 0.3 * math.hypot(red_green.mean(), yellow_blue.mean())
 
 
 def psnr(result: np.ndarray, truth: np.ndarray) -> float:
@@ -169,16 +145,8 @@ def compare(result: np.ndarray, truth: np.ndarray) -> dict[str, float]:
 
 
 def chroma_histogram(picture: np.ndarray) -> np.ndarray:
-    """Pixels by a* and b*: (24, 24) counts over -100..100, what lies beyond put at the border."""
-    limit = np.nextafter(_HISTOGRAM_RANGE, 0)
-    a, b = to_lab(picture)[..., 1:].reshape(-1, 2).clip(-limit, limit).T
-    span = [[-_HISTOGRAM_RANGE, _HISTOGRAM_RANGE]] * 2
-    return np.histogram2d(a, b, bins=HISTOGRAM_BINS, range=span)[0].astype(np.int64)
-
-
-def histogram_distance(first: np.ndarray, second: np.ndarray) -> float:
-    """Total variation between two histograms: 0 where equal, 1 where nothing is shared."""
-    return float(np.abs(first / first.sum() - second / second.sum()).sum() / 2)
+    """Count the pixels of an 8-bit picture (H, W, 3) by a* and b*, as `count_chroma`."""
+    return count_chroma(to_lab(picture)[..., 1:])
 
 
 def diversity(chromas: list[np.ndarray]) -> float:

@@ -16,10 +16,10 @@ FILMS = torch.tensor([RGB_TO_XYZ[1], (0.02, 0.55, 0.43), (0.0, 0.1, 0.9)])
 def cut_square(
     picture: torch.Tensor, size: int, generator: np.random.Generator | None = None
 ) -> torch.Tensor:
-    """A square of `size` pixels from an 8-bit picture (3, H, W).
+    """Cut a square from an 8-bit picture (3, H, W) and scale it to `size` pixels.
 
-    With a generator, a square of `size` to the short side at a random place; without, the largest
-    square in the middle.
+    With a generator, the square has a random side, from `size` to the short side, and a random
+    place; without, it is the largest one in the middle.
     """
     height, width = picture.shape[1:]
     if (height, width) == (size, size):
@@ -70,25 +70,17 @@ def random_crop(
     return result
 
 
-def jitter_color(
-    chroma: torch.Tensor, generators: list[np.random.Generator], amount: float
-) -> torch.Tensor:
-    """Scale chroma (B, 2, H, W) by 1 - `amount` to 1 + `amount`, turn hue by up to `amount` rad."""
-    scale, turn = (amount * (2 * uniform(generators, 2) - 1)).unbind(1)
-    cosine, sine = (1 + scale) * torch.cos(turn), (1 + scale) * torch.sin(turn)
-    # (B, 2, 2)
-    matrix = torch.stack([torch.stack([cosine, -sine], 1), torch.stack([sine, cosine], 1)], 1)
-    return torch.einsum("bij,bjhw->bihw", matrix, chroma)
-
-
 def film_luminance(
     lab: torch.Tensor, generators: list[np.random.Generator], probability: float
 ) -> torch.Tensor:
-    """The luminance of L*a*b* (B, 3, H, W), as early film may have it: (B, 1, H, W) in 0..100.
+    """Return the luminance that early film gives L*a*b* pictures (B, 3, H, W).
 
-    With `probability` a picture is seen by something between the eye, orthochromatic film (blind to
-    red) and blue-sensitive plates (blind to green as well): red cloth and lips are black, skies
-    white. Greys stay as they are.
+    With `probability`, a picture is taken on something between what the eye sees, orthochromatic
+    film (blind to red) and blue-sensitive plates (blind to green as well): red cloth and lips
+    become black, skies white. Greys stay as they are.
+
+    Returns:
+        (B, 1, H, W) in 0..100.
     """
     chosen, place = uniform(generators, 2).unbind(1)
     chosen = chosen < probability
@@ -107,7 +99,7 @@ def degrade_luminance(
     probability: float = 0.3,
     scratches: int = 0,
 ) -> torch.Tensor:
-    """What old prints suffer. (B, 1, H, W) in 0..100.
+    """Wear luminance (B, 1, H, W) in 0..100 as time wears prints.
 
     With `probability` a picture gets random amounts of another tone curve, fading (lifted blacks
     and dulled whites), blur and grain, and up to `scratches` bright or dark lines.
@@ -150,16 +142,17 @@ def random_hints(
     probability: float = 0.5,
     most: int = 16,
 ) -> torch.Tensor:
-    """True colours at a few random places of the chroma grid, as a person would give them.
+    """Choose true colours at a few random places of the chroma grid, as a person would give them.
 
     Args:
         chroma: (B, 2, h, w), a*, b* in any scale.
-        generators: one a picture, for the number of hints, their places and sizes.
+        generators: one for each picture, for the number of hints, their places and sizes.
         probability: share of pictures with hints.
-        most: of hints in a picture; few are more frequent than many.
+        most: hints in a picture; few are more frequent than many.
 
     Returns:
-        (B, 3, h, w): a*, b* (one colour a hint: the mean of 1 to 3 cells square) and the mask.
+        (B, 3, h, w): a*, b* and the mask. A hint is a square of 1 to 3 cells and has their mean
+        colour.
     """
     _, _, height, width = chroma.shape
     hints = torch.zeros(len(chroma), 3, height, width)

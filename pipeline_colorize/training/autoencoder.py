@@ -11,14 +11,14 @@ from pipeline_colorize.core.unet import GreyEncoder, ResidualBlock, to_chroma_gr
 
 
 class GreyAutoencoder(ModelMixin, ConfigMixin):
-    r"""Gives luminance back from the coarsest feature map of a grey encoder.
+    r"""Reconstructs luminance from the coarsest feature map of a grey encoder.
 
     Nothing but that map reaches the decoder, so what a picture shows has to pass through every
-    level of the encoder. Where the luminance that it is given is worn and the one asked for is
-    not, it is a denoising autoencoder (Vincent et al. 2008).
+    level of the encoder. Where its input is worn and its target is not, it is a denoising
+    autoencoder (Vincent et al. 2008).
 
     Its arguments have the names that they have in `ColorizationUNet`, whose encoder it pretrains:
-    the same values make an encoder of the same weights.
+    the same values make an encoder with the same weights.
 
     >>> network = GreyAutoencoder(encoder_block_out_channels=(8, 16, 32)).eval()
     >>> network(None, None, torch.zeros(1, 1, 64, 64)).sample.shape
@@ -53,11 +53,11 @@ class GreyAutoencoder(ModelMixin, ConfigMixin):
         condition: torch.Tensor,
         return_dict: bool = True,
     ) -> UNet2DOutput | tuple[torch.Tensor]:
-        """Luminance of `condition`.
+        """Reconstruct the luminance of `condition`.
 
         Args:
-            sample: not looked at; here so that the network is called as one that colorizes.
-            timestep: likewise.
+            sample: ignored; it is here so that all networks are called in the same way.
+            timestep: ignored.
             condition: (B, condition_channels + hint_channels, H, W), luminance in [-1, 1], hints.
             return_dict: `False` for a plain tuple.
 

@@ -2,6 +2,8 @@
 
 import dataclasses
 import signal
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,16 +15,15 @@ from .augmentation import (
     cut_square,
     degrade_luminance,
     film_luminance,
-    jitter_color,
     random_crop,
     random_flip,
     random_hints,
 )
-from .config import DataConfig, as_closer
+from .config import DataConfig, for_large_pictures
 from .decoding import bytes_to_lab
 from .draws import (
-    CLOSER,
-    CLOSER_STEPS,
+    LARGE,
+    LARGE_STEPS,
     PICTURES,
     TIMESTEPS,
     VALIDATION,
@@ -35,26 +36,26 @@ from .sources import PictureMix, PictureSet
 
 
 def luminance_to_input(luminance: torch.Tensor) -> torch.Tensor:
-    """L* in [0, 100] to the network's [-1, 1]."""
+    """Bring L* in [0, 100] to the network's [-1, 1]."""
     return luminance / 50 - 1
 
 
 def with_hints(luminance: torch.Tensor, hints: torch.Tensor) -> torch.Tensor:
-    """Condition (B, 4, H, W): the network's luminance (B, 1, H, W) and hints (B, 3, h, w)."""
+    """Join luminance (B, 1, H, W) in [-1, 1] and hints (B, 3, h, w) to a condition (B, 4, H, W)."""
     return torch.cat([luminance, F.interpolate(hints, luminance.shape[2:], mode="nearest")], dim=1)
 
 
 @dataclasses.dataclass(frozen=True)
 class BatchFormat:
-    """What a network takes and gives, read from its config by `of_model`.
+    """The shape and scale of a network's input and output, read from its config by `of_model`.
 
     Args:
-        color_channels: 3: RGB in [-1, 1]; 2: a*, b* divided by `ab_scale`; 1: the luminance
-            itself in [-1, 1], for a grey autoencoder.
+        color_channels: 3 for RGB in [-1, 1]; 2 for a*, b* divided by `ab_scale`; 1 for the
+            luminance itself in [-1, 1], which a grey autoencoder gives.
         hint_channels: 0 or 3 further channels of the condition.
-        chroma_stride: luminance pixels to a cell of the colour, along one side.
+        chroma_stride: luminance pixels on one side of a cell of the colour.
         ab_scale: divisor of a*, b*.
-        picture: whether the picture itself is wanted too, for a teacher.
+        picture: whether a batch also holds the picture itself, for a teacher.
     """
 
     color_channels: int
@@ -64,12 +65,16 @@ class BatchFormat:
     picture: bool = False
 
     @classmethod
-    def of_model(cls, config) -> "BatchFormat":
-        """From the config of this project's networks, or of a diffusers `UNet2DModel`."""
+    def of_model(cls, config: Mapping[str, Any]) -> "BatchFormat":
+        """Read the format from the config of a network of this project, or of a `UNet2DModel`.
+
+        Raises:
+            ValueError: for channels that no batch has.
+        """
         channels = config.get("sample_channels", config.get("out_channels"))
         if channels not in (1, 2, 3):
             raise ValueError(
-                "A network gives 3 (RGB) or 2 (a*, b*) colour channels, or 1 for the luminance, "
+                "A network must give 3 colour channels (RGB), 2 (a*, b*) or 1 (luminance), "
                 f"not {channels}."
             )
         if "sample_channels" not in config and config.get("in_channels") != channels + 1:
@@ -91,33 +96,26 @@ def make_batch(
     config: DataConfig,
     generators: list[np.random.Generator] | None = None,
 ) -> dict[str, torch.Tensor]:
-    """`condition` and `color` of 8-bit pictures (B, 3, H, W), as `objectives` describes them.
+    """Make `condition` and `color`, as `objectives` describes them, of pictures.
 
-    Where the layout asks for it, `picture` is what they were made from, 8-bit RGB (B, 3, H, W).
+    Args:
+        pictures: 8-bit sRGB (B, 3, H, W).
+        layout: what the network takes and gives.
+        config: the augmentation.
+        generators: one for each picture; without them, pictures stay as they are, without hints.
 
-    With one generator a picture, augmented as `config` says; without, as they are and without
-    hints.
+    Returns:
+        Where the layout asks for it, `picture` as well: 8-bit RGB (B, 3, H, W), augmented.
     """
     if generators is not None and config.flip:
         pictures = random_flip(pictures, generators)
     lab = bytes_to_lab(pictures)
     if generators is not None:
         lab = random_crop(lab, generators, config.crop_probability, config.crop_smallest)
-        if config.color_jitter:
-            lab[:, 1:] = jitter_color(lab[:, 1:], generators, config.color_jitter)
-    if layout.color_channels == 3:
-        color = lab_to_rgb(lab).clamp(0, 1) * 2 - 1
-    elif layout.color_channels == 1:
-        color = luminance_to_input(lab[:, :1])
-    else:
-        color = lab[:, 1:] / layout.ab_scale
-    color = F.avg_pool2d(color, layout.chroma_stride)
+    color = F.avg_pool2d(network_color(lab, layout), layout.chroma_stride)
     luminance = lab[:, :1]
     if generators is not None:
-        if config.film_probability:
-            luminance = film_luminance(lab, generators, config.film_probability)
-        wear = (config.degrade_probability, config.degrade_scratches)
-        luminance = degrade_luminance(luminance, generators, *wear)
+        luminance = worn_luminance(lab, generators, config)
     condition = luminance_to_input(luminance)
     if layout.hint_channels:
         hints = torch.zeros(len(lab), 3, *color.shape[2:])
@@ -130,25 +128,58 @@ def make_batch(
     return batch
 
 
+def network_color(lab: torch.Tensor, layout: BatchFormat) -> torch.Tensor:
+    """Bring L*a*b* (B, 3, H, W) to the colour that the network gives, (B, C, H, W)."""
+    if layout.color_channels == 3:
+        return lab_to_rgb(lab).clamp(0, 1) * 2 - 1
+    if layout.color_channels == 1:
+        return luminance_to_input(lab[:, :1])
+    return lab[:, 1:] / layout.ab_scale
+
+
+def worn_luminance(
+    lab: torch.Tensor, generators: list[np.random.Generator], config: DataConfig
+) -> torch.Tensor:
+    """Return the luminance (B, 1, H, W) in 0..100 of L*a*b* pictures as old photographs have it."""
+    luminance = lab[:, :1]
+    if config.film_probability:
+        luminance = film_luminance(lab, generators, config.film_probability)
+    wear = (config.degrade_probability, config.degrade_scratches)
+    return degrade_luminance(luminance, generators, *wear)
+
+
+@dataclasses.dataclass(frozen=True)
+class Division:
+    """How the pictures of a step are divided among passes and processes.
+
+    Args:
+        batch_size: pictures in a micro-batch of a process.
+        accumulation: micro-batches a step.
+        process: rank of this process.
+        processes: how many there are.
+    """
+
+    batch_size: int
+    accumulation: int = 1
+    process: int = 0
+    processes: int = 1
+
+
 class TrainingBatches(torch.utils.data.Dataset):
-    """Number of a micro-batch -> that batch, as far as it is this process's.
+    """The micro-batches of this process, by their number.
 
     Give it to a `DataLoader` with `batch_size=None`. The draws of a step are counted over
     accumulation first, then processes, then pictures.
 
     Args:
         pictures: draw number -> 8-bit picture, such as a `PictureMix`.
-        layout: what the network takes.
+        layout: what the network takes and gives.
         config: resolution and augmentation.
         seed: of the run.
-        batch_size: pictures a micro-batch and process.
+        division: of a step among passes and processes.
         noise_levels: noisy samples a picture.
         num_train_timesteps: of the schedule; `None` for one-pass regression, which has no noise.
-        accumulation: micro-batches a step.
-        process: rank of this process.
-        processes: how many there are.
-        closer: draw number -> picture for the steps at `config.closer_resolution`, if there are
-            to be any.
+        large: draw number -> picture, for the steps at `config.large_resolution`, if there are any.
     """
 
     def __init__(
@@ -157,74 +188,76 @@ class TrainingBatches(torch.utils.data.Dataset):
         layout: BatchFormat,
         config: DataConfig,
         seed: int,
-        batch_size: int,
+        division: Division,
         noise_levels: int = 1,
         num_train_timesteps: int | None = 1000,
-        accumulation: int = 1,
-        process: int = 0,
-        processes: int = 1,
-        closer: PictureMix | None = None,
+        large: PictureMix | None = None,
     ):
         self.pictures = pictures
-        self.closer = closer
+        self.large = large
         self.layout = layout
         self.config = config
         self.seed = seed
-        self.batch_size = batch_size
+        self.division = division
         self.noise_levels = noise_levels
         self.num_train_timesteps = num_train_timesteps
-        self.accumulation = accumulation
-        self.process = process
-        self.processes = processes
 
     def __getitem__(self, number: int) -> dict[str, torch.Tensor]:
-        closer = self._is_closer(number // self.accumulation)
-        config = as_closer(self.config) if closer else self.config
-        pictures, stream = (self.closer, CLOSER) if closer else (self.pictures, PICTURES)
-        count = max(self.batch_size * self.config.resolution**2 // config.resolution**2, 1)
-        first = (number * self.processes + self.process) * count
-        draws = range(first, first + count)
-        generators = [make_generator(self.seed, stream, draw) for draw in draws]
+        pictures, config, stream = self.pictures, self.config, PICTURES
+        if self.large is not None and self._is_large(number // self.division.accumulation):
+            pictures, config, stream = self.large, for_large_pictures(self.config), LARGE
+        pixels = self.division.batch_size * self.config.resolution**2
+        count = max(pixels // config.resolution**2, 1)
+        first = (number * self.division.processes + self.division.process) * count
+        generators = [
+            make_generator(self.seed, stream, draw) for draw in range(first, first + count)
+        ]
+        batch = self._augmented(pictures, config, first, generators)
+        if self.num_train_timesteps is not None:
+            shape = (self.noise_levels, *batch["color"].shape[1:])
+            batch["noise"] = normal(generators, shape).flatten(0, 1)
+            batch["timesteps"] = self._timesteps(first, count, self.num_train_timesteps)
+        if config.condition_dropout:
+            unknown = uniform(generators, 1)[:, 0] < config.condition_dropout
+            batch["condition"][unknown] = 0
+        return batch
+
+    def _augmented(
+        self,
+        pictures: PictureMix,
+        config: DataConfig,
+        first: int,
+        generators: list[np.random.Generator],
+    ) -> dict[str, torch.Tensor]:
+        """Make a batch of the draws from number `first` on."""
         squares = [
             cut_square(pictures[draw], config.resolution, generator)
-            for draw, generator in zip(draws, generators, strict=True)
+            for draw, generator in enumerate(generators, start=first)
         ]
         # A few at a time stay in the processor's cache, which halves the time.
         parts = [
             make_batch(torch.stack(squares[i : i + 8]), self.layout, config, generators[i : i + 8])
             for i in range(0, len(squares), 8)
         ]
-        batch = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-        if self.num_train_timesteps is not None:
-            shape = (self.noise_levels, *batch["color"].shape[1:])
-            batch["noise"] = normal(generators, shape).flatten(0, 1)
-            batch["timesteps"] = self._timesteps(first, count)
-        if config.condition_dropout:
-            unknown = uniform(generators, 1)[:, 0] < config.condition_dropout
-            batch["condition"][unknown] = 0
-        return batch
+        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
-    def _is_closer(self, step: int) -> bool:
-        """Whether it is one of the steps that see larger pictures; so in all processes."""
-        if self.closer is None:
-            return False
-        return make_generator(self.seed, CLOSER_STEPS, step).random() < self.config.closer_share
+    def _is_large(self, step: int) -> bool:
+        """Whether a step sees larger pictures; it is the same in all processes."""
+        return make_generator(self.seed, LARGE_STEPS, step).random() < self.config.large_share
 
-    def _timesteps(self, first: int, count: int) -> torch.Tensor:
-        """Those of `count` draws from `first` on, stratified over all draws of the step."""
-        draws = count * self.accumulation * self.processes
+    def _timesteps(self, first: int, count: int, num_train_timesteps: int) -> torch.Tensor:
+        """Return those of `count` draws from `first` on, stratified over all draws of the step."""
+        draws = count * self.division.accumulation * self.division.processes
         step, place = divmod(first, draws)
         generator = make_generator(self.seed, TIMESTEPS, step)
-        timesteps = stratified_timesteps(
-            draws, self.noise_levels, self.num_train_timesteps, generator
-        )
+        timesteps = stratified_timesteps(draws, self.noise_levels, num_train_timesteps, generator)
         return timesteps[place : place + count].flatten()
 
 
 def batch_loader(
     batches: TrainingBatches, first: int, count: int, workers: int, pin_memory: bool
 ) -> torch.utils.data.DataLoader:
-    """`count` micro-batches from number `first` on, made ahead by so many worker processes."""
+    """Load `count` micro-batches from number `first` on, prepared ahead by worker processes."""
     return torch.utils.data.DataLoader(
         batches,
         batch_size=None,
@@ -245,7 +278,7 @@ def _ignore_signals(worker: int) -> None:
 def sample_squares(
     validation: dict[str, PictureSet], training: PictureMix, count: int, side: int
 ) -> list[torch.Tensor]:
-    """8-bit squares (3, side, side) to look at: `count` of each validation set, or of training."""
+    """Return 8-bit squares (3, side, side): `count` of each validation set, or of training."""
     squares = [
         cut_square(pictures[index], side)
         for pictures in validation.values()
@@ -261,11 +294,12 @@ def validation_batches(
     batch_size: int,
     num_train_timesteps: int | None,
     noise_levels: int = 4,
-):
-    """Batches of the pictures as they are, with the same noise every time."""
-    levels = num_train_timesteps and stratified_timesteps(
-        len(pictures), noise_levels, num_train_timesteps, make_generator(0, VALIDATION, 2**32)
-    )
+) -> Iterator[dict[str, torch.Tensor]]:
+    """Make batches of the pictures as they are, with the same noise every time."""
+    levels = torch.zeros(len(pictures), 0)
+    if num_train_timesteps is not None:
+        generator = make_generator(0, VALIDATION, 2**32)
+        levels = stratified_timesteps(len(pictures), noise_levels, num_train_timesteps, generator)
     for first in range(0, len(pictures), batch_size):
         indices = range(first, min(first + batch_size, len(pictures)))
         squares = [cut_square(pictures[index], config.resolution) for index in indices]

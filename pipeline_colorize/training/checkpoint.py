@@ -1,4 +1,4 @@
-"""Checkpoints of a training run: whole or not there, whatever stops the process.
+"""Write checkpoints of a training run that are whole or missing, whatever stops the process.
 
 A checkpoint is a folder `checkpoint-STEP` with Accelerate's state (weights, optimizer, scaler,
 random numbers), `ema.safetensors`, `state.json` and, where the best weights are kept,
@@ -19,19 +19,19 @@ from safetensors.torch import load_file, save_file
 
 @dataclasses.dataclass
 class Progress:
-    """Where a run stands."""
+    """How far a run has come."""
 
     step: int = 0
     seconds: float = 0.0
     smooth_loss: float = math.nan  # running average
     best_loss: float = math.inf  # the lowest running average
     epoch_loss: float = 0.0  # sum over the epoch so far
-    best_validation: float = math.inf  # the lowest validation loss, where the best is kept
-    best_step: int = 0  # where that was
+    best_validation: float = math.inf  # the lowest figure, where the best weights are kept
+    best_step: int = 0  # at which that was
     stale_validations: int = 0  # since then
 
     def is_best(self, validation_loss: float) -> bool:
-        """Count a validation; whether no earlier one was as good."""
+        """Count a validation, and return whether no earlier one was as good."""
         self.stale_validations += 1
         if validation_loss < self.best_validation:
             self.best_validation, self.best_step = validation_loss, self.step
@@ -39,58 +39,27 @@ class Progress:
         return self.stale_validations == 0
 
 
-def _network_folder(name: str) -> Path:
-    """Where the weights are in a diffusers folder, of a pipeline or of a network alone."""
-    folder = Path(name)
-    return folder / "unet" if (folder / "unet").is_dir() else folder
-
-
-def load_network(model: torch.nn.Module, name: str) -> None:
-    """Give `model` the weights of its like in a diffusers folder."""
-    other = type(model).from_pretrained(_network_folder(name))
-    model.load_state_dict(other.float().state_dict())
-
-
-def load_encoder(model: torch.nn.Module, name: str) -> None:
-    """Give the grey encoder of `model` the weights of the one in a diffusers folder.
-
-    Raises:
-        ValueError: if either has no encoder, or another one.
-    """
-    file = _network_folder(name) / "diffusion_pytorch_model.safetensors"
-    if not file.is_file():
-        raise ValueError(f"There are no weights of a network in {name!r}.")
-    encoder = getattr(model, "encoder", None)
-    ours = {} if encoder is None else encoder.state_dict()
-    theirs = {
-        key.removeprefix("encoder."): tensor.float()
-        for key, tensor in load_file(file).items()
-        if key.startswith("encoder.")
-    }
-    shapes = [{key: x.shape for key, x in state.items()} for state in (ours, theirs)]
-    if not ours or shapes[0] != shapes[1]:
-        raise ValueError(
-            f"The encoder in {file} does not fit: widths, layers, groups, stride and hints of the "
-            "network must be those that it was trained with."
-        )
-    encoder.load_state_dict(theirs)
-
-
 def checkpoints(folder: Path) -> list[Path]:
-    """The whole checkpoints in a run's folder, oldest first."""
+    """List the whole checkpoints in a run's folder, oldest first."""
     found = [path for path in folder.glob("checkpoint-*") if _step(path) is not None]
-    return sorted(found, key=_step)
+    return sorted(found, key=lambda path: _step(path) or 0)
 
 
 def _step(checkpoint: Path) -> int | None:
-    """The step in a checkpoint's name; `None` for other names, such as those of copies."""
+    """Read the step in a checkpoint's name; `None` for other names, such as those of copies."""
     number = checkpoint.name.removeprefix("checkpoint-")
     return int(number) if number.isdecimal() else None
 
 
 def newest(folder: Path) -> Path | None:
-    """The last whole checkpoint in a run's folder."""
+    """Find the last whole checkpoint in a run's folder."""
     return next(reversed(checkpoints(folder)), None)
+
+
+def name_newest(folder: Path) -> str:
+    """Say in a sentence which checkpoint a run can go on from."""
+    last = newest(folder)
+    return f"Last good checkpoint: {last}." if last else "There is no checkpoint yet."
 
 
 def save(
@@ -107,7 +76,7 @@ def save(
     Args:
         accelerator: with the model and the optimizer prepared.
         ema: the `ExponentialMovingAverage`.
-        progress: where the run stands.
+        progress: how far the run has come.
         identity: what a resumed run must have in common with this one.
         folder: of the run.
         limit: checkpoints kept.
@@ -132,7 +101,7 @@ def save(
                 _save_tensors(best, partial / "best.safetensors")
     except (OSError, RuntimeError, SafetensorError) as error:
         shutil.rmtree(partial, ignore_errors=True)
-        message = f"{final} could not be saved: {error}. Last good checkpoint: {newest(folder)}."
+        message = f"{final} could not be saved: {error}. {name_newest(folder)}"
         raise SystemExit(message) from error
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
@@ -158,10 +127,10 @@ def _save_own(ema, progress: Progress, identity: dict, folder: Path) -> None:
 
 
 def find(folder: Path, wanted: str | None) -> Path | None:
-    """The checkpoint that `wanted` means: a path, "latest" (`None` if there is none) or no resume.
+    """Find the checkpoint that `wanted` means: a path, "latest" (`None` if there is none) or none.
 
     Raises:
-        ValueError: for a path that is no checkpoint, and for a new run in a folder that holds one.
+        ValueError: for a path that is no checkpoint, and for a new run in a folder that has a run.
     """
     last = newest(folder)
     if wanted is None:
@@ -177,7 +146,7 @@ def find(folder: Path, wanted: str | None) -> Path | None:
         names = [path.name for path in checkpoints(folder)]
         raise ValueError(f"{wanted} is no checkpoint; {folder} has {names}.")
     step = json.loads((Path(wanted) / "state.json").read_text(encoding="utf-8"))["progress"]["step"]
-    if last is not None and _step(last) > step:
+    if last is not None and (_step(last) or 0) > step:
         raise ValueError(
             f"{folder} already holds {last.name}, which is later than {wanted} and would be taken "
             "for the newest of this run: move it away, or choose another `--output_dir`."
@@ -188,7 +157,7 @@ def find(folder: Path, wanted: str | None) -> Path | None:
 def load(
     accelerator, ema, identity: dict, checkpoint: Path
 ) -> tuple[Progress, dict[str, torch.Tensor]]:
-    """Restore everything that `save` wrote; return where the run stood and the best weights.
+    """Restore everything that `save` wrote; return how far the run was and the best weights.
 
     Raises:
         ValueError: if the checkpoint is of a run with another identity.

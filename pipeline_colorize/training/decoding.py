@@ -1,4 +1,4 @@
-"""Encoded pictures -> 8-bit sRGB tensors, and what can be said of one picture alone."""
+"""Decode pictures to 8-bit sRGB tensors, and tell which of them have no colour to learn from."""
 
 import io
 import os
@@ -12,12 +12,12 @@ from pipeline_colorize.photo import open_picture, to_srgb
 
 
 def bytes_to_lab(pictures: torch.Tensor) -> torch.Tensor:
-    """8-bit sRGB (B, 3, H, W) to L*a*b*; a table takes the place of the sRGB curve."""
+    """Convert 8-bit sRGB (B, 3, H, W) to L*a*b*; a table takes the place of the sRGB curve."""
     return xyz_to_lab(linear_to_xyz(bytes_to_linear(pictures)))
 
 
 def open_record(record: dict) -> Image.Image:
-    """An undecoded `datasets` image as Pillow's, not yet turned upright.
+    """Open an undecoded `datasets` image with Pillow, not yet turned upright.
 
     Raises:
         OSError: if it is no readable picture.
@@ -29,7 +29,7 @@ def open_record(record: dict) -> Image.Image:
 
 
 def decode(record: dict, short_side: int) -> torch.Tensor:
-    """An undecoded `datasets` image to 8-bit sRGB (3, H, W), its short side scaled as asked.
+    """Decode a `datasets` image to 8-bit sRGB (3, H, W), its short side scaled as asked.
 
     Raises:
         OSError: if it is no readable picture.
@@ -45,7 +45,7 @@ def decode(record: dict, short_side: int) -> torch.Tensor:
 
 
 def try_decode(record: dict, short_side: int) -> torch.Tensor | None:
-    """`decode`, or `None` for a broken picture."""
+    """Decode a picture, or return `None` for a broken one."""
     try:
         return decode(record, short_side)
     except Exception:  # decoders raise nearly anything, and one picture ends no training
@@ -61,11 +61,11 @@ def is_grey(picture: torch.Tensor) -> bool:
 def is_toned(picture: torch.Tensor) -> bool:
     """Whether an 8-bit picture (3, H, W) is a tinted grey one, such as sepia or cyanotype.
 
-    There, a* and b* follow from the luminance: their means at each of 50 levels of L* leave hardly
-    anything over.
+    There, a* and b* follow from the luminance: they hardly differ from their means at each of 50
+    levels of L*.
     """
-    luminance, *chroma = bytes_to_lab(picture[None])[0].flatten(1)
-    chroma = torch.stack(chroma, 1)
+    lab = bytes_to_lab(picture[None])[0].flatten(1)
+    luminance, chroma = lab[0], lab[1:].T
     level = (luminance / 2).long().clamp(0, 49)
     count = torch.bincount(level, minlength=50)[:, None].clamp(min=1)
     means = torch.zeros(50, 2).index_add_(0, level, chroma) / count
@@ -73,7 +73,7 @@ def is_toned(picture: torch.Tensor) -> bool:
 
 
 def grey_version(picture: torch.Tensor) -> torch.Tensor:
-    """The 8-bit grey (H, W) with the CIE luminance of an 8-bit picture (3, H, W)."""
+    """Return the 8-bit grey (H, W) with the CIE luminance of an 8-bit picture (3, H, W)."""
     luminance = bytes_to_lab(picture[None])[:, :1]
     grey = merge_luminance(luminance, luminance.new_zeros(1, 2, *luminance.shape[2:]))
     return (grey[0, 0] * 255).round().byte()

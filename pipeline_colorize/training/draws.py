@@ -10,22 +10,22 @@ import numpy as np
 import torch
 
 # Independent streams of random numbers under one seed.
-PICTURES, ORDER, TIMESTEPS, VALIDATION, CLOSER, CLOSER_STEPS = range(6)
+PICTURES, ORDER, TIMESTEPS, VALIDATION, LARGE, LARGE_STEPS = range(6)
 
 
 def make_generator(seed: int, stream: int, number: int) -> np.random.Generator:
-    """The generator of item `number` in a stream (`PICTURES`, `ORDER`, ...) of `seed`."""
+    """Make the generator of item `number` in a stream (`PICTURES`, `ORDER`, ...) of `seed`."""
     key = np.array([(stream << 56) | seed, number], dtype=np.uint64)
     return np.random.Generator(np.random.Philox(key=key))
 
 
 def uniform(generators: list[np.random.Generator], count: int) -> torch.Tensor:
-    """Numbers in [0, 1), (B, count): one row from each picture's generator."""
+    """Draw numbers in [0, 1), (B, count): one row from each picture's generator."""
     return torch.from_numpy(np.stack([g.random(count, dtype=np.float32) for g in generators]))
 
 
 def normal(generators: list[np.random.Generator], shape: tuple[int, ...]) -> torch.Tensor:
-    """Standard normal numbers, (B, *shape)."""
+    """Draw standard normal numbers, (B, *shape)."""
     return torch.from_numpy(
         np.stack([g.standard_normal(shape, dtype=np.float32) for g in generators])
     )

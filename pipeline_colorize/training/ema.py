@@ -7,16 +7,16 @@ from torch import nn
 
 
 def _whole(tensor: torch.Tensor) -> torch.Tensor:
-    """The tensor itself, or all of it where each process holds a shard (FSDP)."""
+    """Return the tensor, gathered where each process holds a shard of it (FSDP)."""
     return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
 
 
 class ExponentialMovingAverage:
     """A second model whose parameters are averaged over training and whose buffers follow it.
 
-    Buffers, such as BatchNorm's running statistics, are copied: they are averages already, and
-    leaving them out (as diffusers' `EMAModel` does) leaves the averaged network to normalise with
-    the statistics of its first day. Both are matched by name.
+    Buffers, such as BatchNorm's running statistics, are copied: they are averages already. Without
+    them (diffusers' `EMAModel` leaves them out) the averaged network would normalise with the
+    statistics of its first step. Both are matched by name.
 
     Args:
         model: the network being trained; its copy is `self.model`, in evaluation mode.
@@ -40,7 +40,7 @@ class ExponentialMovingAverage:
         self.updates = 0
 
     def current_decay(self) -> float:
-        """The decay of the next update."""
+        """Return the decay of the next update."""
         if not self.warmup:
             return self.decay
         return min(self.decay, (1 + self.updates) / (10 + self.updates))
@@ -66,10 +66,10 @@ class ExponentialMovingAverage:
         self.updates += 1
 
     def state_dict(self) -> dict:
-        """Everything that a resumed run needs."""
+        """Return everything that a resumed run needs."""
         return {"model": self.model.state_dict(), "updates": self.updates}
 
     def load_state_dict(self, state: dict) -> None:
-        """Take up where `state_dict` was taken; keys must match exactly."""
+        """Restore what `state_dict` returned; its keys must match exactly."""
         self.model.load_state_dict(state["model"], strict=True)
         self.updates = state["updates"]

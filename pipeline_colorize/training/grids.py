@@ -1,4 +1,4 @@
-"""Grids of grey, colorized and true pictures, to look at while a model learns."""
+"""Draw grids of grey, colorized and true pictures, to look at while a model learns."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from .decoding import grey_version
 
 
 def draw_grid(pipeline, squares: list[torch.Tensor], file: Path) -> np.ndarray:
-    """One row a picture: grey, colorized, truth; written to `file` and returned as (H, W, 3).
+    """Draw a row for each picture (grey, colorized, truth) into `file`; return it as (H, W, 3).
 
     Args:
         pipeline: a `ColorizationPipeline`.

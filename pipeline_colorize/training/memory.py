@@ -1,4 +1,4 @@
-"""What memory a training run takes, and what to lower where there is too little."""
+"""Estimate the memory of a training run, and say what to lower where there is too little."""
 
 import contextlib
 import copy
@@ -14,7 +14,7 @@ from .objectives import predict
 def activation_bytes(
     model: nn.Module, layout: BatchFormat, resolution: int, pictures: int, noise_levels: int
 ) -> int:
-    """What one forward pass in fp32 keeps for the backward pass, found without computing it.
+    """Count the bytes that a forward pass in fp32 keeps for the backward pass, without running it.
 
     Raises:
         ValueError: if the network cannot take the resolution.
@@ -34,7 +34,7 @@ def activation_bytes(
     skeleton = copy.deepcopy(model).to("meta").train()
     for module in skeleton.modules():
         if isinstance(module, nn.SyncBatchNorm):  # which works on GPUs alone
-            module.__class__ = nn.BatchNorm2d
+            module.__class__ = nn.BatchNorm2d  # type: ignore[assignment]
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         try:
             output = predict(skeleton, noisy, torch.zeros(samples, device="meta"), condition)
@@ -47,18 +47,18 @@ def activation_bytes(
 
 
 def idle_cores_advice(accelerator) -> str | None:
-    """A line on a run whose launcher leaves all cores but one idle; `None` where it does not.
+    """Advise a run whose launcher leaves all cores but one idle; `None` where it does not.
 
     `accelerate launch` gives a process one thread, unless OMP_NUM_THREADS says otherwise.
     """
     cores, alone = os.cpu_count() or 1, accelerator.num_processes == 1
     if accelerator.device.type != "cpu" or not alone or torch.get_num_threads() > 1 or cores == 1:
         return None
-    return f"This run uses one of {cores} cores; OMP_NUM_THREADS={cores} lets it use all of them."
+    return f"This run uses 1 of {cores} cores; OMP_NUM_THREADS={cores} lets it use all of them."
 
 
 def settings_of_memory(parts: list) -> str:
-    """What to lower where memory does not suffice, as it stands."""
+    """List the settings to lower where memory does not suffice, with their values."""
     pictures, model, optim, _ = parts
     return (
         f"batch_size ({optim.batch_size}; raise gradient_accumulation_steps to make up for it), "
@@ -70,7 +70,7 @@ def settings_of_memory(parts: list) -> str:
 
 @contextlib.contextmanager
 def memory_advice(settings: str):
-    """End with `settings`, what to lower, where memory does not suffice."""
+    """End the program with `settings`, which say what to lower, where memory does not suffice."""
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
@@ -83,13 +83,13 @@ def memory_advice(settings: str):
 def memory_estimate(
     parts: list, parameters: int, activations: int, pictures_held: list[tuple[int, int]]
 ) -> str:
-    """A line about what a process will need.
+    """Estimate in one line what a process will need.
 
     Args:
         parts: the four parts of the configuration.
         parameters: of the network.
-        activations: what `activation_bytes` says.
-        pictures_held: (how many, short side) of those that are to be kept decoded.
+        activations: as `activation_bytes` counts them.
+        pictures_held: (how many, short side) of the pictures that are to be kept decoded.
     """
     pictures, _, optim, _ = parts
     decoded = sum(3 * number * side**2 for number, side in pictures_held)

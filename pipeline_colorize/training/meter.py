@@ -1,4 +1,4 @@
-"""Figures of the steps of a training run, and whether they still make sense."""
+"""Measure the steps of a training run, and notice when they go wrong."""
 
 import math
 import time
@@ -13,7 +13,7 @@ from .config import ModelConfig
 def by_noise_level(
     losses: torch.Tensor, timesteps: torch.Tensor, num_train_timesteps: int, prefix: str
 ) -> dict[str, float]:
-    """Mean loss in each quarter of the schedule, from little noise to much."""
+    """Average the losses in each quarter of the schedule, from little noise to much."""
     quarter = timesteps * 4 // num_train_timesteps
     parts = {number: losses[quarter == number] for number in range(4)}
     return {
@@ -52,10 +52,13 @@ class Meter:
     def start_step(self) -> None:
         """Begin to time a step."""
         self.started = self.asked = time.perf_counter()
-        self.waited, self.losses, self.timesteps, self.teacher_losses = 0.0, [], [], []
+        self.waited = 0.0
+        self.losses: list[torch.Tensor] = []
+        self.timesteps: list[torch.Tensor] = []
+        self.teacher_losses: list[torch.Tensor] = []
 
     def data_arrived(self) -> None:
-        """The loader has given a batch: what has passed since it was asked was waiting."""
+        """Count the time since the loader was asked for this batch as waiting."""
         self.waited += time.perf_counter() - self.asked
 
     def add(self, losses: torch.Tensor, batch: dict) -> None:
@@ -65,7 +68,7 @@ class Meter:
             self.timesteps.append(batch["timesteps"])
 
     def batch_done(self) -> None:
-        """The loader is asked for the next batch."""
+        """Note that the loader is now asked for the next batch."""
         self.asked = time.perf_counter()
 
     def finish_step(self, norm: torch.Tensor, learning_rate: float) -> dict[str, float]:
@@ -102,10 +105,10 @@ class Meter:
 def validation_figures(
     losses: dict[str, list[torch.Tensor]], timesteps: list, num_train_timesteps: int | None
 ) -> dict[str, float]:
-    """Mean losses, by set, altogether and, for a denoising model, by noise level.
+    """Average the losses by set, over all sets and, for a denoising model, by noise level.
 
     Args:
-        losses: of each set, one tensor a batch.
+        losses: of each set, a tensor for each batch.
         timesteps: of all batches, in the same order.
         num_train_timesteps: of the schedule; `None` for a one-pass model.
     """
@@ -119,20 +122,19 @@ def validation_figures(
 
 
 def lab_errors(logs: dict, model: ModelConfig, layout: BatchFormat) -> dict[str, float]:
-    """Mean squared errors of a*, b* that a one-pass model's losses amount to, if they are such.
+    """Convert the losses of a one-pass model to mean squared errors of a*, b*, in Lab units.
 
-    In squared Lab units, the mean over pixels and over the two channels: of an epoch's training
-    pictures, augmented and seen while the weights changed, and of the validation pictures.
+    They are means over pixels and over both channels: of an epoch's training pictures, augmented
+    and seen while the weights changed, and of the validation pictures.
     """
-    least_squares = model.loss == "mse" and not model.gradient_weight
-    if model.scheduler_class != "none" or not least_squares or layout.color_channels != 2:
+    if model.scheduler_class != "none" or layout.color_channels != 2:
         return {}
     names = {"epoch_loss": "epoch_ab_mse", "validation_loss": "validation_ab_mse"}
     return {new: logs[old] * layout.ab_scale**2 for old, new in names.items() if old in logs}
 
 
 def divergence(progress: Progress, logs: dict, factor: float, overflows: bool) -> str | None:
-    """What is wrong with a step's loss, if anything.
+    """Say what is wrong with the loss of a step; `None` where it is fine.
 
     Args:
         progress: where the run stands; its lowest average is kept up to date.

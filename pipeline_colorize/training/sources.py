@@ -4,16 +4,52 @@ import collections
 import itertools
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 
-from .config import DataConfig, refuse_unknown
+from .config import DataConfig
 from .decoding import is_grey, try_decode
 from .draws import ORDER, VALIDATION, make_generator
+
+
+class PictureCache:
+    """8-bit pictures in memory, packed into few tensors.
+
+    A worker that is not forked opens a file for each tensor that it shares, and a process may open
+    no more than about a thousand.
+    """
+
+    _SMALLEST, _LARGEST = 2**20, 2**26  # bytes of a tensor
+
+    def __init__(self) -> None:
+        self._chunks: list[torch.Tensor] = []
+        self._used = 0  # bytes of the last one
+        self._places: list[tuple[int, int, torch.Size]] = []  # chunk, first byte, shape
+        self.nbytes = 0  # of all pictures
+
+    def append(self, picture: torch.Tensor) -> None:
+        """Keep a picture (3, H, W)."""
+        count = picture.numel()
+        if not self._chunks or self._used + count > len(self._chunks[-1]):
+            size = min(max(self.nbytes, self._SMALLEST), self._LARGEST)
+            self._chunks.append(torch.empty(max(size, count), dtype=torch.uint8))
+            self._used = 0
+        self._chunks[-1][self._used : self._used + count] = picture.flatten()
+        self._places.append((len(self._chunks) - 1, self._used, picture.shape))
+        self._used += count
+        self.nbytes += count
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        chunk, first, shape = self._places[index]
+        return self._chunks[chunk][first : first + shape.numel()].view(shape)
 
 
 class PictureSet:
@@ -35,15 +71,15 @@ class PictureSet:
 
     def __init__(
         self,
-        dataset,
+        dataset: Any,
         short_side: int,
         budget: float = math.inf,
         name: str = "data set",
-        watch: Callable = iter,
+        watch: Callable[[Any], Iterable] = iter,
     ):
         self.dataset = dataset
         self.short_side = short_side
-        self.cached: list[torch.Tensor] = []
+        self.cached = PictureCache()
         broken, read, grey = [], 0, 0
         for read, row in enumerate(watch(dataset), start=1):
             picture = try_decode(row["image"], short_side)
@@ -52,13 +88,12 @@ class PictureSet:
                 continue
             self.cached.append(picture)
             grey += is_grey(picture)
-            budget -= picture.numel()
-            if budget <= 0:
+            if self.cached.nbytes >= budget:
                 break
         self._rest = range(read, len(dataset))
         if broken:
             warnings.warn(f"{name}: left out {len(broken)} broken: {broken[:5]}", stacklevel=2)
-        if not self.cached:
+        if not len(self.cached):
             raise ValueError(f"{name}: there is no readable picture in it.")
         if grey == len(self.cached) and not self._rest:
             raise ValueError(f"{name}: all its pictures are grey; colour pictures are needed.")
@@ -77,9 +112,11 @@ class PictureSet:
 
 
 def shares(sizes: list[int], exponent: float, factors: list[float] | None = None) -> np.ndarray:
-    """Share of each set in the draws: factor * size^exponent, summing to 1."""
-    if factors and len(factors) != len(sizes):
-        raise ValueError(f"`dataset_weights` has {len(factors)} values for {len(sizes)} data sets.")
+    """Return the share of each set in the draws: factor * size^exponent, summing to 1.
+
+    Raises:
+        ValueError: for factors that are negative, or all 0.
+    """
     weights = np.array(sizes, float) ** exponent * (factors or np.ones(len(sizes)))
     if not (weights >= 0).all() or weights.sum() == 0:
         raise ValueError(f"`dataset_weights` must be positive, not {factors}.")
@@ -87,9 +124,9 @@ def shares(sizes: list[int], exponent: float, factors: list[float] | None = None
 
 
 def epoch_order(
-    sizes: list[int | None], weights: np.ndarray, draws: int, seed: int, epoch: int
+    sizes: Sequence[int | None], weights: np.ndarray, draws: int, seed: int, epoch: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Set and index within the set of each draw of an epoch, both (draws,).
+    """Return the set, and the index within it, of each draw of an epoch, both (draws,).
 
     Each set gets its share of the draws and goes through whole permutations of its pictures: none
     comes twice before all have come once. A set of unknown size (`None`) is read on from epoch to
@@ -110,7 +147,7 @@ def epoch_order(
 
 
 class PictureMix:
-    """Draw number -> picture, from several sets in their shares, without end.
+    """Pictures by the number of their draw, from several sets in their shares, without end.
 
     Args:
         sets: `PictureSet`s or `PictureStream`s.
@@ -119,13 +156,20 @@ class PictureMix:
         seed: of the orders.
     """
 
-    def __init__(self, sets: list, weights: np.ndarray, draws_per_epoch: int, seed: int):
+    def __init__(
+        self,
+        sets: "Sequence[PictureSet | PictureStream]",
+        weights: np.ndarray,
+        draws_per_epoch: int,
+        seed: int,
+    ):
         self.sets = sets
-        self.sizes = [len(s) if isinstance(s, PictureSet) else None for s in sets]
+        self.sizes = [len(one) if isinstance(one, PictureSet) else None for one in sets]
         self.weights = weights
         self.draws_per_epoch = draws_per_epoch
         self.seed = seed
-        self._epoch, self._order = -1, None
+        self._epoch = -1
+        self._order = (np.empty(0, int), np.empty(0, int))
 
     def __getitem__(self, draw: int) -> torch.Tensor:
         epoch, place = divmod(draw, self.draws_per_epoch)
@@ -136,17 +180,21 @@ class PictureMix:
         return self.sets[source[place]][index[place]]
 
     @property
-    def held_gigabytes(self) -> float:
+    def pictures(self) -> int:
+        """How many pictures the sets hold that are no streams."""
+        return sum(size for size in self.sizes if size is not None)
+
+    @property
+    def cached_gigabytes(self) -> float:
         """Memory that decoded pictures take."""
-        held = [picture for one in self.sets for picture in getattr(one, "cached", ())]
-        return sum(picture.numel() for picture in held) / 2**30
+        return sum(one.cached.nbytes for one in self.sets if isinstance(one, PictureSet)) / 2**30
 
 
 class PictureStream:
-    """Index -> picture, read in order from a stream; quick only where indices ascend.
+    """Pictures by their index, read in order from a stream; quick only where indices ascend.
 
-    Every process reads the whole stream and decodes its own pictures. Going back, or resuming at
-    some index, reads the stream again up to there.
+    Every process reads the whole stream and decodes the pictures that it needs. Going back, or
+    resuming at some index, reads the stream again up to there.
 
     Args:
         dataset: a shuffled `datasets.IterableDataset` with an undecoded column `image`.
@@ -155,17 +203,24 @@ class PictureStream:
 
     _PATIENCE = 100  # broken pictures in a row
 
-    def __init__(self, dataset, short_side: int):
+    def __init__(self, dataset: Any, short_side: int):
         self.dataset = dataset
         self.short_side = short_side
         self._restart()
 
-    def _restart(self):
+    def __getstate__(self) -> dict:
+        # What has been read stays in this process: a worker that is not forked reads anew.
+        return {"dataset": self.dataset, "short_side": self.short_side}
+
+    def __setstate__(self, state: dict) -> None:
+        self.__init__(**state)  # type: ignore[misc]
+
+    def _restart(self) -> None:
         self._records = self._read()
-        self._window = collections.deque()
+        self._window: collections.deque[dict] = collections.deque()
         self._start = 0
 
-    def _read(self):
+    def _read(self) -> Iterator[dict]:
         for epoch in itertools.count():
             self.dataset.set_epoch(epoch)  # another order in each
             empty = True
@@ -190,10 +245,6 @@ class PictureStream:
             if picture is not None:
                 return picture
         raise ValueError(f"{self._PATIENCE} broken pictures in a row in the stream.")
-
-
-def _looks_like_path(name: str) -> bool:
-    return name.startswith((".", "/", "~")) or name.count("/") != 1
 
 
 def _refuse_hidden_pictures(folder: Path) -> None:
@@ -221,29 +272,48 @@ def _refuse_hidden_pictures(folder: Path) -> None:
         )
 
 
-def open_splits(name: str, config: DataConfig) -> dict:
-    """The splits of a data set, each with one undecoded column `image`.
+def _load_splits(name: str, streaming: bool) -> Any:
+    """Open a folder, a parquet file or a data set of the Hub.
 
     Raises:
-        ValueError: for a folder that is not there or empty, or an unknown column.
+        ValueError: if there is none of that name.
     """
-    from datasets import Image as ImageFeature
     from datasets import load_dataset
     from datasets.exceptions import DatasetsError
 
     path = Path(name).expanduser()
-    if _looks_like_path(name) and not path.is_dir():
-        raise ValueError(f"There is no folder {name!r} to train on.")
+    if path.is_file() and path.suffix.lower() != ".parquet":
+        raise ValueError(f"{name} is a file; a data set is a folder, a parquet file or a Hub id.")
+    is_local = name.startswith((".", "/", "~")) or name.count("/") > 1 or path.suffix == ".parquet"
+    if is_local and not path.exists():
+        raise ValueError(f"There is no folder or parquet file {name!r} to train on.")
     try:
+        if path.is_file():
+            return load_dataset("parquet", data_files={"train": str(path)}, streaming=streaming)
         if path.is_dir():
             _refuse_hidden_pictures(path)
-        splits = load_dataset(str(path), streaming=config.streaming)
-    except (FileNotFoundError, DatasetsError) as error:
-        raise ValueError(f"{name}: no data set of pictures: {error}") from error
+        return load_dataset(str(path), streaming=streaming)
+    except (FileNotFoundError, DatasetsError, ConnectionError) as error:
+        where = "" if path.is_dir() else "there is no such folder here, and on the Hub "
+        raise ValueError(f"{name}: {where}no data set of pictures: {error}") from error
+
+
+def open_splits(name: str, config: DataConfig) -> dict[str, Any]:
+    """Open the splits of a data set, each with one undecoded column `image`.
+
+    Raises:
+        ValueError: for a folder that is missing or empty, or an unknown column.
+    """
+    from datasets import Image as ImageFeature
+
     result = {}
-    for split, dataset in splits.items():
+    for split, dataset in _load_splits(name, config.streaming).items():
         columns = list(dataset.features or dataset.column_names or [])
-        refuse_unknown([config.image_column], columns, f"{name}: the data set")
+        if config.image_column not in columns:
+            raise ValueError(
+                f"{name} has no column {config.image_column!r}, only {', '.join(columns)}: set "
+                "`image_column` to the one that holds the pictures."
+            )
         dataset = dataset.select_columns([config.image_column])
         if config.image_column != "image":
             dataset = dataset.rename_column(config.image_column, "image")
@@ -251,8 +321,12 @@ def open_splits(name: str, config: DataConfig) -> dict:
     return result
 
 
-def split_validation(splits: dict, name: str, config: DataConfig) -> tuple:
-    """(training, validation) of a data set; validation is `None` if there is none to be had."""
+def split_validation(splits: dict[str, Any], name: str, config: DataConfig) -> tuple[Any, Any]:
+    """Return the training and validation pictures of a data set, or `None` for validation.
+
+    Raises:
+        ValueError: if there is no split to train on.
+    """
     if config.train_split not in splits:
         raise ValueError(f"{name} has no split {config.train_split!r}, only {sorted(splits)}.")
     train = splits[config.train_split]
@@ -270,7 +344,10 @@ def split_validation(splits: dict, name: str, config: DataConfig) -> tuple:
 
 
 def load_training_pictures(
-    config: DataConfig, seed: int, draws_per_step: int, watch: Callable = iter
+    config: DataConfig,
+    seed: int,
+    draws_per_step: int,
+    watch: Callable[[Any], Iterable] = iter,
 ) -> tuple[PictureMix, int, dict[str, PictureSet]]:
     """Open `config.datasets`.
 
@@ -281,20 +358,13 @@ def load_training_pictures(
         watch: wraps the reading of each set, e.g. `tqdm.tqdm`.
 
     Returns:
-        Draw number -> picture, the steps of an epoch, and the validation pictures by set.
+        The pictures by the number of their draw, the steps of an epoch, and the validation pictures
+        by set.
 
     Raises:
-        ValueError: if there is nothing to train on, and for fields that do not fit.
+        ValueError: if there is nothing to train on.
     """
-    if not config.datasets:
-        raise ValueError("`datasets` names no data set to train on.")
-    if not 0 <= seed < 2**56:
-        raise ValueError(f"`seed` must be from 0 to 2^56 - 1, not {seed}.")
     short_side = config.load_size or config.resolution
-    if short_side < config.resolution:
-        raise ValueError(
-            f"`load_size` {short_side} must not be below `resolution` {config.resolution}."
-        )
     train, validation = {}, {}
     for name in config.datasets:
         train[name], held = split_validation(open_splits(name, config), name, config)
@@ -302,30 +372,35 @@ def load_training_pictures(
             held = list(held) if config.streaming else held
             short = Path(name).name if Path(name).name not in validation else name
             validation[short] = PictureSet(held, short_side, name=f"{name}, validation")
+    sets: Sequence[PictureSet | PictureStream]
     if config.streaming:
         sets, size = _stream(list(train.values()), config, seed, short_side)
         weights = shares([1] * len(sets), 0, config.dataset_weights)
     else:
-        sets, size = _hold(train, config, short_side, watch)
-        weights = shares([len(s) for s in sets], config.size_exponent, config.dataset_weights)
+        sets = _hold(train, config, short_side, watch)
+        size = sum(map(len, sets))
+        weights = shares([len(one) for one in sets], config.size_exponent, config.dataset_weights)
     # No short last batch: what is left over stands elsewhere in the next epoch's order.
     steps = max((config.epoch_pictures or size) // draws_per_step, 1)
     return PictureMix(sets, weights, steps * draws_per_step, seed), steps, validation
 
 
 def _hold(
-    train: dict, config: DataConfig, short_side: int, watch: Callable
-) -> tuple[list[PictureSet], int]:
+    train: dict[str, Any],
+    config: DataConfig,
+    short_side: int,
+    watch: Callable[[Any], Iterable],
+) -> list[PictureSet]:
     budget = config.cache_gigabytes * 2**30
     sets = []
     for name, dataset in train.items():
         sets.append(PictureSet(dataset, short_side, budget, name, watch))
-        budget -= sum(picture.numel() for picture in sets[-1].cached)
-    return sets, sum(len(pictures) for pictures in sets)
+        budget -= sets[-1].cached.nbytes
+    return sets
 
 
-def _stream(streams: list, config: DataConfig, seed: int, short_side: int):
-    if config.epoch_pictures is None:
-        raise ValueError("A stream has no known length: set `epoch_pictures`.")
+def _stream(
+    streams: list, config: DataConfig, seed: int, short_side: int
+) -> tuple[list[PictureStream], int]:
     shuffled = [s.shuffle(seed=seed, buffer_size=config.shuffle_buffer) for s in streams]
-    return [PictureStream(stream, short_side) for stream in shuffled], config.epoch_pictures
+    return [PictureStream(stream, short_side) for stream in shuffled], config.epoch_pictures or 0

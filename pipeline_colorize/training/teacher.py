@@ -1,12 +1,13 @@
 """A pretrained vision network that teaches the grey encoder what is in a picture.
 
-It sees the picture in colour, and beside its own task the encoder learns to foretell its feature
-maps from the luminance (feature distillation, Romero et al. 2015; between kinds of images, Gupta et
-al. 2016). What a network that was trained on a million labelled pictures knows of skies, dogs and
-roses then helps to colour them. All of it serves training alone: nothing of it is released.
+The teacher sees the picture in colour, and the encoder learns to predict the teacher's feature maps
+from the luminance, beside its task of colouring (feature distillation, Romero et al. 2015; between
+kinds of images, Gupta et al. 2016). A network that was trained on a million labelled pictures can
+tell skies, dogs and roses apart, which helps to colour them. Nothing of it is released.
 """
 
 import importlib
+from typing import Any
 
 import torch
 from torch import nn
@@ -26,11 +27,14 @@ class Teacher(nn.Module):
         ValueError: if they are not.
     """
 
+    image_mean: torch.Tensor
+    image_std: torch.Tensor
+
     def __init__(self, name: str):
         super().__init__()
         transformers = importlib.import_module("transformers")
         config = transformers.AutoConfig.from_pretrained(name)
-        kind = backbone_class(config)
+        kind: Any = backbone_class(config)
         self.is_backbone = kind is not None
         if self.is_backbone:
             config.set_output_features_output_indices(None, [-2, -1])
@@ -42,22 +46,22 @@ class Teacher(nn.Module):
         if self.network.main_input_name == "pixel_values":
             side = getattr(config, "image_size", 64)
             maps = self(torch.zeros(1, 3, side, side, dtype=torch.uint8))
-        if len(maps) < 2 or any(one.ndim != 4 for one in maps):
+        if len(maps) < 2 or any(features.ndim != 4 for features in maps):
             raise ValueError(
                 f"{name} is a {config.model_type!r} and gives no feature maps to learn from; "
-                "'resnet', 'efficientnet', 'convnextv2' and 'dinov2' are some that do."
+                "'resnet', 'efficientnet', 'convnextv2' and 'dinov2' do, for example."
             )
-        self.channels = [one.shape[1] for one in maps]
+        self.channels = [features.shape[1] for features in maps]
 
     def train(self, mode: bool = True):
-        """As of any module; the network stays in evaluation mode."""
+        """Set the mode as in any module, but keep the pretrained network in evaluation mode."""
         super().train(mode)
         self.network.eval()
         return self
 
     @torch.no_grad()
     def forward(self, pictures: torch.Tensor) -> list[torch.Tensor]:
-        """Feature maps (B, C, h, w), the finer first.
+        """Compute feature maps (B, C, h, w), the finer first.
 
         Args:
             pictures: (B, 3, H, W), RGB in 0 to 255.
@@ -71,7 +75,7 @@ class Teacher(nn.Module):
 
 
 class TeacherHeads(nn.Module):
-    """Linear guesses at a teacher's feature maps from those of the grey encoder.
+    """Linear predictions of a teacher's feature maps from those of the grey encoder.
 
     Args:
         widths: channels of the encoder's maps.
@@ -83,7 +87,7 @@ class TeacherHeads(nn.Module):
         self.guesses = nn.ModuleList(nn.Conv2d(sum(widths), count, 1) for count in channels)
 
     def forward(self, features: tuple[torch.Tensor, ...], maps: list[torch.Tensor]) -> torch.Tensor:
-        """What is not foretold, as a share of the variance of a batch, (B,).
+        """Return the squared error as a share of the variance in the batch, (B,).
 
         Args:
             features: (B, width, h, w), the encoder's, by level.
@@ -92,34 +96,34 @@ class TeacherHeads(nn.Module):
         losses = []
         for guess, wanted in zip(self.guesses, maps, strict=True):
             size = wanted.shape[2:]
-            known = torch.cat([_resize(one, size) for one in features], dim=1)
+            seen = torch.cat([_resize(level, size) for level in features], dim=1)
             # Each channel of the teacher counts as much as any other.
             wanted = F.batch_norm(wanted.float(), None, None, training=True)
-            losses.append((guess(known).float() - wanted).square().mean((1, 2, 3)))
+            losses.append((guess(seen).float() - wanted).square().mean((1, 2, 3)))
         return torch.stack(losses).mean(0)
 
 
 def _resize(features: torch.Tensor, size: torch.Size) -> torch.Tensor:
-    """Means of the cells where there are more of them than wanted, else points between."""
+    """Resize a map: average its cells where there are more than wanted, else interpolate."""
     if features.shape[2] > size[0]:
-        return F.adaptive_avg_pool2d(features, size)
+        return F.adaptive_avg_pool2d(features, list(size))
     return F.interpolate(features, size, mode="bilinear", align_corners=False)
 
 
-class Lesson:
-    """What the encoder of a network does not yet foretell of its teacher's feature maps.
+class Distillation:
+    """The error of a network's encoder in predicting its teacher's feature maps.
 
-    It listens to the encoder, so that the pass that learns to colour serves both.
+    A hook takes the encoder's features, so that the pass that learns to colour serves both.
 
     Args:
-        network: with a grey encoder of its own.
+        network: a network with a grey encoder that learns.
         name: of the `Teacher`.
 
     Raises:
-        ValueError: if there is no such encoder, or no such teacher.
+        ValueError: if the network has no encoder that learns, or there is no teacher of that name.
     """
 
-    def __init__(self, network: nn.Module, name: str):
+    def __init__(self, network: Any, name: str):
         widths = network.config.get("encoder_block_out_channels")
         if not widths or network.config.get("encoder_backbone"):
             raise ValueError(
@@ -128,7 +132,7 @@ class Lesson:
             )
         self.teacher = Teacher(name)
         self.heads = TeacherHeads(list(widths), self.teacher.channels)
-        self.features = None
+        self.features: tuple[torch.Tensor, ...] | None = None
         network.encoder.register_forward_hook(self._listen)
 
     def _listen(self, encoder: nn.Module, _, features: tuple[torch.Tensor, ...]) -> None:
@@ -136,7 +140,13 @@ class Lesson:
             self.features = features
 
     def losses(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Of the last forward pass, (B,), as `TeacherHeads`; 0 where there was no luminance."""
+        """Return the error in the last forward pass, (B,); 0 where there was no luminance.
+
+        Raises:
+            RuntimeError: if there was no forward pass with gradients since the last call.
+        """
         features, self.features = self.features, None
+        if features is None:
+            raise RuntimeError("The encoder has not run with gradients since the last call.")
         seen = batch["condition"].flatten(1).any(1)
         return self.heads(features, self.teacher(batch["picture"])) * seen
