@@ -174,7 +174,9 @@ class Run:
         """Return the error of each noisy sample; only training moves its target by guidance."""
         if self.scheduler is None:
             return regression_loss(model, batch)
-        weight = self.model_config.guidance_weight if guided else 0.0
+        config = self.model_config
+        guided = guided and self.progress.step >= config.guidance_start
+        weight = config.guidance_weight if guided else 0.0
         return denoising_loss(model, self.scheduler, batch, weight)
 
     def teacher_loss(self, batch: dict, meter: Meter) -> torch.Tensor | float:

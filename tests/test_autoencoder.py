@@ -6,7 +6,7 @@ from safetensors.torch import load_file
 
 from pipeline_colorize import ColorizationUNet, GreyAutoencoder
 from pipeline_colorize.training.batches import BatchFormat, make_batch
-from pipeline_colorize.training.checkpoint import load_encoder
+from pipeline_colorize.training.build import load_encoder
 from pipeline_colorize.training.config import DataConfig
 from pipeline_colorize.training.decoding import bytes_to_lab
 from pipeline_colorize.training.draws import PICTURES, make_generator

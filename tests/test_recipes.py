@@ -37,6 +37,7 @@ from pipeline_colorize.evaluation import metrics  # noqa: E402
 from pipeline_colorize.training import config  # noqa: E402
 from pipeline_colorize.training.batches import BatchFormat  # noqa: E402
 from pipeline_colorize.training.config import DataConfig  # noqa: E402
+from pipeline_colorize.training.optimizers import learning_rate  # noqa: E402
 
 NAMES = ("faces-rgb", "faces-lab", "flowers-ddpm", "driving-regression")
 FULL = {name: ROOT / "configs" / f"{name}.yaml" for name in NAMES}
@@ -108,7 +109,7 @@ def test_the_published_settings_are_kept():
     assert (model.model_class, model.scheduler_class) == ("UNet2DModel", "DDPMScheduler")
     assert (optim.learning_rate, run.early_stopping_patience) == (1e-4, 10)
     _, _, optim, _ = parse(FULL["driving-regression"])
-    rates = [config.learning_rate(optim, step, 30 * 110) for step in (0, 30 * 110 - 1)]
+    rates = [learning_rate(optim, step, 30 * 110) for step in (0, 30 * 110 - 1)]
     assert rates[0] == pytest.approx(1e-3) and rates[1] == pytest.approx(1e-3 / 20, rel=0.02)
 
 

@@ -34,7 +34,8 @@ sys.path.insert(0, str(ROOT))
 import pipeline_colorize  # noqa: E402
 import train_colorize  # noqa: E402
 from pipeline_colorize.core.pipeline import ColorizationPipeline  # noqa: E402
-from pipeline_colorize.training import checkpoint, config  # noqa: E402
+from pipeline_colorize.registry import is_shipped  # noqa: E402
+from pipeline_colorize.training import build, checkpoint, config  # noqa: E402
 from pipeline_colorize.training.augmentation import cut_square  # noqa: E402
 from pipeline_colorize.training.batches import BatchFormat  # noqa: E402
 from pipeline_colorize.training.colors import color_figures  # noqa: E402
@@ -185,18 +186,52 @@ def test_the_resolved_configuration_reads_back_the_same(tmp_path):
     assert parse(["--config", str(tmp_path / "c.yaml")]) == configs
 
 
-RECIPES = [*(ROOT / "configs").glob("*.yaml"), *(ROOT / "configs").glob("[!ds]*/*.yaml")]
+RECIPES = [
+    file
+    for file in sorted((ROOT / "configs").rglob("*.yaml"))
+    if file.parent.name not in ("data", "studies")
+]
+BACKBONES = {
+    "backbone": transformers.ResNetModel(
+        transformers.ResNetConfig(
+            embedding_size=4, hidden_sizes=[4, 6], depths=[1, 1], layer_type="basic"
+        )
+    ),
+    "cross-attention": transformers.Dinov2Model(
+        transformers.Dinov2Config(
+            hidden_size=12, num_hidden_layers=4, num_attention_heads=2, image_size=32, patch_size=8
+        )
+    ),
+}
 
 
-@pytest.mark.parametrize("file", sorted(RECIPES), ids=lambda f: f.stem)
-def test_every_shipped_configuration_builds_its_network(file):
+@pytest.fixture
+def backbone(request, tmp_path):
+    """A folder with a small network in place of the one that a configuration names."""
+    BACKBONES[request.param].save_pretrained(tmp_path / request.param)
+    return request.param, str(tmp_path / request.param)
+
+
+@pytest.mark.parametrize("file", RECIPES, ids=lambda file: f"{file.parent.name}-{file.stem}")
+def test_every_shipped_configuration_builds_its_network(file, tmp_path):
     data, model, optim, run = parse(["--config", str(file)])
+    if file.stem in BACKBONES:
+        assert "/" in model.model["encoder_backbone"]
+        BACKBONES[file.stem].save_pretrained(tmp_path)
+        model.model["encoder_backbone"] = str(tmp_path)
+    if model.init_from and is_shipped(model.init_from):
+        build.adopt(build.load_initial_model(model.init_from), model, run)
     network = train_colorize.build_model(model, optim)
     layout = BatchFormat.of_model(network.config)
     assert activation_bytes(network, layout, data.resolution, 1, 1) > 0
     assert data.datasets and run.output_dir
     head = file.read_text().split("\n\n")[0]
-    for word in ("train_colorize.py --config", "Hardware:", "Time:", "Result:|Expected:"):
+    for word in (
+        r"(train_colorize\.py --config|recipe\.py) configs/",
+        "Hardware:",
+        "Time:",
+        "Result:|Expected:",
+    ):
         assert re.search(word, file.read_text()), f"the head says no {word}: {head}"
 
 
@@ -359,6 +394,23 @@ def test_a_run_with_muon_and_guidance_is_resumed_to_the_last_bit(pictures, tmp_p
     assert_same(released(whole), released(resumed))
     plain = train(pictures, tmp_path / "c")
     assert not torch.equal(*(released(run)["conv_in.weight"] for run in (whole, plain)))
+
+
+def test_guidance_begins_at_its_step(pictures, tmp_path):
+    guidance = {"condition_dropout": 0.5, "guidance_weight": 0.3, "checkpointing_steps": 2}
+    late = train(pictures, tmp_path / "a", guidance_start=3, **guidance)
+    plain = train(pictures, tmp_path / "b", condition_dropout=0.5)
+    guided = train(pictures, tmp_path / "c", **guidance)
+    assert [losses(late)[step] == losses(plain)[step] for step in (1, 2, 3, 4)] == [1, 1, 1, 0]
+    assert losses(late)[1] != losses(guided)[1]
+
+
+def test_the_third_stage_ends_at_the_rate_that_was_planned_for_it():
+    *_, stage, _ = parse(["--config", str(ROOT / "configs" / "default" / "stage-3.yaml")])
+    planned = dataclasses.replace(stage, max_train_steps=5000, lr_decay_steps=4900, lr_floor=0.0)
+    for step in (0, 99, 100, 1000, 2420):
+        ours = train_colorize.learning_rate(stage, step, 2421)
+        assert ours == pytest.approx(train_colorize.learning_rate(planned, step, 5000), rel=1e-3)
 
 
 def test_checkpoints_from_before_early_stopping_are_resumed(pictures, tmp_path):
@@ -938,6 +990,28 @@ def test_a_frozen_backbone_in_the_encoder_s_place_trains_and_resumes(pictures, t
     shutil.rmtree(tmp_path / "resnet")
     pipe = ColorizationPipeline.from_pretrained(whole / "model", torch_dtype=torch.float32)
     assert pipe(Image.new("L", (16, 16), 99), num_inference_steps=2).images[0].size == (16, 16)
+
+
+@pytest.mark.parametrize("backbone", BACKBONES, indirect=True)
+def test_configurations_with_a_backbone_train(pictures, tmp_path, backbone):
+    name, folder = backbone
+    argv = arguments(pictures, tmp_path)
+    small = {
+        "base": str(ROOT / "configs" / f"{name}.yaml"),
+        "resolution": 32,
+        "batch_size": 2,
+        "max_train_steps": 2,
+        "validation_pictures": 0,
+        "grid_epochs": 1000,
+        "datasets": [str(pictures)],
+        "output_dir": str(tmp_path / "run"),
+        "model": {"encoder_backbone": folder},
+    }
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(small))
+    train_colorize.main(argv)
+    pipe = ColorizationPipeline.from_pretrained(tmp_path / "run" / "model")
+    assert pipe.unet.config["cross_attention"] == (name == "cross-attention")
+    assert pipe(Image.new("L", (32, 32), 99), num_inference_steps=2).images[0].size == (32, 32)
 
 
 def test_muon_does_not_take_shards_of_a_weight():

@@ -118,6 +118,7 @@ class ModelConfig:
     guidance_weight: float = option(
         0.0, "learn to sample as with a guidance scale of 1 / (1 - this); needs condition_dropout"
     )
+    guidance_start: int = option(0, "first step whose target is moved by guidance")
     teacher: str | None = option(
         None, "pretrained vision network whose features the grey encoder learns to predict"
     )
