@@ -156,12 +156,13 @@ def open_clone(root: Path, repository: str) -> Folder | BareClone | None:
 # Pools: the clean pictures of a collection
 
 
+def matches(name: str, patterns: list[str]) -> bool:
+    """Whether a path is like one of some glob patterns."""
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
 def chosen_names(collection: Collection, names: list[str]) -> list[str]:
     """The pictures of a collection among the files of its repository."""
-
-    def matches(name: str, patterns: list[str]) -> bool:
-        return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
-
     pictures = [
         name
         for name in names
@@ -307,6 +308,11 @@ class Pool:
         """Leave the `chosen` (N,) out, as far as they have no place yet."""
         self.places[chosen & (self.places == OPEN)] = OUT
 
+    def drop_skipped(self, table: list[Collection]) -> None:
+        """Leave out what the table has come to skip since the pools were made."""
+        patterns = [f"{one.name}/{pattern}" for one in table for pattern in one.skip]
+        self.drop(np.array([matches(name, patterns) for name in self.names], bool))
+
     def drop_doubles(self) -> None:
         """Of pictures that are nearly the same, or one the middle of the other, keep the first."""
         views = self.hashes[:, [WHOLE, SQUARE]]
@@ -408,6 +414,7 @@ def main(clones, output, apart, seen, only, free, table):
     if not found:
         raise click.UsageError(f"{clones} has no clone of a repository that {table} names.")
     pool = Pool.read([pools / f"{collection.name}.parquet" for collection in found])
+    pool.drop_skipped(found)
     known = known_hashes(list(apart), SPLITS[1:], pools / "hashes")
     pool.drop(cleaning.is_near(pool.hashes, known, SAME))
     pool.drop_doubles()

@@ -134,6 +134,16 @@ def test_nothing_seen_in_training_is_held_out(clones, tmp_path):
     assert set(held) < set(found["train"])
 
 
+def test_pictures_can_be_skipped_later(clones, tmp_path):
+    run(clones, tmp_path / "out", "--only", "streets")
+    before = sum(names(tmp_path / "out" / "general").values(), [])
+    skipping = {"streets": {**TABLE["streets"], "skip": ["*/street0?.jpg"]}}
+    run(clones, tmp_path / "out", table=skipping)
+    after = sum(names(tmp_path / "out" / "general").values(), [])
+    kept = {name for name in before if "street0" not in name}
+    assert set(after) == kept | {"streets/photos/zcopy.png"}  # street00.jpg stood in its way
+
+
 def test_free_keeps_only_what_may_be_used_for_anything(clones, tmp_path):
     table = {**TABLE, "film": {**TABLE["film"], "held_out": {}, "series": ""}}
     result = run(clones, tmp_path / "out", "--free", table=table)
