@@ -314,6 +314,22 @@ def test_wrong_arguments(hinted, options, message):
         hinted[1](noise_picture(40, 48), **options)
 
 
+@pytest.mark.parametrize("output_type", ["pil", "np", "latent"])
+def test_margins_are_left_out_by_both(hinted, output_type):
+    page = np.full((120, 150), 3, np.uint8)
+    page[30:90, 40:110] = noise_picture(60, 70)
+    options = {"output_type": output_type, "output_uncertainty": True, "num_samples": 2}
+    options |= {"output_intermediates": True, "hints": [[Hint(60, 60, "#a03020")]]}
+    reference, ours = call(hinted, [page], **options)
+    for want, got in zip(reference.images, ours.images, strict=True):
+        want, got = (np.asarray(one, np.float32) for one in (want, got))
+        assert want.shape == got.shape
+        assert np.abs(want - got).max() <= (1 if output_type == "pil" else 0.02)
+    np.testing.assert_allclose(ours.uncertainty[0], reference.uncertainty[0], atol=0.05)
+    for want, got in zip(reference.intermediates[0], ours.intermediates[0], strict=True):
+        assert want.size == got.size
+
+
 def test_one_picture_and_one_generator_need_no_list(hinted):
     picture = noise_picture(40, 48)
     listed = hinted[1]([picture], generator=[TorchGenerator().manual_seed(5)]).images

@@ -761,3 +761,64 @@ def test_no_code_of_a_folder_is_run(pipe, tmp_path):
         (tmp_path / file).write_text(hostile)
     ColorizationPipeline.from_pretrained(tmp_path)
     assert not (tmp_path / "ran").exists()
+
+
+def in_margins(photo, level, share=0.6):
+    """A grey photograph on an even ground, and its box (left, top, right, bottom)."""
+    grey = photo.convert("L")
+    width, height = (round(side * (1 + share)) for side in grey.size)
+    left, top = (width - grey.width) // 2, (height - grey.height) // 2
+    page = Image.new("L", (width, height), level)
+    page.paste(grey, (left, top))
+    return page, (left, top, left + grey.width, top + grey.height)
+
+
+@pytest.fixture
+def print_on_lid(make_picture):
+    rgb = make_picture(120, 160)
+    noise = np.random.default_rng(0).normal(0, 12, (120, 160, 1))
+    pixels = (rgb.movedim(0, -1).numpy() * 150 + 50 + noise).clip(30, 220)
+    return Image.fromarray(pixels.astype(np.uint8)).convert("L")
+
+
+@pytest.mark.parametrize("level", [3, 128, 250])
+def test_a_margin_decides_no_colours_and_stays_neutral(pipe, print_on_lid, level):
+    page, box = in_margins(print_on_lid, level)
+    options = {"num_inference_steps": 2, "num_samples": 2, "output_uncertainty": True}
+    bare = pipe(print_on_lid, generator=seeds(0), **options)
+    framed = pipe(page, generator=seeds(0), **options)
+    for want, got in zip(bare.images, framed.images, strict=True):
+        assert got.size == page.size
+        assert np.array_equal(np.asarray(got.crop(box)), np.asarray(want))
+        margin = np.ptp(np.asarray(got), axis=-1)
+        margin[box[1] : box[3], box[0] : box[2]] = 0
+        assert margin.max() == 0
+        assert luminance_error(page, got) <= 100 / 255
+    assert framed.uncertainty[0].shape == page.size[::-1]
+    whole = pipe(page, generator=seeds(0), find_margins=False, **options).images[0]
+    assert np.ptp(np.asarray(whole)[: box[1]], axis=-1).max() > 0
+
+
+def test_margins_in_every_kind_of_output(pipe, print_on_lid):
+    page, box = in_margins(print_on_lid, 5)
+    options = {"num_inference_steps": 2, "generator": seeds(0)}
+    chroma = pipe(page, output_type="latent", **options).images[0]
+    assert chroma[:, 0].abs().max() == 0 and chroma.abs().max() > 0
+    pixels = pipe(page, output_type="np", **options).images[0]
+    assert pixels.shape == (*page.size[::-1], 3)
+    assert np.allclose(pixels[: box[1] - 1], 5 / 255, atol=1e-3)
+    output = pipe(page, match_input_resolution=False, output_intermediates=True, **options)
+    assert {frame.size for frame in output.intermediates[0]} == {output.images[0].size}
+
+
+def test_hints_are_placed_inside_margins(pipe, print_on_lid):
+    page, box = in_margins(print_on_lid, 3)
+    options = {"num_inference_steps": 2}
+    (want,) = pipe(
+        print_on_lid, hints=[Hint(40, 50, "#c02020")], generator=seeds(0), **options
+    ).images
+    moved = [Hint(40 + box[0], 50 + box[1], "#c02020")]
+    (got,) = pipe(page, hints=moved, generator=seeds(0), **options).images
+    assert np.array_equal(np.asarray(got.crop(box)), np.asarray(want))
+    with pytest.raises(ValueError, match="margins are not coloured"):
+        pipe(page, hints=[Hint(2, 2, "#c02020")], **options)

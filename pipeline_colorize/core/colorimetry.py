@@ -37,6 +37,12 @@ def decode_srgb(srgb: np.ndarray) -> np.ndarray:
     return np.where(srgb > SRGB_LINEAR_BELOW, ((srgb + 0.055) / 1.055) ** 2.4, srgb / 12.92)
 
 
+def encode_srgb(linear: np.ndarray) -> np.ndarray:
+    """Apply the sRGB transfer curve: any shape, [0, 1] to [0, 1] (IEC 61966-2-1)."""
+    curve = 1.055 * linear ** (1 / 2.4) - 0.055
+    return np.where(linear > LINEAR_SRGB_BELOW, curve, linear * 12.92)
+
+
 def lab_curve(ratio: np.ndarray) -> np.ndarray:
     """f(X/Xn), f(Y/Yn) or f(Z/Zn) of CIE L*a*b*, any shape (CIE 15:2004, eq. 8.6 to 8.11)."""
     return np.where(ratio > LAB_EPSILON, np.cbrt(ratio), LAB_SLOPE * ratio + LAB_OFFSET)
@@ -45,6 +51,14 @@ def lab_curve(ratio: np.ndarray) -> np.ndarray:
 def y_to_lightness(y: np.ndarray) -> np.ndarray:
     """CIE Y relative to white, any shape, to L* in [0, 100], float32."""
     return np.clip(116 * lab_curve(y) - 16, 0, 100).astype(np.float32)
+
+
+def lightness_to_y(lightness: np.ndarray) -> np.ndarray:
+    """L* in [0, 100], any shape, to CIE Y relative to white, which is the linear light of grey."""
+    curve = (lightness + 16) / 116
+    return np.where(
+        curve > LAB_CURVE_EPSILON, curve**3, (curve - LAB_OFFSET).clip(min=0) / LAB_SLOPE
+    )
 
 
 def rgb_pixels_to_lab(rgb: np.ndarray) -> np.ndarray:

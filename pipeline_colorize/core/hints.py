@@ -1,7 +1,7 @@
 """Hints: colours that someone gives at places of a picture, drawn onto the chroma grid."""
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -96,6 +96,23 @@ def hint_influence(hints: np.ndarray) -> np.ndarray:
     for row, column in np.argwhere(place):
         influence[row : row + len(HINT_FADE), column : column + len(HINT_FADE)] += HINT_FADE
     return influence[margin:-margin, margin:-margin].clip(max=1)
+
+
+def move_hints(hints: list[Hint], box: tuple[int, int, int, int]) -> list[Hint]:
+    """The places of hints inside a part of a picture, `(top, bottom, left, right)`.
+
+    Raises:
+        ValueError: if a hint lies outside, where nothing is coloured.
+    """
+    top, bottom, left, right = box
+    for hint in hints:
+        if not (left <= hint.x < right and top <= hint.y < bottom):
+            raise ValueError(
+                f"The hint at ({hint.x}, {hint.y}) lies outside the photograph, which has its left "
+                f"upper corner at ({left}, {top}) and is {right - left} wide and {bottom - top} "
+                "high; margins are not coloured."
+            )
+    return [replace(hint, x=hint.x - left, y=hint.y - top) for hint in hints]
 
 
 def hints_by_picture(hints: list | None, count: int) -> list[list[Hint]]:

@@ -182,6 +182,12 @@ class ColorizationImageProcessor:
             result[:, rows] = rgb
         return result
 
+    def grey(self, luminance: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+        """L* (1, H, W) as grey sRGB in [0, 1] of another size, (3, H', W')."""
+        if tuple(luminance.shape[1:]) != size:
+            luminance = _resized(luminance, size)
+        return self.colorize_float(luminance, torch.zeros(2, 1, 1))
+
     def _merged_rows(self, luminance: torch.Tensor, chroma: torch.Tensor):
         slope, offset = fit_guided_upsampling(luminance, chroma)
         down, across = interpolation_matrices(chroma.shape[1:], luminance.shape[1:])

@@ -227,3 +227,81 @@ def _are_margins(alike: list[_Margin]) -> bool:
 
 def _is_harmless(margin: _Margin) -> bool:
     return margin.noise <= _OF_ONE.noise and not BLACK <= margin.level <= WHITE
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Where a photograph lies inside its margins.
+
+    Args:
+        size: height and width of the whole picture, in pixels.
+        box: `(top, bottom, left, right)` of the photograph, as from `picture_box`.
+    """
+
+    size: tuple[int, int]
+    box: Box
+
+    @classmethod
+    def find(cls, luminance: np.ndarray, find_margins: bool) -> "Frame":
+        """The frame of a picture (H, W) in L*; without margins if they are not looked for."""
+        height, width = luminance.shape
+        box = picture_box(luminance) if find_margins else (0, height, 0, width)
+        return cls((height, width), box)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether there are no margins."""
+        return self.inner_size == self.size
+
+    @property
+    def inner_size(self) -> tuple[int, int]:
+        """Height and width of the photograph, in pixels."""
+        top, bottom, left, right = self.box
+        return bottom - top, right - left
+
+    @property
+    def inside(self) -> tuple[slice, slice]:
+        """The rows and columns of the photograph."""
+        top, bottom, left, right = self.box
+        return slice(top, bottom), slice(left, right)
+
+    def scaled(self, inner: tuple[int, int]) -> "Frame":
+        """The frame of the same picture in another size, in which the photograph has `inner`."""
+        scales = [new / old for new, old in zip(inner, self.inner_size, strict=True)]
+        top, left = (round(self.box[2 * axis] * scales[axis]) for axis in (0, 1))
+        after = [
+            round((self.size[axis] - self.box[2 * axis + 1]) * scales[axis]) for axis in (0, 1)
+        ]
+        size = top + inner[0] + after[0], left + inner[1] + after[1]
+        return Frame(size, (top, top + inner[0], left, left + inner[1]))
+
+    def place(self, planes: np.ndarray) -> np.ndarray:
+        """Place planes on a grid over the photograph onto a like grid over the whole picture.
+
+        Args:
+            planes: (..., rows, columns), such as chroma.
+
+        Returns:
+            (..., more rows, more columns), float32, with zeros in the margins.
+        """
+        if self.is_whole:
+            return planes
+        down, across = (
+            _placing(planes.shape[axis - 2], self.size[axis], *self.box[2 * axis : 2 * axis + 2])
+            for axis in (0, 1)
+        )
+        return (down @ planes @ across.T).astype(np.float32)
+
+
+def _placing(cells: int, size: int, start: int, end: int) -> np.ndarray:
+    """The matrix that takes values of cells between two pixels to cells of the same size all over.
+
+    Between the centres of cells it interpolates linearly; cells whose centre is in the margin get
+    nothing.
+    """
+    cell = (end - start) / cells
+    centres = (np.arange(max(round(size / cell), 1)) + 0.5) * size / max(round(size / cell), 1)
+    position = ((centres - start) / cell - 0.5).clip(0, cells - 1)
+    nearness = 1 - np.abs(position[:, None] - np.arange(cells))
+    is_inside = (centres >= start) & (centres < end)
+    return nearness.clip(min=0) * is_inside[:, None]

@@ -34,6 +34,7 @@ class ColorizationOptions:
         output_type: "pil", "np", "pt" or "latent".
         output_uncertainty: whether the spread of the colourings is returned, too.
         output_intermediates: whether the estimate after each step is returned, too.
+        find_margins: whether even margins around a photograph are found and left neutral.
 
     Raises:
         ValueError: which names the value that is out of range.
@@ -51,6 +52,7 @@ class ColorizationOptions:
     output_type: str = "pil"
     output_uncertainty: bool = False
     output_intermediates: bool = False
+    find_margins: bool = True
 
     @classmethod
     def resolve(cls, defaults: Mapping[str, Any], **given: Any) -> "ColorizationOptions":

@@ -14,8 +14,9 @@ from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 from diffusers.utils import BaseOutput
 from torch.nn import functional as F
 
-from .hints import Hint, hints_by_picture
+from .hints import Hint, hints_by_picture, move_hints
 from .image_processor import ColorizationImageProcessor
+from .margins import Frame
 from .options import ColorizationOptions, per_picture
 from .sampling import ChromaDials, ColorSampler, Look, SamplingStep, color_channels
 from .saving import SavingMixin
@@ -170,6 +171,7 @@ class ColorizationPipeline(SavingMixin):
         output_type: str = "pil",
         output_uncertainty: bool = False,
         output_intermediates: bool = False,
+        find_margins: bool = True,
         callback_on_step_end: Callable | PipelineCallback | MultiPipelineCallbacks | None = None,
         callback_on_step_end_tensor_inputs: list[str] | None = None,
         return_dict: bool = True,
@@ -213,6 +215,8 @@ class ColorizationPipeline(SavingMixin):
             output_uncertainty: also return where the colourings disagree; two or more have to be
                 drawn for a picture.
             output_intermediates: also return the clean estimate after each step, small.
+            find_margins: whether even margins around a photograph, such as a scanner's lid or an
+                album page, are found, kept from the network, and left neutral.
             callback_on_step_end: called as `callback(pipe, step, timestep, tensors)` after each
                 step, and may return changed tensors. `step` counts through all looks and batches,
                 up to `pipe.num_timesteps`; `pipe.current_look` is 1 or 2. After
@@ -246,6 +250,7 @@ class ColorizationPipeline(SavingMixin):
             output_type=output_type,
             output_uncertainty=output_uncertainty,
             output_intermediates=output_intermediates,
+            find_margins=find_margins,
         )
         if isinstance(callback_on_step_end, PipelineCallback | MultiPipelineCallbacks):
             callback_on_step_end_tensor_inputs = callback_on_step_end.tensor_inputs
@@ -321,8 +326,11 @@ class ColorizationPipeline(SavingMixin):
     ) -> list[Look]:
         """The first look at a picture, and the second where it has enough pixels."""
         luminance = self.image_processor.to_luminance(image)
-        height, width = luminance.shape[1:]
-        check_sides(height, width)
+        check_sides(*luminance.shape[1:])
+        whole, frame = luminance, Frame.find(luminance[0].numpy(), options.find_margins)
+        luminance = whole[:, *frame.inside]
+        hints = hints if frame.is_whole else move_hints(hints, frame.box)
+        height, width = frame.inner_size
         looks: list[Look] = []
         for size in look_resolutions(
             height, width, options.processing_resolution, options.second_look
@@ -331,7 +339,7 @@ class ColorizationPipeline(SavingMixin):
             raster = None
             if self._takes_hints:
                 raster = self.image_processor.rasterize_hints(hints, (height, width), size)
-            looks.append(Look(luminance, size, working, raster, generator, *looks))
+            looks.append(Look(luminance, frame, whole, size, working, raster, generator, *looks))
         return looks
 
     def _draw(
@@ -392,32 +400,48 @@ class ColorizationPipeline(SavingMixin):
 
     # --- finishing --------------------------------------------------------------------------------
 
-    def _size(self, look: Look, full: bool) -> torch.Tensor:
-        """The luminance (1, H, W) that the result gets."""
+    def _size(self, look: Look, full: bool) -> tuple[torch.Tensor, Frame]:
+        """The luminance (1, H, W) that the photograph gets, and its frame."""
         if full:
-            return look.luminance
-        return self.image_processor.preview(look.luminance, look.resolution)
+            return look.luminance, look.frame
+        luminance = self.image_processor.preview(look.luminance, look.resolution)
+        return luminance, look.frame.scaled(tuple(luminance.shape[1:]))
 
     def _finish(self, look: Look, chroma: torch.Tensor, full: bool, output_type: str):
+        """One result in the form that was asked for."""
         if output_type == "latent":
-            return chroma
-        luminance = self._size(look, full)
+            return torch.from_numpy(look.frame.place(chroma.numpy()))
         if output_type == "pil":
-            return PIL.Image.fromarray(self.image_processor.colorize(luminance, chroma).numpy())
+            return self._picture(look, chroma, full)
+        luminance, frame = self._size(look, full)
         rgb = self.image_processor.colorize_float(luminance, chroma)
+        if not frame.is_whole:
+            whole = self.image_processor.grey(look.whole_luminance, frame.size)
+            whole[:, *frame.inside] = rgb
+            rgb = whole
         return rgb if output_type == "pt" else rgb.movedim(0, -1).numpy()
+
+    def _picture(self, look: Look, chroma: torch.Tensor, full: bool) -> PIL.Image.Image:
+        """A photograph in colour, in its neutral margins."""
+        luminance, frame = self._size(look, full)
+        pixels = self.image_processor.colorize(luminance, chroma).numpy()
+        if not frame.is_whole:
+            whole = self.image_processor.grey(look.whole_luminance, frame.size)
+            whole = whole.mul(255).round().byte().movedim(0, -1).numpy()
+            whole[frame.inside] = pixels
+            pixels = whole
+        return PIL.Image.fromarray(pixels)
 
     def _spread(self, look: Look, full: bool) -> np.ndarray:
         """Standard deviation of the chroma of all that was drawn, (H, W)."""
-        size = self._size(look, full).shape[1:]
-        return F.interpolate(look.spread[None, None], size, mode="bilinear")[0, 0].numpy()
+        luminance, frame = self._size(look, full)
+        spread = F.interpolate(look.spread[None, None], luminance.shape[1:], mode="bilinear")
+        whole = np.zeros(frame.size, np.float32)
+        whole[frame.inside] = spread[0, 0].numpy()
+        return whole
 
     def _intermediates(self, look: Look, sample: int) -> list[PIL.Image.Image]:
-        luminance = self._size(look, full=False)
-        return [
-            PIL.Image.fromarray(self.image_processor.colorize(luminance, one[sample]).numpy())
-            for one in look.estimates
-        ]
+        return [self._picture(look, one[sample], full=False) for one in look.estimates]
 
 
 class _StepReport:
@@ -446,10 +470,11 @@ class _StepReport:
 
 
 def _batches(looks: list[Look], batch_size: int | None) -> list[list[Look]]:
-    """Looks of one working size together, at most `batch_size` of them."""
+    """Looks of one working size and like margins together, at most `batch_size` of them."""
     by_size: dict[tuple, list[Look]] = {}
     for look in looks:
-        by_size.setdefault(tuple(look.working.shape), []).append(look)
+        frame = None if look.frame.is_whole else look.frame
+        by_size.setdefault((tuple(look.working.shape), frame), []).append(look)
     return [
         group[start : start + (batch_size or len(group))]
         for group in by_size.values()

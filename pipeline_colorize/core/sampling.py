@@ -13,6 +13,7 @@ from .agreement import agree, agreement_weights
 from .color import core_chroma, rgb_to_lab, undo_coring
 from .hints import hint_influence
 from .image_processor import lift_texture, meet_hints
+from .margins import Frame
 from .options import ColorizationOptions
 from .sizes import SECOND_LOOK_START, second_look_steps
 
@@ -21,7 +22,9 @@ from .sizes import SECOND_LOOK_START, second_look_steps
 class Look:
     """A picture at one of its working sizes: what the network sees, and the colours it gives."""
 
-    luminance: torch.Tensor  # (1, H, W), L* of the picture at full size
+    luminance: torch.Tensor  # (1, H, W), L* of the photograph at full size, without margins
+    frame: Frame  # where it lies in the whole picture
+    whole_luminance: torch.Tensor  # (1, H, W), L* of that
     resolution: float  # short side of the working picture
     working: torch.Tensor  # (1, 1, h, w), L* as the network sees it
     hints: torch.Tensor | None  # (1, 3, h, w): a*, b* and mask on the chroma grid
@@ -132,13 +135,17 @@ class ColorSampler:
         return 1 if self.scheduler is None else len(self._timesteps(second_look))
 
     def shown(self, step: SamplingStep) -> torch.Tensor:
-        """The colours of each result after a step as they are shown, (B * samples, 2, h, w)."""
+        """The colours of each result after a step as they are shown, (B * samples, 2, h, w).
+
+        They cover the whole picture, with zeros in its margins.
+        """
         results = []
         chromas = self.to_chroma(step.clean).split(self.options.drawn)
         for look, chroma in zip(step.batch, chromas, strict=True):
             influence = look.influence
             agreed = agree(chroma, self._weights(look, chroma, influence))
-            results.append(self.dials.show(agreed, influence))
+            shown = self.dials.show(agreed, influence)
+            results.append(torch.from_numpy(look.frame.place(shown.numpy())))
         return torch.cat(results)
 
     def to_chroma(self, color: torch.Tensor) -> torch.Tensor:

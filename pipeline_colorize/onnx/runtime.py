@@ -6,7 +6,7 @@ picture as with torch.
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,8 +14,21 @@ import numpy as np
 import PIL.Image
 
 from pipeline_colorize.core.agreement import agree, agreement_weights
-from pipeline_colorize.core.colorimetry import RGB_TO_XYZ, decode_srgb, y_to_lightness
-from pipeline_colorize.core.hints import Hint, draw_hints, hint_influence, hints_by_picture
+from pipeline_colorize.core.colorimetry import (
+    RGB_TO_XYZ,
+    decode_srgb,
+    encode_srgb,
+    lightness_to_y,
+    y_to_lightness,
+)
+from pipeline_colorize.core.hints import (
+    Hint,
+    draw_hints,
+    hint_influence,
+    hints_by_picture,
+    move_hints,
+)
+from pipeline_colorize.core.margins import Frame
 from pipeline_colorize.core.options import ColorizationOptions, per_picture
 from pipeline_colorize.core.pil_input import upright_srgb
 from pipeline_colorize.core.sizes import check_sides, fit_size, look_resolutions, row_chunks
@@ -87,6 +100,22 @@ def _resize(plane: np.ndarray, height: int, width: int) -> np.ndarray:
     return np.asarray(image)
 
 
+def _grey_canvas(luminance: np.ndarray, frame: Frame, kind: type) -> np.ndarray:
+    """A picture (H, W, 3) that is neutral in its margins, and has yet to get its photograph.
+
+    Args:
+        luminance: (H, W), L* of the whole picture.
+        frame: where the photograph lies.
+        kind: uint8, or float32 in [0, 1].
+    """
+    canvas = np.empty((*frame.size, 3), kind)
+    if not frame.is_whole:
+        for rows in row_chunks(*frame.size):
+            grey = encode_srgb(lightness_to_y(luminance[rows]))[..., None]
+            canvas[rows] = np.rint(255 * grey) if kind is np.uint8 else grey
+    return canvas
+
+
 # --- the pipeline --------------------------------------------------------------------------------
 
 
@@ -103,7 +132,9 @@ class ORTColorizationPipelineOutput:
 class _Look:
     """A picture at one of its working sizes: what the file takes, and what it gives."""
 
-    luminance: np.ndarray  # (H, W), L* at full size
+    luminance: np.ndarray  # (H, W), L* of the photograph at full size, without margins
+    frame: Frame  # where it lies in the whole picture
+    whole_luminance: np.ndarray  # (H, W), L* of that
     resolution: float  # short side of the working picture
     working: np.ndarray  # (1, 1, h, w), L* as the network sees it
     hints: np.ndarray  # (1, 3, rows, columns)
@@ -235,6 +266,7 @@ class ORTColorizationPipeline:
         output_type: str = "pil",
         output_uncertainty: bool = False,
         output_intermediates: bool = False,
+        find_margins: bool = True,
     ) -> ORTColorizationPipelineOutput:
         """Colorize pictures one after the other; the arguments are those of `ColorizationPipeline`.
 
@@ -256,6 +288,7 @@ class ORTColorizationPipeline:
             output_type: "pil", "np" (H, W, 3) in [0, 1] or "latent": chroma a*b* (2, h, w).
             output_uncertainty: also return where the colourings disagree.
             output_intermediates: also return the clean estimate after each step, small.
+            find_margins: whether even margins around a photograph are found and left neutral.
 
         Raises:
             ValueError: which names the argument that is wrong, and what would be right.
@@ -274,6 +307,7 @@ class ORTColorizationPipeline:
             output_type=output_type,
             output_uncertainty=output_uncertainty,
             output_intermediates=output_intermediates,
+            find_margins=find_margins,
         )
         hint_lists = hints_by_picture(hints, len(images))
         if output_type == "pt":
@@ -310,7 +344,9 @@ class ORTColorizationPipeline:
         look = looks[-1]
         output.images += self._finish(look, factor, options.output_type)
         if options.output_uncertainty:
-            output.uncertainty.append(_resize(look.spread, *look.luminance.shape))
+            spread = np.zeros(look.frame.size, np.float32)
+            spread[look.frame.inside] = _resize(look.spread, *look.luminance.shape)
+            output.uncertainty.append(spread)
         if options.output_intermediates:
             output.intermediates += self._intermediates(look, factor)
 
@@ -318,15 +354,18 @@ class ORTColorizationPipeline:
         """The first look at a picture, and the second where it has enough pixels."""
         luminance = to_luminance(image)
         check_sides(*luminance.shape)
+        frame = Frame.find(luminance, options.find_margins)
+        hints = hints if frame.is_whole else move_hints(hints, frame.box)
         looks: list[_Look] = []
         sizes = options.processing_resolution, options.second_look
-        for resolution in look_resolutions(*luminance.shape, *sizes):
-            looks.append(self._look(luminance, hints, resolution, *looks))
+        for resolution in look_resolutions(*frame.inner_size, *sizes):
+            looks.append(self._look(luminance, frame, hints, resolution, *looks))
         return looks
 
     def _look(
-        self, luminance: np.ndarray, hints: list[Hint], resolution: float, previous=None
+        self, whole: np.ndarray, frame: Frame, hints: list[Hint], resolution: float, previous=None
     ) -> _Look:
+        luminance = np.ascontiguousarray(whole[frame.inside])
         cell, stride, detail = (
             self.properties[name] for name in ("chroma_stride", "stride", "guide_detail")
         )
@@ -336,6 +375,8 @@ class ORTColorizationPipeline:
         drawn[:, :2] /= self.config.default_saturation  # which multiplies what comes out
         return _Look(
             luminance=luminance,
+            frame=frame,
+            whole_luminance=whole,
             resolution=resolution,
             working=_resize(luminance, *size)[None, None].clip(0, 100),
             hints=drawn,
@@ -408,15 +449,16 @@ class ORTColorizationPipeline:
     def _finish(self, look: _Look, factor, output_type: str) -> list:
         """The results in the form that was asked for."""
         if output_type == "latent":
-            return list(look.chroma)
+            return list(look.frame.place(look.chroma))
         name, kind = ("rgb", np.uint8) if output_type == "pil" else ("rgb_float", np.float32)
         results = []
         for sample in look.sample:
-            result = np.empty((*look.luminance.shape, 3), kind)
+            whole = _grey_canvas(look.whole_luminance, look.frame, kind)
+            result = whole[look.frame.inside]
             for rows in row_chunks(*look.luminance.shape):
                 colored = self._rows(name, look, sample[None], factor, look.luminance, rows)[0]
                 result[rows] = colored if output_type == "pil" else np.moveaxis(colored, 0, -1)
-            results.append(PIL.Image.fromarray(result) if output_type == "pil" else result)
+            results.append(PIL.Image.fromarray(whole) if output_type == "pil" else whole)
         return results
 
     def _rows(self, name: str, look: _Look, sample, factor, luminance, rows: slice):
@@ -435,12 +477,16 @@ class ORTColorizationPipeline:
         """The clean estimates of each sample, with the short side of the last look."""
         size = fit_size(*look.luminance.shape, look.resolution)
         luminance = _resize(look.luminance, *size).clip(0, 100)
+        frame = look.frame.scaled(size)
+        small_whole = _resize(look.whole_luminance, *frame.size).clip(0, 100)
+        canvas = _grey_canvas(small_whole, frame, np.uint8)
         films, whole = [[] for _ in look.sample], slice(0, size[0])
         for each in (look.previous, look) if look.previous else (look,):
             guide = _resize(luminance, *each.guide.shape[2:])[None, None]
-            small = _Look(luminance, each.resolution, each.working, each.hints, guide)
+            small = replace(each, luminance=luminance, guide=guide)
             for index, film in enumerate(films):
                 for step in each.estimates[:, index]:
-                    frame = self._rows("rgb", small, step[None], factor, luminance, whole)
-                    film.append(PIL.Image.fromarray(frame[0]))
+                    pixels = self._rows("rgb", small, step[None], factor, luminance, whole)
+                    canvas[frame.inside] = pixels[0]
+                    film.append(PIL.Image.fromarray(canvas.copy()))
         return films
