@@ -80,6 +80,11 @@ def _print_manual(ctx: click.Context, param: click.Parameter, wanted: bool) -> N
     "several.",
 )
 @files(
+    "--pages",
+    is_flag=True,
+    help="Take all pages of a TIFF, each as a photograph: NAME-page1, NAME-page2, ...",
+)
+@files(
     "--shard",
     type=SHARD,
     help="Do only the I-th of N equal parts of the photographs, for runs on several machines.",

@@ -194,6 +194,31 @@ def test_of_a_single_photograph_in_colour_it_is_said(mixed, pipe, tmp_path):
     assert "in colour" not in run(mixed / "color.png", "--recolor").stderr
 
 
+# --- pages ---------------------------------------------------------------------------------------
+
+
+def test_pages_are_photographs_where_they_are_asked_for(pipe, tmp_path):
+    pages = [Image.new("L", (24, 16 + index), 20 * index) for index in range(11)]
+    (tmp_path / "in").mkdir()
+    pages[0].save(tmp_path / "in" / "scan.tif", save_all=True, append_images=pages[1:])
+    pages[0].save(tmp_path / "in" / "one.tif")
+    (tmp_path / "in" / "bad.tif").write_text("?")
+    result = run(tmp_path / "in", "-o", tmp_path / "first")
+    assert names(tmp_path / "first") == ["one.tif", "scan.tif"] and "11 pages" in result.stderr
+    result = run(tmp_path / "in", "-o", tmp_path / "out", "--pages", "--json")
+    files = ["one.tif", *(f"scan-page{number:02d}.tif" for number in range(1, 12))]
+    assert names(tmp_path / "out") == files and "12 colorized, 1 failed" in result.stderr
+    heights = [Image.open(tmp_path / "out" / name).height for name in files[1:]]
+    assert heights == [16 + index for index in range(11)]
+    found = [record["page"] for record in records(result) if "page" in record]
+    assert sorted(found) == list(range(1, 12))
+    (tmp_path / "out" / "scan-page07.tif").unlink()
+    result = run(tmp_path / "in", "-o", tmp_path / "out", "--pages")
+    assert "scan.tif, page 7 -> " in result.stdout and "1 colorized, 11 done" in result.stderr
+    assert run(tmp_path / "in" / "scan.tif", "--pages").exit_code == 0
+    assert "scan-page01-colorized.tif" in names(tmp_path / "in")
+
+
 # --- parts for several machines ------------------------------------------------------------------
 
 

@@ -62,7 +62,7 @@ def decode(job: Job, content: bytes | Exception | None) -> tuple[photo.Photo, st
     if isinstance(content, Exception):
         raise content
     if content is None:
-        return photo.read(job.source), job.source.suffix
+        return photo.read(job.source, job.page), job.source.suffix
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "picture"
         file.write_bytes(content)

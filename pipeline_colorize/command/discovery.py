@@ -39,6 +39,8 @@ class Found:
     path: Path
     root: Path
     row: int | None = None  # where it is part of a data set
+    page: int | None = None  # where it is one of several, from 0
+    pages: int = 1
 
 
 @dataclass

@@ -29,13 +29,16 @@ class Job:
     source: Path
     target: Path
     row: int | None = None  # where the source is a data set
+    page: int | None = None  # where the source has several, from 0
 
     @property
     def name(self) -> str:
         """The photograph, for people."""
         if self.source == STDIN:
             return "standard input"
-        return str(self.source) if self.row is None else f"{self.source}, row {self.row}"
+        if self.row is not None:
+            return f"{self.source}, row {self.row}"
+        return str(self.source) if self.page is None else f"{self.source}, page {self.page + 1}"
 
     def results(self, settings: Settings) -> list[Path]:
         """Return the files of the samples, one for each."""

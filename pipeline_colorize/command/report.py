@@ -153,6 +153,7 @@ class Report:
         record = {
             "input": STREAM if source == STDIN else str(source),
             **({"row": job.row} if job and job.row is not None else {}),
+            **({"page": job.page + 1} if job and job.page is not None else {}),
             "status": status,
             "output": names[0] if names else None,
             "outputs": names,

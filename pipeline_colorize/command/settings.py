@@ -19,6 +19,7 @@ class Settings:
     recursive: bool = False
     overwrite: bool = False
     recolor: bool = False
+    pages: bool = False
     shard: tuple[int, int] | None = None  # (which, of how many), the first one is 1
     dry_run: bool = False
     json: bool = False

@@ -36,20 +36,33 @@ def plan(settings: Settings, report: Report) -> list[Job]:
         raise click.UsageError(
             f"--output {settings.output} is an address; results go to a file or folder."
         )
-    photos = [
-        replace(one, row=row)
-        for one in find_photos(settings, report)
-        for row in _rows(one.path, settings, report)
-    ]
+    found = find_photos(settings, report)
+    photos = [part for one in found for part in _parts(one, settings, report)]
     if settings.hint and len(photos) > 1:
         raise click.UsageError(f"--hint is for one photograph, but there are {len(photos)}.")
     return _without_clashes(_with_targets(photos, settings), settings, report)
 
 
-def _rows(source: Path, settings: Settings, report: Report) -> Iterable[int | None]:
-    """Return the rows of a data set; `None` alone for a photograph."""
-    if source.suffix.lower() != parquet.SUFFIX:
-        return [None]
+def _parts(one: Found, settings: Settings, report: Report) -> Iterable[Found]:
+    """Return the photographs in a file: rows of a data set, pages, or it alone."""
+    is_data_set = one.path.suffix.lower() == parquet.SUFFIX
+    return _rows(one, settings, report) if is_data_set else _pages(one, settings)
+
+
+def _pages(one: Found, settings: Settings) -> list[Found]:
+    """Return the pages of a photograph, where they are asked for; it alone where it has none."""
+    if not settings.pages or one.path == STDIN:
+        return [one]
+    try:
+        count = photo.count_pages(one.path)
+    except photo.PhotoError:  # which is said when it is decoded
+        return [one]
+    return [replace(one, page=page, pages=count) for page in range(count)] if count > 1 else [one]
+
+
+def _rows(one: Found, settings: Settings, report: Report) -> Iterable[Found]:
+    """Return the rows of a data set."""
+    source = one.path
     try:
         pictures = parquet.find_pictures(source)
     except Exception as error:  # its own, and those of a footer that is not what it says
@@ -63,13 +76,13 @@ def _rows(source: Path, settings: Settings, report: Report) -> Iterable[int | No
         return []
     if settings.output in (None, STREAM):
         raise click.UsageError(f"{source} is a data set; its results need a folder: --output.")
-    return range(pictures.rows)
+    return (replace(one, row=row) for row in range(pictures.rows))
 
 
 def _with_targets(photos: list[Found], settings: Settings) -> list[Job]:
     """Name the results, distinctly where two photographs of different kinds share a name."""
     if target := _single_target(settings, len(photos)):
-        return [Job(one.path, target, one.row) for one in photos]
+        return [Job(one.path, target, one.row, one.page) for one in photos]
     folder = Path(settings.output) if settings.output else None
     targets = [_target(one, folder, one.path.stem) for one in photos]
     uses = Counter(os.path.normcase(target) for target in targets)
@@ -77,7 +90,10 @@ def _with_targets(photos: list[Found], settings: Settings) -> list[Job]:
         is_converted = one.row is None and target.suffix != one.path.suffix
         if is_converted and uses[os.path.normcase(target)] > 1:
             targets[index] = _target(one, folder, f"{one.path.stem}-{one.path.suffix[1:]}")
-    return [Job(one.path, target, one.row) for one, target in zip(photos, targets, strict=True)]
+    return [
+        Job(one.path, target, one.row, one.page)
+        for one, target in zip(photos, targets, strict=True)
+    ]
 
 
 def _single_target(settings: Settings, count: int) -> Path | None:
@@ -138,6 +154,8 @@ def _target(one: Found, output: Path | None, stem: str) -> Path:
     inner = source.parent.relative_to(one.root)
     if one.row is not None and output:
         return output / inner / f"{stem}-{one.row:06d}.png"
+    if one.page is not None:
+        stem = f"{stem}-page{one.page + 1:0{len(str(one.pages))}d}"
     suffix = source.suffix if source.suffix.lower() in photo.WRITABLE else ".png"
     beside = f"{stem}-colorized{suffix}"
     if output is None:
