@@ -73,6 +73,7 @@ def _print_manual(ctx: click.Context, param: click.Parameter, wanted: bool) -> N
 )
 @files("-r", "--recursive", is_flag=True, help="Search the sub-folders of folders, too.")
 @files("--overwrite", is_flag=True, help="Colorize again what is done already.")
+@files("--keep-dates", is_flag=True, help="Give results the file dates of their photographs.")
 @files(
     "--recolor",
     is_flag=True,

@@ -290,6 +290,17 @@ def test_what_is_done_is_skipped(album, pipe, tmp_path):
     assert Image.open(out / "b.png").size == (24, 16)
 
 
+def test_file_dates_are_kept_where_that_is_asked_for(album, pipe, tmp_path):
+    for name in names(album):
+        os.utime(album / name, (10**9, 10**9))
+    run(album / "a.png", "-o", tmp_path / "out")
+    assert (tmp_path / "out" / "a.png").stat().st_mtime > 10**9
+    run(album, "-o", tmp_path / "out", "--keep-dates", "--overwrite", "--compare")
+    dates = {path.stat().st_mtime for path in (tmp_path / "out").iterdir()}
+    assert dates == {10**9} and len(names(tmp_path / "out")) == 6
+    assert "3 done already" in run(album, "-o", tmp_path / "out").stderr
+
+
 def test_only_what_is_missing_is_written(album, pipe, tmp_path):
     run(album, "-o", tmp_path / "out")
     (tmp_path / "out" / "a.png").write_text("mine")

@@ -82,6 +82,7 @@ MODULES = {
     "photo.xmp": {"photo.limits", "photo.record"},
     "photo.upright": {"photo.xmp"},
     "photo.captions": {"photo.xmp"},
+    "photo.sidecar": {"photo.limits", "photo.xmp"},
     "photo.metadata": {"photo.limits", "photo.upright", "photo.xmp"},
     "photo.tiff": {
         "photo.limits",
@@ -101,8 +102,10 @@ MODULES = {
         "photo.opening",
         "photo.profiles",
         "photo.record",
+        "photo.sidecar",
         "photo.tiff",
         "photo.upright",
+        "photo.xmp",
     },
     "photo.encode": {
         "photo.captions",
@@ -110,6 +113,7 @@ MODULES = {
         "photo.metadata",
         "photo.profiles",
         "photo.record",
+        "photo.sidecar",
         "photo.tiff",
         "photo.xmp",
     },

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import os
 import re
 import struct
 from xml.dom import minidom
@@ -495,3 +496,74 @@ def test_captions_of_a_tiff_in_floating_point(tmp_path):
     assert b"Ada" in read.exif and read.iptc == iptc() and read.warnings == []
     assert values(read.xmp, "dc", "description") == [CAPTION]
     assert parse_xmp(read.xmp) is not None
+
+
+# --- sidecars and dates --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["a.xmp", "a.jpg.xmp", "a.XMP"])
+def test_a_sidecar_is_read_and_carried_along(tmp_path, picture, name):
+    picture.save(tmp_path / "a.jpg", xmp=packet(DESCRIBED.replace("Zo", "Bo")))
+    (tmp_path / name).write_bytes(packet("<dc:title>Bridge</dc:title>" + DESCRIBED))
+    found, notes = colored(tmp_path / "a.jpg", tmp_path / "out.png")
+    sidecar = tmp_path / ("out.png.xmp" if name == "a.jpg.xmp" else "out.xmp")
+    for xmp in (found.xmp, sidecar.read_bytes()):
+        assert values(xmp, "dc", "description") == [CAPTION]  # it counts for more
+        assert values(xmp, "dc", "title") == ["Bridge"]
+        assert photo.read_mark(xmp)
+    assert notes == [] and found.warnings == []
+
+
+def test_a_sidecar_fills_in_what_the_file_lacks_and_keeps_what_it_lacks(tmp_path, picture):
+    picture.save(tmp_path / "a.jpg", xmp=packet("", 'xmp:Label="red"'))
+    (tmp_path / "a.xmp").write_bytes(packet(DESCRIBED))
+    read = photo.read(tmp_path / "a.jpg")
+    assert values(read.xmp, "xmp", "Label") == ["red"]
+    assert values(read.xmp, "dc", "creator") == ["Ada"]
+
+
+def test_the_sidecar_of_another_file_is_not_taken(tmp_path, picture):
+    picture.save(tmp_path / "a.jpg")
+    (tmp_path / "a.xmp").write_bytes(packet(DESCRIBED, 'photoshop:SidecarForExtension="CR2"'))
+    read = photo.read(tmp_path / "a.jpg")
+    assert read.xmp == b"" and read.sidecar is None
+    (tmp_path / "a.xmp").write_bytes(packet(DESCRIBED, 'photoshop:SidecarForExtension="JPG"'))
+    assert values(photo.read(tmp_path / "a.jpg").xmp, "dc", "creator") == ["Ada"]
+
+
+def test_a_damaged_sidecar_is_named(tmp_path, picture):
+    picture.save(tmp_path / "a.jpg", xmp=packet(DESCRIBED))
+    (tmp_path / "a.xmp").write_bytes(b"<x:xmpmeta")
+    read = photo.read(tmp_path / "a.jpg")
+    assert read.warnings == ["its sidecar a.xmp is damaged and was left out"]
+    assert values(read.xmp, "dc", "description") == [CAPTION]
+
+
+def test_a_sidecar_of_another_program_is_never_overwritten(tmp_path, picture):
+    picture.save(tmp_path / "a.jpg")
+    (tmp_path / "a.xmp").write_bytes(packet(DESCRIBED))
+    other = packet("", 'xmp:Label="red"')
+    (tmp_path / "out.xmp").write_bytes(other)
+    _, notes = colored(tmp_path / "a.jpg", tmp_path / "out.jpg")
+    assert (tmp_path / "out.xmp").read_bytes() == other and "left alone" in notes[0]
+    (tmp_path / "out.xmp").unlink()
+    for _ in range(2):  # its own is written again
+        assert colored(tmp_path / "a.jpg", tmp_path / "out.jpg")[1] == []
+
+
+def test_regions_in_a_sidecar_turn_too(tmp_path, picture):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    picture.save(tmp_path / "a.jpg", exif=exif)
+    (tmp_path / "a.xmp").write_bytes(packet(regions(False)))
+    read = photo.read(tmp_path / "a.jpg")
+    assert numbers(read.xmp, "stArea", "x y") == pytest.approx([1 - 10 / 48, 47.5 / 64], abs=1e-4)
+
+
+def test_dates_are_copied(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).write_text(name)
+    os.utime(tmp_path / "a", ns=(1_000_000_123, 2_000_000_456))
+    photo.copy_dates(tmp_path / "a", tmp_path / "b")
+    found = os.stat(tmp_path / "b")
+    assert (found.st_atime_ns, found.st_mtime_ns) == (1_000_000_123, 2_000_000_456)

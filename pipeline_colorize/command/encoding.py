@@ -17,7 +17,7 @@ from pipeline_colorize.photo.display import as_picture, side_by_side
 
 from .coloring import Coloring
 from .decoding import Decoded
-from .job import STDOUT, Job
+from .job import STDIN, STDOUT, Job
 from .provenance import provenance
 from .report import Report
 from .settings import Settings
@@ -49,6 +49,9 @@ def write_all(one: Decoded, coloring: Coloring, pipe, settings: Settings) -> lis
             if result in missing:
                 one.notes = photo.write(result, image, one.photo, mark)
         written += [path for path in job.extras(settings) if path in missing]
+        if settings.keep_dates and job.row is None and job.source != STDIN:
+            for path in written:
+                photo.copy_dates(job.source, path)
     one.seconds += time.perf_counter() - began
     return written
 

@@ -18,6 +18,7 @@ class Settings:
     output: str | None = None  # as typed: a file, a folder, or STREAM; beside each photograph
     recursive: bool = False
     overwrite: bool = False
+    keep_dates: bool = False
     recolor: bool = False
     pages: bool = False
     shard: tuple[int, int] | None = None  # (which, of how many), the first one is 1

@@ -9,7 +9,7 @@ than 8 bits in several channels; littleCMS, inside imagecodecs, does the colour 
 """
 
 from .decode import count_pages, read
-from .encode import write, write_animation, write_picture
+from .encode import copy_dates, write, write_animation, write_picture
 from .limits import pixel_limit
 from .opening import open_picture
 from .profiles import srgb_profile, to_srgb
@@ -36,6 +36,7 @@ __all__ = [
     "Photo",
     "PhotoError",
     "TooLargeError",
+    "copy_dates",
     "count_pages",
     "marked_xmp",
     "open_picture",

@@ -29,8 +29,10 @@ from .metadata import (
 from .opening import open_picture
 from .profiles import CHANNELS, for_pipeline, read_profile, to_srgb_cells
 from .record import Photo, PhotoError, TooLargeError, one_line
+from .sidecar import read_sidecar
 from .tiff import tiff_pixels, unit_range, with_channels
 from .upright import Turn, upright_xmp
+from .xmp import joined_xmp
 
 _LOSSY = frozenset(["JPEG", "MPO", "AVIF", "HEIF", "JPEG2000"])
 
@@ -52,8 +54,13 @@ def read(path: str | Path, page: int | None = None) -> Photo:
     path = Path(path)
     with _errors_for_people():
         _check_kind(path)
+        notes: list[str] = []
+        sidecar = read_sidecar(path, notes)
         with open(path, "rb") as file:
-            return _read(file, page)
+            photo = _read(file, page, sidecar.xmp if sidecar else b"")
+        photo.warnings += notes
+        photo.sidecar = sidecar.is_appended if sidecar else None
+        return photo
 
 
 def count_pages(path: str | Path) -> int:
@@ -97,34 +104,34 @@ def _check_kind(path: Path) -> None:
         raise PhotoError("the file is empty (0 bytes)")
 
 
-def _read(file: BinaryIO, page: int | None) -> Photo:
+def _read(file: BinaryIO, page: int | None, sidecar: bytes) -> Photo:
     """Read a file; where it is damaged, what is left of it."""
     try:
-        return _read_sound(file, page)
+        return _read_sound(file, page, sidecar)
     except (PhotoError, Image.DecompressionBombError, MemoryError):
         raise
     except Exception:  # decoders raise nearly anything on damaged files
         if (mended := mending.mended(file)) is None:
             raise
         whole, note = mended
-        photo = _read_sound(whole, page)
+        photo = _read_sound(whole, page, sidecar)
         if note == mending.CUT_OFF:
             mending.check_enough(photo.image)
         photo.warnings.insert(0, note)
         return photo
 
 
-def _read_sound(file: BinaryIO, page: int | None) -> Photo:
+def _read_sound(file: BinaryIO, page: int | None, sidecar: bytes) -> Photo:
     try:
         with open_picture(file) as opened:
             notes = _go_to_page(opened, file, page)
             check_size(opened.size)
-            return _decode(opened, file, notes)
+            return _decode(opened, file, sidecar, notes)
     except Image.UnidentifiedImageError:
         file.seek(0)
         if file.read(2) not in (b"II", b"MM"):
             raise
-        return _read_rare_tiff(file, page or 0)
+        return _read_rare_tiff(file, page or 0, sidecar)
 
 
 def _go_to_page(opened: Image.Image, file: BinaryIO, page: int | None) -> list[str]:
@@ -144,7 +151,7 @@ def _go_to_page(opened: Image.Image, file: BinaryIO, page: int | None) -> list[s
     return [f"has {len(pages)} pages; only the first one is colorized"] if several else []
 
 
-def _read_rare_tiff(file: BinaryIO, page: int) -> Photo:
+def _read_rare_tiff(file: BinaryIO, page: int, sidecar: bytes) -> Photo:
     """A TIFF of a kind that Pillow does not know, such as RGB in floating point."""
     import tifffile
 
@@ -167,19 +174,20 @@ def _read_rare_tiff(file: BinaryIO, page: int) -> Photo:
         depth=8 if pixels.dtype == np.uint8 else 16,
         alpha=alpha,
         exif=exif_bytes(exif, turn, notes),
-        xmp=upright_xmp(xmp, turn, notes),
+        xmp=upright_xmp(joined_xmp(sidecar, xmp), turn, notes),
         iptc=iptc,
         in_color=is_in_color(color, partial(to_srgb_cells, space=space, profile=profile)),
         warnings=notes,
     )
 
 
-def _decode(opened: Image.Image, file: BinaryIO, notes: list[str]) -> Photo:
-    is_tiff = isinstance(opened, TiffImagePlugin.TiffImageFile)
-    stored = orientation_of(opened.tag_v2) if is_tiff else None
+def _decode(opened: Image.Image, file: BinaryIO, sidecar: bytes, notes: list[str]) -> Photo:
+    stored = None
+    if isinstance(opened, TiffImagePlugin.TiffImageFile):  # which may be turned when it is loaded
+        stored = orientation_of(opened.tag_v2)
     pixels, space = _pixels(opened, file, notes)
     if opened.format == "JPEG2000":
-        opened.info |= jp2.read_boxes(file)
+        opened.info.update(jp2.read_boxes(file))
     drop_large_parts(opened, notes)
     exif = read_exif(opened, notes)
     # The decoder of JPEG XL turns pixels by the file's own orientation, which counts for more.
@@ -194,7 +202,7 @@ def _decode(opened: Image.Image, file: BinaryIO, notes: list[str]) -> Photo:
         alpha=alpha,
         lossless=_is_lossless(opened, file),
         exif=exif_bytes(exif, turn, notes),
-        xmp=upright_xmp(read_xmp(opened, notes), turn, notes),
+        xmp=upright_xmp(joined_xmp(sidecar, read_xmp(opened, notes)), turn, notes),
         iptc=read_iptc(opened),
         texts=read_texts(opened),
         dpi=_dpi(opened),

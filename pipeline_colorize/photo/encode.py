@@ -17,6 +17,7 @@ from .mending import png_chunk
 from .metadata import EXTENDED_XMP, IPTC_RESOURCE, PNG_XMP, exif_block, smaller_exif
 from .profiles import srgb_profile
 from .record import WRITABLE, Mark, Photo, PhotoError, one_line
+from .sidecar import sidecar_path
 from .tiff import encoded_tiff
 from .xmp import Property, marked_xmp, split_xmp, with_properties
 
@@ -48,6 +49,7 @@ def write(path: str | Path, image: Image.Image | np.ndarray, photo: Photo, mark:
     kind = WRITABLE[path.suffix.lower()]
     photo, notes = _fitted(photo, kind)
     xmp = marked_xmp(photo.xmp, mark)
+    pixels: np.ndarray | Image.Image
     if photo.depth == 16 and kind in ("PNG", "TIFF"):
         pixels = _with_alpha16(np.asarray(image), photo.alpha)
     else:
@@ -57,7 +59,18 @@ def write(path: str | Path, image: Image.Image | np.ndarray, photo: Photo, mark:
     except (ValueError, SystemError, TypeError, OSError) as error:
         raise PhotoError(f"cannot be written as {kind} ({one_line(error)})") from error
     _write_bytes(path, data)
+    if photo.sidecar is not None:
+        if sidecar := sidecar_path(path, photo.sidecar):
+            _write_bytes(sidecar, xmp)
+        else:
+            notes.append("a sidecar of another program lies beside the result, and was left alone")
     return notes
+
+
+def copy_dates(source: str | Path, target: str | Path) -> None:
+    """Give a result the dates of its photograph: of its last change, and of its last use."""
+    found = os.stat(source)
+    os.utime(target, ns=(found.st_atime_ns, found.st_mtime_ns))
 
 
 def _fitted(photo: Photo, kind: str) -> tuple[Photo, list[str]]:

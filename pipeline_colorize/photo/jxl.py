@@ -6,8 +6,9 @@ profile; one that the file has compressed among its pixels is out of reach.
 
 import contextlib
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 from PIL import Image, ImageFile
@@ -192,7 +193,7 @@ def _read_colors(bits: _Bits, header: Header) -> None:
         header.icc_profile = _profile(space, white, primaries, curve)
 
 
-def _from_table(bits: _Bits, table: dict[int, tuple[float, ...]]) -> tuple[float, ...]:
+def _from_table(bits: _Bits, table: Mapping[int, tuple[float, ...]]) -> tuple[float, ...]:
     """A white point or primaries: of a standard, or written out."""
     kind = bits.kind()
     if kind == _CUSTOM:
@@ -226,7 +227,7 @@ class JpegXlFile(ImageFile.ImageFile):
     header: Header
 
     def _open(self) -> None:
-        file: BinaryIO = self.fp
+        file = self._file()
         file.seek(0)
         if file.read(2) == _CODESTREAM:
             file.seek(0)
@@ -269,8 +270,12 @@ class JpegXlFile(ImageFile.ImageFile):
             notes.append(self.header.note)
         samples = self.width * self.height * (3 + self.header.extra)
         check_bytes(samples * math.ceil(self.header.bits / 8))
-        self.fp.seek(0)
-        return imagecodecs.jpegxl_decode(self.fp.read(), index=0)
+        file = self._file()
+        file.seek(0)
+        return imagecodecs.jpegxl_decode(file.read(), index=0)
+
+    def _file(self) -> BinaryIO:
+        return cast(BinaryIO, self.fp)
 
     def load(self) -> Any:
         """Decode the pixels, at their first use."""

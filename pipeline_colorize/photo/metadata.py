@@ -5,7 +5,7 @@ import struct
 from collections.abc import Mapping, MutableMapping
 from typing import Any, BinaryIO
 
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, PngImagePlugin, TiffImagePlugin
 
 from .limits import LARGEST_PROFILE, LARGEST_TEXT, check_directories
 from .upright import Turn
@@ -104,7 +104,7 @@ class _Latin1(str):
         return super().encode("latin-1", "replace")
 
 
-def keep_texts(directory: Image.Exif | dict) -> None:
+def keep_texts(directory: MutableMapping[int, Any]) -> None:
     """Let each text of a directory be written with the bytes that it was read from."""
     for tag, value in list(directory.items()):
         if isinstance(value, str):
@@ -199,7 +199,7 @@ def read_xmp(opened: Image.Image, notes: list[str]) -> bytes:
 
 def read_iptc(opened: Image.Image) -> bytes:
     """The IPTC-IIM block of a file, or nothing."""
-    if opened.format == "TIFF":
+    if isinstance(opened, TiffImagePlugin.TiffImageFile):
         # Its bytes, whatever type the tag has: many programs say that they are whole numbers.
         found = opened.tag_v2._tagdata.get(IPTC_TIFF_TAG, b"")
     else:
@@ -209,7 +209,7 @@ def read_iptc(opened: Image.Image) -> bytes:
 
 def read_texts(opened: Image.Image) -> dict[str, str]:
     """The texts of a PNG by keyword, or the comment of another file."""
-    if opened.format == "PNG":
+    if isinstance(opened, PngImagePlugin.PngImageFile):
         texts = {key: str(value) for key, value in opened.text.items()}
         return {
             key: text

@@ -63,6 +63,7 @@ class Photo:
     texts: dict[str, str] = field(default_factory=dict)  # a PNG's, or a comment
     dpi: tuple[float, float] | None = None
     in_color: bool = False  # with colours that no toning explains (see `content`)
+    sidecar: bool | None = None  # whether it had one, and whether named by its ending, too
     warnings: list[str] = field(default_factory=list)  # one line each, for people
 
 

@@ -7,7 +7,7 @@ import contextlib
 import io
 import os
 import struct
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from PIL import ExifTags, Image, TiffImagePlugin
@@ -51,8 +51,9 @@ def tiff_pixels(file: BinaryIO, index: int, notes: list[str]) -> tuple[np.ndarra
         except Exception:  # decoders raise nearly anything on damaged files
             pixels = _salvaged(page)
             notes.insert(0, CUT_OFF)
-        photometric, bits, extra = page.photometric.name, page.bitspersample, page.extrasamples
-        if photometric == "PALETTE":
+        photometric = tifffile.PHOTOMETRIC(page.photometric).name
+        bits, extra = page.bitspersample, page.extrasamples
+        if photometric == "PALETTE" and page.colormap is not None:
             pixels, bits = np.moveaxis(page.colormap[:, pixels], 0, -1), 16
         elif page.axes == "SYX":
             pixels = pixels.transpose(1, 2, 0)
@@ -115,9 +116,11 @@ def _salvaged(page: "tifffile.TiffPage") -> np.ndarray:
     ):
         file.seek(place)
         data = file.read(count)
-        data += bytes(count - len(data)) if page.compression == 1 else b""
+        if page.compression == 1:
+            data += bytes(min(count, pixels.nbytes) - len(data))
         with contextlib.suppress(Exception):  # each codec has its own errors
             part, (sample, layer, top, left, _), shape = page.decode(data, index)
+            assert part is not None
             into = pixels[sample, layer:, top:, left:][: shape[0], : shape[1], : shape[2]]
             into[...] = part[: into.shape[0], : into.shape[1], : into.shape[2]]
     check_enough(pixels[0, 0])
@@ -159,7 +162,7 @@ def encoded_tiff(pixels: np.ndarray, photo: Photo, xmp: bytes) -> bytes:
 
     exif = Image.Exif()
     exif.load(photo.exif)
-    told = [
+    told: list[tuple[int, int, int, Any, bool]] = [
         (int(tag), 2, 0, value.encode("latin-1") + b"\0", True)
         for tag, value in exif.items()
         if isinstance(value, str)

@@ -5,6 +5,7 @@ import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 from xml.dom import minidom
 
 from defusedxml import minidom as hardened
@@ -65,7 +66,8 @@ def parse_xmp(xmp: bytes) -> minidom.Document | None:
 
 def _depth(document: minidom.Document) -> int:
     """How many elements lie inside one another; what works on a document calls itself for each."""
-    depth, nodes = 0, list(document.childNodes)
+    depth = 0
+    nodes: list[Any] = list(document.childNodes)
     while nodes:
         depth += 1
         nodes = [child for node in nodes for child in node.childNodes]
@@ -89,12 +91,8 @@ def descriptions(document: minidom.Document) -> list[minidom.Element]:
 
 def attributes(element: minidom.Element) -> list[minidom.Attr]:
     """The attributes of an element that are properties."""
-    found = [element.attributes.item(index) for index in range(element.attributes.length)]
-    return [
-        node
-        for node in found
-        if node is not None and node.namespaceURI not in (None, RDF, _XML, _XMLNS)
-    ]
+    outside = (None, RDF, _XML, _XMLNS)
+    return [node for node in element.attributes.values() if node.namespaceURI not in outside]
 
 
 def properties(description: minidom.Element) -> Iterator[minidom.Attr | minidom.Element]:
@@ -194,7 +192,7 @@ def joined_xmp(main: bytes, other: bytes) -> bytes:
     """A packet with the properties of another one that it lacks; a sound one stays as it is."""
     document, second = parse_xmp(main), parse_xmp(other)
     if document is None or second is None:
-        return main if second is None else other
+        return (main or other) if second is None else other
     there = {
         (node.namespaceURI, node.localName)
         for description in descriptions(document)
@@ -217,8 +215,7 @@ def _with_namespaces(description: minidom.Element) -> minidom.Element:
     """A description that names all its prefixes itself, as those above it did."""
     node = description.parentNode
     while isinstance(node, minidom.Element):
-        for index in range(node.attributes.length):
-            attribute = node.attributes.item(index)
+        for attribute in node.attributes.values():
             if attribute.name.startswith("xmlns:") and not description.hasAttribute(attribute.name):
                 description.setAttribute(attribute.name, attribute.value)
         node = node.parentNode
@@ -235,9 +232,7 @@ def split_xmp(xmp: bytes, most: int) -> tuple[bytes, bytes]:
     document = parse_xmp(xmp)
     if len(xmp) <= most or document is None:
         return xmp, b""
-    rest = minidom.parseString(_EMPTY.encode())
-    rest.removeChild(rest.firstChild)
-    rest.removeChild(rest.lastChild)
+    rest = minidom.parseString(_EMPTY.split("?>")[1].rpartition("<?")[0].strip())
     nodes = [
         (len(node.toxml()) if isinstance(node, minidom.Element) else len(node.value), number, node)
         for number, node in enumerate(
@@ -258,6 +253,7 @@ def split_xmp(xmp: bytes, most: int) -> tuple[bytes, bytes]:
 def _move(node: minidom.Attr | minidom.Element, target: minidom.Document) -> None:
     """Move a property to another packet, with the namespaces that it needs."""
     source = node.ownerElement if isinstance(node, minidom.Attr) else node.parentNode
+    assert isinstance(source, minidom.Element)
     _with_namespaces(source)
     description = target.importNode(source, False)
     if isinstance(node, minidom.Attr):
