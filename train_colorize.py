@@ -36,7 +36,7 @@ from pipeline_colorize.training.batches import (
     validation_batches,
 )
 from pipeline_colorize.training.build import build_model, make_accelerator, make_optimizer
-from pipeline_colorize.training.card import inherited_terms, model_card
+from pipeline_colorize.training.card import model_card
 from pipeline_colorize.training.checks import check_configs
 from pipeline_colorize.training.colors import color_figures
 from pipeline_colorize.training.config import (
@@ -59,6 +59,7 @@ from pipeline_colorize.training.objectives import check_noise, denoising_loss, r
 from pipeline_colorize.training.optimizers import learning_rate
 from pipeline_colorize.training.sources import load_training_pictures
 from pipeline_colorize.training.teacher import Distillation
+from pipeline_colorize.training.terms import inherited_terms
 
 # --- Construction -------------------------------------------------------------------------------
 
@@ -365,7 +366,8 @@ def release(run: Run) -> None:
     write_model(run, folder)
     run.accelerator.print(f"The model is in {folder}.")
     if run.repository:
-        publish_model(folder, run.repository, "Upload model", generated_card=True)
+        private = config.hub_private or None
+        publish_model(folder, run.repository, "Upload model", generated_card=True, private=private)
 
 
 def write_model(run: Run, folder: Path) -> None:

@@ -39,6 +39,7 @@ from pipeline_colorize.onnx.graph import export_model, write_graph
 from pipeline_colorize.onnx.noise import TorchGenerator
 from pipeline_colorize.onnx.runtime import ORTColorizationPipeline
 from pipeline_colorize.registry import is_shipped
+from pipeline_colorize.training.terms import conflicts, terms_of
 
 ROOT = Path(__file__).resolve().parents[1]
 PICTURES = (".jpg", ".png", ".webp")
@@ -154,7 +155,7 @@ def make_card(
 ) -> ModelCard:
     """The card's front matter and text."""
     data = {"library_name": "diffusers", "pipeline_tag": "image-to-image", "tags": notes["tags"]}
-    for key in ("license", "license_name", "license_link", "datasets"):
+    for key in ("license", "license_name", "license_link", "base_model", "datasets"):
         if key in notes:
             data[key] = notes[key]
     if report is not None:
@@ -311,6 +312,9 @@ def check_card(folder: Path) -> list[str]:
     card = ModelCard.load(folder / "README.md", ignore_metadata_errors=True)
     data = card.data.to_dict()
     problems += [f"README.md has no {key} in front." for key in FRONT_MATTER if not data.get(key)]
+    base_models = data.get("base_model") or []
+    base_models = [base_models] if isinstance(base_models, str) else base_models
+    problems += [f"README.md names another licence: {one}." for one in conflicts(base_models, data)]
     heads = re.findall(r"^## (.+)$", card.text, re.M)
     problems += [f'README.md has no section "{one}".' for one in SECTIONS if one not in heads]
     own, text = "", card.text
@@ -494,6 +498,10 @@ def card(model, notes, evaluation):
     previews (photograph: caption). EVALUATION is what scripts/evaluate.py wrote.
     """
     facts = read_notes(notes)
+    if base_models := terms_of(str(model)).base_models:
+        facts["base_model"] = base_models
+        if found := conflicts(base_models, facts):
+            raise click.ClickException(f"{notes} names another licence: {'; '.join(found)}.")
     pipe = ColorizationPipeline.from_pretrained(model)
     pipe.set_progress_bar_config(disable=True)
     previews = write_previews(pipe, facts["name"], facts.get("previews") or {}, model)

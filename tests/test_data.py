@@ -3,7 +3,10 @@
 import dataclasses
 import io
 import json
+import multiprocessing
 import pickle
+import resource
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -28,6 +31,7 @@ from pipeline_colorize.training.batches import (
     BatchFormat,
     Division,
     TrainingBatches,
+    batch_loader,
     luminance_to_input,
     make_batch,
     validation_batches,
@@ -470,6 +474,30 @@ def test_a_stream_is_handed_to_another_process(tmp_path):
     first = [pictures[draw] for draw in range(3)]
     again = pickle.loads(pickle.dumps(pictures))
     assert all(torch.equal(again[draw], picture) for draw, picture in enumerate(first))
+
+
+@pytest.mark.slow
+@pytest.mark.process
+@pytest.mark.parametrize("streaming", [False, True], ids=["folder", "stream"])
+def test_workers_that_are_not_forked_make_the_same_batches(tmp_path, monkeypatch, streaming):
+    """As on macOS and Windows; more pictures are in memory than the process may open files."""
+    write_splits(tmp_path / "a", {"train": 300})
+    config = plain(datasets=[str(tmp_path / "a")], streaming=streaming, epoch_pictures=16)
+    pictures, _, _ = load_training_pictures(dataclasses.replace(config, shuffle_buffer=4), 0, 8)
+    batches = TrainingBatches(pictures, LAB, config, 0, Division(8))
+    alone = [batches[number] for number in range(2)]
+    monkeypatch.setattr(multiprocessing.context._default_context, "_actual_context", None)
+    multiprocessing.set_start_method("spawn")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    opened = len(list(Path("/dev/fd").iterdir())) if Path("/dev/fd").is_dir() else 100
+    resource.setrlimit(resource.RLIMIT_NOFILE, (opened + 100, hard))
+    try:
+        made = list(batch_loader(batches, 0, 2, workers=1, pin_memory=False))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    for batch, expected in zip(made, alone, strict=True):
+        for name, tensor in expected.items():
+            assert torch.equal(batch[name], tensor)
 
 
 def test_a_stream_can_be_entered_anywhere(tmp_path):

@@ -223,7 +223,8 @@ MODULES = {
     "training.grids": {"training.decoding"},
     "training.colors": {"colorfulness", "training.decoding"},
     "training.memory": {"training.batches", "training.objectives"},
-    "training.card": {"hub", "registry", "training.checkpoint", "training.config"},
+    "training.card": {"training.checkpoint", "training.config", "training.terms"},
+    "training.terms": {"hub", "registry", "training.config"},
     "evaluation.metrics": {"colorfulness"},
 }
 ROOMS = {"core", "onnx", "command", "training", "evaluation"}

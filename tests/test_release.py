@@ -672,6 +672,66 @@ def test_training_pushes_its_model_and_card(hub, client, tmp_path):
     assert there == files
 
 
+def test_training_leaves_no_graph_of_other_weights_and_keeps_a_written_card(hub, client, tmp_path):
+    (tmp_path / "pictures").mkdir()
+    for seed in range(4):
+        pixels = (smooth_picture(16, 16, seed).movedim(0, -1).numpy() * 255).astype(np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "pictures" / f"{seed}.png")
+    before = {
+        "README.md": b"# By hand\n",
+        "model.onnx": b"old",
+        "unet/model.onnx": b"old",
+        "unet/diffusion_pytorch_model.fp16.safetensors": b"old",
+        "notes.txt": b"kept",
+    }
+    hub.repositories["model", "tester/trained"] = repository = Repository()
+    repository.commit(dict(before))
+    settings = {
+        "config": ROOT / "configs" / "tiny.yaml",
+        "datasets": tmp_path / "pictures",
+        "output_dir": tmp_path / "run",
+        "resolution": 16,
+        "max_train_steps": 1,
+        "batch_size": 2,
+        "push_to_hub": "true",
+        "hub_model_id": "tester/trained",
+    }
+    argv = [str(one) for name, value in settings.items() for one in (f"--{name}", value)]
+    client.run(f"import train_colorize; train_colorize.main({argv!r})")
+    there = hub.model("tester/trained").files
+    assert there["README.md"] == before["README.md"] and there["notes.txt"] == b"kept"
+    assert not [name for name, content in there.items() if content == b"old"]
+    assert "unet/diffusion_pytorch_model.safetensors" in there
+
+
+def test_a_token_that_the_hub_does_not_take_is_found_before_training(hub, client, tmp_path):
+    argv = ["--config", str(ROOT / "configs" / "tiny.yaml"), "--output_dir", str(tmp_path / "run")]
+    argv += ["--datasets", str(ROOT / "space" / "examples" / "color"), "--push_to_hub", "true"]
+    client.run("os.environ['HF_TOKEN'] = 'hf_wrong_secret'")
+    answer = client.attempt(f"import train_colorize; train_colorize.main({argv!r})")
+    client.run("os.environ['HF_TOKEN'] = 'hf_writer_secret'")
+    assert "run was not published: the Hub does not accept the token" in answer["error"]
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_licence_of_a_base_model_goes_on_to_apply(copy, tmp_path):
+    file = copy / "README.md"
+    plain = file.read_text("utf-8")
+    file.write_text(plain.replace("license:", "base_model: default\nlicense:", 1), "utf-8")
+    (problem,) = release.check_card(copy)
+    assert "its base model default is under non-commercial-research" in problem
+    (tmp_path / "notes.yaml").write_text(yaml.safe_dump(NOTES))
+    arguments = ["card", str(copy), "--notes", str(tmp_path / "notes.yaml")]
+    done = CliRunner().invoke(release.main, arguments)
+    assert done.exit_code == 1 and "names another licence: its base model default" in done.output
+    terms = {"license": "other", "license_name": "non-commercial-research"}
+    (tmp_path / "notes.yaml").write_text(yaml.safe_dump(NOTES | terms))
+    (copy / "evaluation.json").unlink()
+    assert CliRunner().invoke(release.main, arguments).exit_code == 0
+    assert ModelCard.load(file).data.to_dict()["base_model"] == ["default"]
+    assert release.check_card(copy) == []
+
+
 # --- nothing runs -------------------------------------------------------------------------------
 
 

@@ -1076,6 +1076,13 @@ def test_a_diverging_run_stops_with_what_to_do(pictures, tmp_path):
         )
 
 
+def test_a_run_that_diverges_before_its_first_checkpoint_says_that_there_is_none(
+    pictures, tmp_path
+):
+    with pytest.raises(SystemExit, match=r"There is no checkpoint yet\. Lower learning_rate"):
+        train(pictures, tmp_path, learning_rate=1e30, max_grad_norm=1e30, lr_warmup_steps=0)
+
+
 def test_a_loss_far_above_its_best_average_is_divergence():
     progress = checkpoint.Progress(step=101, smooth_loss=0.1)
     logs = {"loss": 0.1, "grad_norm": 1.0, "learning_rate": 1e-3}
