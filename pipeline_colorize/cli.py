@@ -33,11 +33,11 @@ EXAMPLES = (
     ("colorize album/ -o color/ --shard 2/8", "the second of eight parts"),
 )
 NOTES = (
-    "A folder run that was cut off is continued by the same command: what is done already is "
-    "skipped, unless the photograph has changed since. Each result says in its metadata that its "
-    "colours were generated, and by which model, settings and seed.",
-    "Exit codes: 0 all is well, 1 something failed, 2 the options are wrong, 130 stopped with "
-    "Ctrl-C.",
+    "To continue a run that was interrupted, repeat the command: finished photographs are skipped "
+    "unless they have changed since. Each result states in its metadata that its colours were "
+    "generated, and by which model, settings and seed.",
+    "Exit codes: 0 if all went well, 1 if something failed, 2 if the options are wrong, 130 after "
+    "Ctrl-C, 143 after SIGTERM.",
 )
 
 MODEL = "the model's"  # default
@@ -68,27 +68,27 @@ def _print_manual(ctx: click.Context, param: click.Parameter, wanted: bool) -> N
     "--output",
     metavar="PATH",
     type=PathText(),
-    help="File or folder for the results; - is standard output. [default: NAME-colorized beside "
-    "each photograph]",
+    help="File or folder for the results; - means standard output.  [default: NAME-colorized "
+    "beside each photograph]",
 )
-@files("-r", "--recursive", is_flag=True, help="Search the sub-folders of folders, too.")
-@files("--overwrite", is_flag=True, help="Colorize again what is done already.")
+@files("-r", "--recursive", is_flag=True, help="Search folders with all their sub-folders.")
+@files("--overwrite", is_flag=True, help="Colour finished photographs again.")
 @files("--keep-dates", is_flag=True, help="Give results the file dates of their photographs.")
 @files(
     "--recolor",
     is_flag=True,
-    help="Take photographs that are in colour, too. Otherwise they are left out where there are "
-    "several.",
+    help="Also take photographs that are already in colour. Without this, they are left out "
+    "where there are several photographs.",
 )
 @files(
     "--pages",
     is_flag=True,
-    help="Take all pages of a TIFF, each as a photograph: NAME-page1, NAME-page2, ...",
+    help="Take all pages of a TIFF, and write each to a file: NAME-page1, NAME-page2, ...",
 )
 @files(
     "--shard",
     type=SHARD,
-    help="Do only the I-th of N equal parts of the photographs, for runs on several machines.",
+    help="Take only the I-th of N parts, to share the photographs among machines.",
 )
 @files(
     "--max-pixels",
@@ -96,7 +96,7 @@ def _print_manual(ctx: click.Context, param: click.Parameter, wanted: bool) -> N
     type=click.IntRange(1),
     default=Settings.max_pixels,
     show_default=True,
-    help="Refuse larger photographs.",
+    help="Refuse photographs with more pixels.",
 )
 @colours(
     "--model",
@@ -104,14 +104,15 @@ def _print_manual(ctx: click.Context, param: click.Parameter, wanted: bool) -> N
     type=ModelText(),
     default=Settings.model,
     show_default=True,
-    help="A model that ships, a folder, an ONNX file, or a repository of the Hub.",
+    help="A model that comes with this program, a folder, an ONNX file, or a repository of the "
+    "Hub.",
 )
 @colours(
     "--seed",
     metavar="N",
     default=Settings.seed,
     show_default=True,
-    help="Number of the answer: another seed gives other colours.",
+    help="Start of the random numbers; another seed gives other colours.",
 )
 @colours(
     "--samples",
@@ -119,7 +120,7 @@ def _print_manual(ctx: click.Context, param: click.Parameter, wanted: bool) -> N
     type=click.IntRange(1),
     default=Settings.samples,
     show_default=True,
-    help="Answers to each photograph, written as NAME-1, NAME-2, ...",
+    help="Number of answers for each photograph, written to NAME-1, NAME-2, ...",
 )
 @colours(
     "--hint",
@@ -133,16 +134,23 @@ def _print_manual(ctx: click.Context, param: click.Parameter, wanted: bool) -> N
     metavar="N",
     type=click.IntRange(1),
     show_default=MODEL,
-    help="Colourings drawn for each answer, which takes from them what most agree on. 1 is "
-    "quickest and liveliest; more leave out odd tints.",
+    help="Number of colourings drawn for each answer, which keeps what most of them agree on. 1 "
+    "is quickest and liveliest; more avoid odd tints.",
 )
 @colours(
     "--second-look",
     metavar="X",
     type=FiniteRange(1),
     show_default=MODEL,
-    help="Draw the colours again on a grid X times as fine, where the photograph has the pixels "
-    "for it; 1 leaves that out, which is quicker.",
+    help="Draw the colours a second time on a grid X times as fine, where the photograph has "
+    "enough pixels; 1 skips this, which is quicker.",
+)
+@colours(
+    "--find-margins/--no-find-margins",
+    default=Settings.find_margins,
+    show_default="on",
+    help="Find even margins, such as a scanner's lid or an album page, hide them from the model, "
+    "and leave them neutral.",
 )
 @colours(
     "--saturation",
@@ -150,28 +158,28 @@ def _print_manual(ctx: click.Context, param: click.Parameter, wanted: bool) -> N
     type=FiniteRange(0),
     default=Settings.saturation,
     show_default=True,
-    help="Factor by which the colours are stronger.",
+    help="Multiply the strength of the colours by X.",
 )
 @colours(
     "--temperature",
     metavar="X",
     type=FiniteRange(0),
     show_default=MODEL,
-    help="1 gives one of the possible colourings, 0 the expected one.",
+    help="Variety of the colours: 1 draws a possible colouring, 0 gives the average of all.",
 )
 @colours(
     "--processing-resolution",
     metavar="PIXELS",
     type=click.IntRange(0),
     show_default=MODEL,
-    help="Short side of the picture that the model sees; 0 is the photograph's.",
+    help="Short side of the picture that the model sees; 0 takes the photograph's.",
 )
 @colours(
     "--steps",
     metavar="N",
     type=click.IntRange(1, 1000),
     show_default=MODEL,
-    help="Denoising steps.",
+    help="Number of denoising steps.",
 )
 @colours(
     "--scheduler",
@@ -185,9 +193,9 @@ def _print_manual(ctx: click.Context, param: click.Parameter, wanted: bool) -> N
     metavar="X",
     type=FiniteRange(0, 1),
     show_default=MODEL,
-    help="Share of fresh noise in each step, for samplers that take it.",
+    help="Share of fresh noise in each step, for samplers that add some.",
 )
-@pictures("--compare", is_flag=True, help="Also write NAME-compare: before and after.")
+@pictures("--compare", is_flag=True, help="Also write NAME-compare, before and after side by side.")
 @pictures(
     "--uncertainty",
     is_flag=True,
@@ -196,7 +204,7 @@ def _print_manual(ctx: click.Context, param: click.Parameter, wanted: bool) -> N
 @pictures(
     "--intermediates",
     is_flag=True,
-    help="Also write NAME-intermediates: how the colours came about, as a GIF and as a strip.",
+    help="Also write NAME-intermediates, which shows the denoising as a GIF and as a strip.",
 )
 @speed(
     "--batch-size",
@@ -204,7 +212,7 @@ def _print_manual(ctx: click.Context, param: click.Parameter, wanted: bool) -> N
     type=click.IntRange(1),
     default=Settings.batch_size,
     show_default=True,
-    help="Photographs through the model at a time; more is quicker on a GPU.",
+    help="Number of photographs that the model colours at a time; more is quicker on a GPU.",
 )
 @speed(
     "--runtime",
@@ -212,15 +220,15 @@ def _print_manual(ctx: click.Context, param: click.Parameter, wanted: bool) -> N
     type=click.Choice(["auto", "onnx", "torch"]),
     default=Settings.runtime,
     show_default=True,
-    help="Engine: onnx, which starts in a second, or torch; auto is onnx where it is installed "
-    "and the other options allow it.",
+    help="Engine: onnx, which starts in a second, or torch; auto takes onnx unless another "
+    "option or a graphics card calls for torch.",
 )
 @speed(
     "--device",
     metavar="NAME",
     default=Settings.device,
     show_default=True,
-    help="cpu, cuda, cuda:1, mps, ...",
+    help="Where torch runs: cpu, cuda, cuda:1, mps, ...",
 )
 @speed(
     "--dtype",
@@ -228,26 +236,26 @@ def _print_manual(ctx: click.Context, param: click.Parameter, wanted: bool) -> N
     type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
     default=Settings.dtype,
     show_default=True,
-    help="Precision: float32, bfloat16, float16; auto is bfloat16 where the processor has it.",
+    help="Precision of torch: float32, bfloat16 or float16; auto takes bfloat16 where the "
+    "processor has it.",
 )
-@output("--json", is_flag=True, help="Print a JSON object for each photograph, in a line.")
-@output("-q", "--quiet", is_flag=True, help="Print nothing but failures.")
-@output("-n", "--dry-run", is_flag=True, help="Print what would be written, and write nothing.")
+@output("--json", is_flag=True, help="Print one line of JSON for each photograph.")
+@output("-q", "--quiet", is_flag=True, help="Print failures only.")
+@output("-n", "--dry-run", is_flag=True, help="Print what would be written, without writing it.")
 @output(
     "--man",
     is_flag=True,
     is_eager=True,
     expose_value=False,
     callback=_print_manual,
-    help="Print the manual page: colorize --man | man -l -",
+    help="Print the manual page. To read it: colorize --man | man -l -",
 )
 @click.version_option(__version__, prog_name="colorize")
 def main(**options) -> None:
-    """Give black-and-white photographs their colours.
+    """Give black-and-white photographs believable colours.
 
-    INPUTS are photographs, folders, patterns, data sets (parquet), or - for standard input. The
-    light of each photograph is kept as it is, as are its size, format, orientation and metadata;
-    only the colours are new.
+    INPUTS are photographs, folders, patterns, data sets (parquet), or - for standard input. Only
+    colour is added: the light of each photograph, its size, format and metadata are kept.
     """
     settings = Settings(**options)
     with warnings.catch_warnings(), photo.pixel_limit(settings.max_pixels):

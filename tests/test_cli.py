@@ -185,7 +185,7 @@ def test_pictures_that_are_not_taken_are_named_by_ending(album, pipe, tmp_path):
     (album / "gone.png").symlink_to("nowhere.png")
     result = run(album, "-o", tmp_path / "out")
     assert result.exit_code == 0 and len(names(tmp_path / "out")) == 3
-    assert "colorize: not taken: 2 .cr2, 1 .psd, 1 link to no file\n" in result.stderr
+    assert "colorize: not taken: 2 .cr2, 1 .psd, 1 link to nothing\n" in result.stderr
     assert "not taken" not in run(album / "a.png", "-o", tmp_path / "out").stderr
 
 
@@ -201,7 +201,7 @@ def test_a_link_does_not_take_the_place_of_its_photograph(album, pipe, tmp_path,
     (album / name).symlink_to("b.png")
     result = run(album, "-o", tmp_path / "out")
     assert names(tmp_path / "out") == ["a.png", "b.png", "c.png"]
-    assert "not taken: 1 link to photographs taken themselves" in result.stderr
+    assert "not taken: 1 link to photographs that are taken anyway" in result.stderr
 
 
 def test_links_into_other_folders_are_taken_once(album, pipe, tmp_path):
@@ -251,7 +251,7 @@ def test_addresses_are_no_folders(album, pipe, tmp_path, monkeypatch):
     result = run("album/a.png", "-o", "s3://bucket/x")
     one_line_error(result, "s3://bucket/x is an address", code=2)
     result = run("https://example.org/a.jpg", "album/a.png", "-o", "out")
-    one_line_error(result, "https://example.org/a.jpg", "addresses are not read")
+    one_line_error(result, "https://example.org/a.jpg", "addresses cannot be read")
     assert {path.name for path in tmp_path.iterdir()} == {"album", "out"}
 
 
@@ -329,7 +329,7 @@ def test_ctrl_c_keeps_what_is_finished(album, pipe, tmp_path, monkeypatch):
     result = run(album, "-o", tmp_path / "out")
     signal.signal(signal.SIGINT, before)
     assert result.exit_code == 130
-    assert "goes on from here" in result.stderr and "Traceback" not in result.output
+    assert "continues from here" in result.stderr and "Traceback" not in result.output
     done = names(tmp_path / "out")
     assert set(done) < {"a.png", "b.png", "c.png"}  # no half file, nothing temporary
     assert f"{len(done)} colorized" in result.stderr
@@ -345,7 +345,7 @@ def test_a_photograph_that_was_replaced_is_done_again(album, pipe, tmp_path):
     later = os.stat(out / "a-compare.jpg").st_mtime_ns + 10**9
     os.utime(album / "a.png", ns=(later, later))
     result = run(album, "-o", out, "--compare")
-    expected = "1 colorized (1 of them again, because the photograph has changed), 2 done already"
+    expected = "1 colorized (1 of them had changed since the last run), 2 done already"
     assert expected in result.stderr
     assert Image.open(out / "a.png").size == (30, 20)
     assert ((out / "a.png").read_bytes(), (out / "b.png").read_bytes())[1] == before[1]
@@ -401,7 +401,7 @@ def test_a_request_to_end_keeps_what_is_finished(album, pipe, tmp_path, monkeypa
     monkeypatch.setattr(StubPipe, "__call__", terminated)
     before = signal.getsignal(signal.SIGTERM)
     result = run(album, "-o", tmp_path / "out")
-    assert result.exit_code == 143 and "goes on from here" in result.stderr
+    assert result.exit_code == 143 and "continues from here" in result.stderr
     assert names(tmp_path / "out") == ["a.png"]
     assert signal.getsignal(signal.SIGTERM) is before
 
@@ -486,6 +486,7 @@ def test_options_reach_the_pipeline(album, pipe, tmp_path):
         5,
         "--second-look",
         1.5,
+        "--no-find-margins",
         "--hint",
         "3,4.5,#AA0011",
     )
@@ -493,7 +494,7 @@ def test_options_reach_the_pipeline(album, pipe, tmp_path):
     assert (call["num_inference_steps"], call["eta"], call["saturation"]) == (7, 0.5, 2)
     assert (call["processing_resolution"], call["temperature"]) == (64, 0.3)
     assert (call["num_samples"], call["num_candidates"]) == (1, 5)
-    assert call["second_look"] == 1.5
+    assert call["second_look"] == 1.5 and call["find_margins"] is False
     ((hint,),) = call["hints"]
     assert (hint.x, hint.y, hint.color) == (3, 4.5, "#aa0011")
 
@@ -722,8 +723,8 @@ def most_photographs_at_once(folder, count, monkeypatch, batch):
     alive, most, lock = set(), [0], threading.Lock()
     original_read, original_write = photo.read, photo.write
 
-    def read(path):
-        found = original_read(path)
+    def read(*arguments):
+        found = original_read(*arguments)
         with lock:
             alive.add(id(found))
             weakref.finalize(found, alive.discard, id(found))

@@ -179,7 +179,7 @@ def mixed(album):
 def test_photographs_in_colour_are_left_out(mixed, pipe, tmp_path):
     result = run(mixed, "-o", tmp_path / "out")
     assert result.exit_code == 0 and names(tmp_path / "out") == ["a.png", "b.png", "c.png"]
-    assert "color.png: left out; it is in colour already; --recolor" in result.stderr
+    assert "color.png: left out; it is already in colour (--recolor" in result.stderr
     result = run(mixed, "-o", tmp_path / "out", "--recolor")
     assert "color.png" in names(tmp_path / "out") and "in colour" not in result.stderr
 
@@ -190,7 +190,7 @@ def test_of_a_single_photograph_in_colour_it_is_said(mixed, pipe, tmp_path):
         *(f"album/{name}.png" for name in ("a", "b", "c", "color")),
         "x.png",
     ]
-    assert "color.png: is in colour already" in result.stderr
+    assert "color.png: is already in colour" in result.stderr
     assert "in colour" not in run(mixed / "color.png", "--recolor").stderr
 
 

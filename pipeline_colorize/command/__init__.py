@@ -1,1 +1,1 @@
-"""The machinery behind the `colorize` command."""
+"""Does what the `colorize` command is asked for; the options are in `cli.py`."""

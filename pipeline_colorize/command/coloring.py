@@ -1,4 +1,4 @@
-"""Running the model on photographs."""
+"""Runs the model on photographs."""
 
 import math
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ _UNCERTAINTY_SAMPLES = 4
 
 @dataclass
 class Coloring:
-    """What the pipeline made of one photograph."""
+    """Holds what the pipeline made of one photograph."""
 
     images: list[Image.Image | np.ndarray]  # a sample each
     uncertainty: np.ndarray | None
@@ -26,7 +26,7 @@ class Coloring:
 
 
 def call_model(pipe, photos: list[photo.Photo], settings: Settings) -> list[Coloring]:
-    """Colorize photographs of one depth; each has its own generator, so company changes nothing."""
+    """Colour photographs of one depth together, each as if it were alone: by its own generator."""
     samples = drawn = settings.samples
     if settings.uncertainty:
         candidates = settings.candidates or pipe.config.default_num_candidates
@@ -40,6 +40,7 @@ def call_model(pipe, photos: list[photo.Photo], settings: Settings) -> list[Colo
         generator=[engine.make_generator(pipe, settings.seed) for _ in photos],
         processing_resolution=settings.processing_resolution,
         second_look=settings.second_look,
+        find_margins=settings.find_margins,
         hints=[[Hint(*hint) for hint in settings.hint] for _ in photos],
         saturation=settings.saturation,
         temperature=settings.temperature,
@@ -59,7 +60,7 @@ def call_model(pipe, photos: list[photo.Photo], settings: Settings) -> list[Colo
 
 
 def model_trouble(error: Exception) -> str:
-    """Say in a line why the model failed, and what may help."""
+    """Explain in one line why the model failed, and what may help."""
     if isinstance(error, MemoryError) or "memory" in str(error).lower():
         return (
             "not enough memory; a smaller --processing-resolution, --samples or --candidates "

@@ -1,4 +1,4 @@
-"""Reading the photographs of a `colorize` run: files, rows of data sets, standard input."""
+"""Reads the photographs of a `colorize` run: files, rows of data sets, standard input."""
 
 import io
 import itertools
@@ -19,7 +19,7 @@ _STREAM_BYTES = 1 << 32  # at most of a photograph from standard input
 
 @dataclass
 class Decoded:
-    """A photograph that can be coloured."""
+    """Holds a photograph that is ready to be coloured."""
 
     job: Job
     photo: photo.Photo
@@ -30,7 +30,7 @@ class Decoded:
 
 
 def contents(jobs: Iterable[Job]) -> Iterator[tuple[Job, bytes | Exception | None]]:
-    """Jobs with what is to be decoded: `None` is the file itself. Few rows are held at a time."""
+    """Yield jobs with the bytes to decode, a few at a time, or with `None` for the file itself."""
     for path, group in itertools.groupby(jobs, lambda job: job.row is not None and job.source):
         if path:
             yield from _row_contents(path, deque(group))
@@ -48,7 +48,7 @@ def _read_stdin() -> bytes | Exception:
 
 
 def _row_contents(path: Path, jobs: deque[Job]) -> Iterator[tuple[Job, bytes | Exception]]:
-    """Rows of one data set; where it cannot be read on, the rest have the error."""
+    """Yield the rows of one data set; if reading stops, the remaining jobs get the error."""
     rows = [job.row for job in jobs if job.row is not None]
     try:
         for content in parquet.read_rows(path, rows):
@@ -58,7 +58,7 @@ def _row_contents(path: Path, jobs: deque[Job]) -> Iterator[tuple[Job, bytes | E
 
 
 def decode(job: Job, content: bytes | Exception | None) -> tuple[photo.Photo, str]:
-    """Decode a photograph; returns the ending of its format as well."""
+    """Decode a photograph; the ending of its format is returned as well."""
     if isinstance(content, Exception):
         raise content
     if content is None:
@@ -70,7 +70,7 @@ def decode(job: Job, content: bytes | Exception | None) -> tuple[photo.Photo, st
 
 
 def _ending_of(content: bytes) -> str:
-    """The ending of the file that encoded bytes would be, as far as it is written."""
+    """Return the file name ending for encoded bytes; `.png` if their format is not written."""
     try:
         with photo.open_picture(io.BytesIO(content)) as opened:
             kind = "JPEG" if opened.format == "MPO" else opened.format

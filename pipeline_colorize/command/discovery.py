@@ -1,4 +1,4 @@
-"""Which photographs a `colorize` run takes."""
+"""Finds the photographs that a `colorize` run takes."""
 
 import errno
 import glob
@@ -28,13 +28,13 @@ _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
 def is_address(text: str) -> bool:
-    """Whether a text is an address, such as s3://bucket/key, and not the name of a file."""
+    """Tell whether a text is an address, such as s3://bucket/key, rather than a file name."""
     return _ADDRESS.match(text) is not None
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A photograph, and the folder that its place in the output is relative to."""
+    """Holds a photograph, and the folder that its place in the output is relative to."""
 
     path: Path
     root: Path
@@ -45,7 +45,7 @@ class Found:
 
 @dataclass
 class _Search:
-    """What was found among the inputs, and what was not taken."""
+    """Collects what was found among the inputs, and counts what was not taken."""
 
     photos: list[Found] = field(default_factory=list)
     others: Counter[str] = field(default_factory=Counter)  # pictures that cannot be read, by ending
@@ -53,17 +53,17 @@ class _Search:
     doubles: int = 0  # links to photographs that are taken themselves
 
     def not_taken(self) -> str:
-        """Name in one line what was not taken; empty where that is nothing."""
+        """List in one line what was not taken; the text is empty if everything was."""
         parts = [f"{count} {ending}" for ending, count in sorted(self.others.items())]
         if self.doubles:
-            parts.append(f"{self.doubles} {_links(self.doubles)} to photographs taken themselves")
+            parts.append(f"{_links(self.doubles)} to photographs that are taken anyway")
         if self.broken:
-            parts.append(f"{self.broken} {_links(self.broken)} to no file")
+            parts.append(f"{_links(self.broken)} to nothing")
         return ", ".join(parts)
 
 
 def _links(count: int) -> str:
-    return "link" if count == 1 else "links"
+    return "1 link" if count == 1 else f"{count} links"
 
 
 def find_photos(settings: Settings, report: Report) -> list[Found]:
@@ -92,9 +92,9 @@ def find_photos(settings: Settings, report: Report) -> list[Found]:
 
 
 def _expand(text: str, report: Report) -> list[Path]:
-    """Return the file, the folder or all that matches a pattern; reports where there is nothing."""
+    """Return the file or folder, or all that match a pattern; report it if there are none."""
     if is_address(text):
-        report.fail(text, "addresses are not read; fetch the file first")
+        report.fail(text, "addresses cannot be read; download the file first")
         return []
     try:
         os.stat(text)
@@ -110,9 +110,10 @@ def _expand(text: str, report: Report) -> list[Path]:
 
 
 def _glob(text: str) -> list[Path]:
-    """Return what matches a pattern, in which existing folders such as `album [1912]` are none.
+    """Return what matches a pattern.
 
-    Where nothing matches, brackets in the rest of the pattern are taken literally, too.
+    Leading folders that exist under a name such as `album [1912]` are not taken as a pattern. If
+    nothing matches, brackets in the rest are taken literally, too.
     """
     literal, rest = "", text
     while (cut := rest.find(os.sep, 1)) >= 0 and os.path.exists(literal + rest[:cut]):
@@ -124,7 +125,7 @@ def _glob(text: str) -> list[Path]:
 
 
 def _search_folder(folder: Path, settings: Settings, search: _Search, report: Report) -> None:
-    """Add the photographs in a folder, but no hidden files and nothing in the output folder."""
+    """Add the photographs in a folder, without hidden files and those in the output folder."""
     unreadable: list[OSError] = []
     candidates: list[Path] = []
     for place, inner, names in os.walk(folder, onerror=unreadable.append):
@@ -144,7 +145,7 @@ def _search_folder(folder: Path, settings: Settings, search: _Search, report: Re
 
 
 def _is_taken(path: Path, search: _Search) -> bool:
-    """Whether a file of a folder counts as a photograph; counts it where it is another picture."""
+    """Tell whether a file in a folder is taken; pictures and links that are not are counted."""
     suffix = path.suffix.lower()
     if suffix not in photo.READABLE | {parquet.SUFFIX}:
         search.others.update([suffix] if suffix in _PICTURE_ENDINGS else [])
@@ -155,7 +156,7 @@ def _is_taken(path: Path, search: _Search) -> bool:
 
 
 def _inner_output(folder: Path, settings: Settings) -> Path | None:
-    """The output folder, where it is a sub-folder of the input folder."""
+    """Return the output folder if it is a sub-folder of the input folder."""
     if settings.output in (None, STREAM):
         return None
     output = Path(os.path.realpath(settings.output))
@@ -167,7 +168,7 @@ def _lies_in(path: Path, output: Path | None) -> bool:
 
 
 def _without_doubles(search: _Search) -> list[Found]:
-    """Leave one path to each file: of a link and what it leads to, the latter."""
+    """Keep one path to each file, and prefer the file itself to links that lead to it."""
     found: dict[str, Found] = {}
     for one in search.photos:
         real = os.path.realpath(one.path)
@@ -181,5 +182,5 @@ def _without_doubles(search: _Search) -> list[Found]:
 
 
 def _is_link(path: Path, real: str) -> tuple[bool, bool]:
-    """How indirectly a path leads to a file: by a link, or by a folder that is one."""
+    """Tell whether a path is a link, and whether one of its folders is one; both sort last."""
     return path.is_symlink(), os.path.abspath(path) != real

@@ -1,4 +1,4 @@
-"""Writing results, and the pictures besides them."""
+"""Writes results, and the extra pictures that are asked for."""
 
 import errno
 import os
@@ -31,7 +31,7 @@ HOPELESS = _FULL | {errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 def write_all(one: Decoded, coloring: Coloring, pipe, settings: Settings) -> list[Path]:
-    """Write what is missing, and return it, results first.
+    """Write the files that are missing, and return their paths, results first.
 
     Results are written last: where they are, all is.
     """
@@ -69,7 +69,7 @@ def _write_stream(one: Decoded, image: Image.Image | np.ndarray, mark: photo.Mar
 def write_extras(
     one: Decoded, coloring: Coloring, marks: list[photo.Mark], settings: Settings, missing: set
 ) -> None:
-    """Write the pictures besides the results that are asked for and missing."""
+    """Write the extra pictures that are asked for and missing."""
     job = one.job
     if settings.compare and job.compare in missing:
         pictures = [as_picture(one.photo.image), *map(as_picture, coloring.images)]
@@ -84,7 +84,7 @@ def write_extras(
 def write_film(
     animation: Path, strip: Path, film: list[Image.Image], mark: photo.Mark, missing: set[Path]
 ) -> None:
-    """Write the denoising as a GIF, and as a strip of some of its steps."""
+    """Write the denoising as an animation, and some of its steps side by side as a strip."""
     scale = max(1, round(256 / min(film[0].size)))
     frames = [
         frame.resize((frame.width * scale, frame.height * scale), Image.Resampling.BICUBIC)
@@ -100,7 +100,7 @@ def write_film(
 
 
 def writable(jobs: list[Job], report: Report) -> list[Job]:
-    """Jobs without those of a folder, among others, that takes nothing.
+    """Return the jobs whose folders can be written to, and report the others.
 
     Fails before the model is loaded, not after, where nothing can be written at all.
     """
@@ -120,7 +120,7 @@ def writable(jobs: list[Job], report: Report) -> list[Job]:
 
 
 def _probe(folder: Path) -> OSError | None:
-    """Return what keeps files from being written to a folder, which is made where it is missing."""
+    """Return the error that keeps files from being written to a folder, which is made first."""
     probe = folder / f".colorize-{os.getpid()}.part"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -132,7 +132,7 @@ def _probe(folder: Path) -> OSError | None:
 
 
 def cannot_write(folder: Path, error: OSError) -> click.ClickException:
-    """Return the error that ends a run whose results have nowhere to go."""
+    """Make the error that ends a run whose results cannot be written anywhere."""
     room = "make room there, or " if error.errno in _FULL else ""
     return click.ClickException(
         f"cannot write to {folder} ({error.strerror}); {room}choose another folder with --output. "

@@ -1,4 +1,4 @@
-"""The engine that runs the model, onnxruntime or torch: which one a run takes, and loading it."""
+"""Chooses and loads the engine that runs the model: onnxruntime or torch."""
 
 import importlib.util
 import inspect
@@ -22,7 +22,7 @@ _NEEDS_TORCH = 'this needs torch, which pip install "pipeline-colorize[torch]" b
 
 
 def load_model(settings: Settings):
-    """The engine: onnxruntime's or torch's; ClickExceptions for people."""
+    """Load the model into onnxruntime or torch; a ClickException tells people what is wrong."""
     if not settings.model.endswith(".onnx"):
         check_model(settings.model)
     graph = choose_graph(settings)
@@ -40,7 +40,7 @@ def load_model(settings: Settings):
 
 
 def choose_graph(settings: Settings) -> Path | bytes | None:
-    """The ONNX graph to run, as a file or made in memory; `None` for torch.
+    """Return the ONNX graph to run, as a file or in memory; `None` stands for torch.
 
     Raises:
         ClickException: if --runtime onnx, or a model that is an ONNX file, cannot be had.
@@ -71,7 +71,7 @@ def _has_torch() -> bool:
 
 
 def _obstacle(settings: Settings, needed: bool) -> str | None:
-    """Why torch is to be taken, if so."""
+    """Return the reason why onnxruntime cannot or should not be used, if there is one."""
     if importlib.util.find_spec("onnxruntime") is None:
         return "onnxruntime is not installed"
     if settings.scheduler:
@@ -86,7 +86,7 @@ def _obstacle(settings: Settings, needed: bool) -> str | None:
 
 
 def _graph_of(folder: Path) -> Path | bytes:
-    """The graph that lies in a model's folder, or one made of the model there."""
+    """Return the graph in a model's folder, or make one of the model there."""
     if found := find_file(folder):
         return found
     if importlib.util.find_spec("onnx") is None:
@@ -97,7 +97,7 @@ def _graph_of(folder: Path) -> Path | bytes:
 
 
 def _load_pipeline(settings: Settings):
-    """The pipeline, on its device and with the scheduler asked for."""
+    """Load the pipeline, on its device and with the sampler that was asked for."""
     _silence()
     import torch
 
@@ -121,7 +121,7 @@ def _load_pipeline(settings: Settings):
 
 
 def _silence() -> None:
-    """Let diffusers, transformers and the Hub's client say nothing; this command does."""
+    """Keep diffusers, transformers and the Hub's client quiet; the command prints its messages."""
     quiet = ("HF_HUB_DISABLE_PROGRESS_BARS", "HF_HUB_DISABLE_TELEMETRY", "ORT_DISABLE_TELEMETRY")
     for name in quiet:  # diffusers imports onnxruntime where it finds it
         os.environ.setdefault(name, "1")
@@ -133,7 +133,7 @@ def _silence() -> None:
 
 
 def check_model(model: str) -> None:
-    """A clear and quick word about a model that cannot be there, before the Hub is asked for it."""
+    """Refuse a model that cannot exist, before the Hub is asked for it."""
     path, shipped = Path(model), model in shipped_models()
     if path.is_dir() and not shipped and not (path / "model_index.json").is_file():
         raise click.ClickException(
@@ -186,7 +186,7 @@ def _takes_eta(scheduler) -> bool:
 
 
 def make_generator(pipe, seed: int):
-    """Random numbers for the engine; both draw the same ones."""
+    """Make the engine's random generator; both engines draw the same numbers."""
     if isinstance(pipe, ORTColorizationPipeline):
         return TorchGenerator().manual_seed(seed)
     import torch

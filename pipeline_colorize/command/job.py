@@ -1,4 +1,4 @@
-"""A photograph of a `colorize` run, and the names of all files that are written for it."""
+"""Names all files that a `colorize` run writes for a photograph."""
 
 import itertools
 import os
@@ -18,13 +18,13 @@ _RESULT_NAME = re.compile(r"-colorized(-\d+)?(-compare|-uncertainty|-intermediat
 
 
 def is_named_like_a_result(path: Path) -> bool:
-    """Whether a file's name is one that this command gives to what it writes."""
+    """Tell whether a file's name is one that this command gives to its results."""
     return _RESULT_NAME.search(path.stem) is not None
 
 
 @dataclass(frozen=True, slots=True)  # there may be very many
 class Job:
-    """A photograph and the file that its colours go to."""
+    """Pairs a photograph with the file that its colours go to."""
 
     source: Path
     target: Path
@@ -33,7 +33,7 @@ class Job:
 
     @property
     def name(self) -> str:
-        """The photograph, for people."""
+        """Name the photograph for people."""
         if self.source == STDIN:
             return "standard input"
         if self.row is not None:
@@ -47,31 +47,31 @@ class Job:
         return [self._beside(f"-{n + 1}", self.target.suffix) for n in range(settings.samples)]
 
     def extras(self, settings: Settings) -> list[Path]:
-        """Return the files that are written besides, as far as they are asked for."""
+        """Return the extra files that are asked for."""
         paths = [self.compare] * settings.compare + [self.uncertainty] * settings.uncertainty
         if settings.intermediates:
             paths += itertools.chain.from_iterable(self.films(settings))
         return paths
 
     def films(self, settings: Settings) -> list[tuple[Path, Path]]:
-        """Return animation and strip of the denoising, a pair for each sample."""
+        """Return the animation and the strip of the denoising, a pair for each sample."""
         stems = [path.with_name(f"{path.stem}-intermediates") for path in self.results(settings)]
         return [(Path(f"{stem}.gif"), Path(f"{stem}.png")) for stem in stems]
 
     @property
     def compare(self) -> Path:
-        """Before and after, side by side."""
+        """Name the picture that shows before and after."""
         return self._beside("-compare", ".jpg")
 
     @property
     def uncertainty(self) -> Path:
-        """Where the samples disagree."""
+        """Name the picture that shows where the samples disagree."""
         return self._beside("-uncertainty", ".png")
 
     def missing(self, settings: Settings) -> set[Path]:
-        """Return the files that have to be written: absent, or older than the photograph.
+        """Return the files that have to be written: those absent or older than the photograph.
 
-        With --overwrite, and to standard output, that is all of them.
+        With --overwrite, and on standard output, all of them have to be.
         """
         paths = {*self.results(settings), *self.extras(settings)}
         if settings.overwrite or self.target == STDOUT:
@@ -80,7 +80,7 @@ class Job:
         return {path for path in paths if (time := _time_of(path)) is None or time < changed}
 
     def has_changed(self, settings: Settings) -> bool:
-        """Whether there are results, but of what the photograph was before it was changed."""
+        """Tell whether results exist that are older than the photograph."""
         if settings.overwrite or self.target == STDOUT:
             return False
         times, changed = map(_time_of, self.results(settings)), self._time_of_source()
@@ -94,7 +94,7 @@ class Job:
 
 
 def _time_of(path: Path) -> int | None:
-    """When a file was last changed, in nanoseconds; `None` where there is none."""
+    """Return when a file was last changed, in nanoseconds; `None` if there is no file."""
     try:
         return os.stat(path).st_mtime_ns
     except OSError:

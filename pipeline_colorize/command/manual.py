@@ -1,4 +1,4 @@
-"""A manual page for `man`, made of a command's help."""
+"""Makes a manual page for `man` out of a command's help."""
 
 import itertools
 
@@ -11,7 +11,7 @@ _HEAD = '.TH {title} 1 "" "{name} {version}" "User Commands"'
 
 
 def manual_page(ctx: click.Context, version: str) -> str:
-    """Return the manual page of a command, in the language of man(7).
+    """Return the manual page of a command, in the format of man(7).
 
     Args:
         ctx: of the command, which is a `Command`.
@@ -40,12 +40,12 @@ def _paragraphs(texts) -> list[str]:
 
 
 def _list(records) -> list[str]:
-    """Terms in bold, each with its text indented below."""
+    """Write terms in bold, each with its text indented below."""
     lines = [(".TP", f".B {_escaped(term)}", _escaped(text)) for term, text in records]
     return list(itertools.chain(*lines))
 
 
 def _escaped(text: str) -> str:
-    """Text in which no character is an instruction, and a hyphen can be searched for and copied."""
+    """Escape what man(7) takes as an instruction, and hyphens, so that they can be copied."""
     text = text.replace("\\", "\\e").replace("-", "\\-")
     return "\\&" + text if text.startswith((".", "'")) else text

@@ -1,4 +1,4 @@
-"""Kinds of options, and a command whose help has sections and examples, on top of click."""
+"""Extends click: kinds of options, and a command whose help has sections and examples."""
 
 import functools
 import math
@@ -16,10 +16,10 @@ _REST = "Help"  # the section of what click adds
 
 
 class FiniteRange(click.FloatRange):
-    """A range of numbers, in which "nan" and "inf" are not."""
+    """Accepts numbers in a range, but neither "nan" nor "inf"."""
 
     def convert(self, value, param, ctx):
-        """Called by click; `fail` ends the program with the message."""
+        """Convert the text of an option; `fail` ends the program with a message."""
         number = super().convert(value, param, ctx)
         if not math.isfinite(number):
             self.fail(f"{value!r} is not a finite number.", param, ctx)
@@ -27,7 +27,7 @@ class FiniteRange(click.FloatRange):
 
 
 class Parsed(click.ParamType):
-    """A text that a function understands, or refuses by a ValueError.
+    """Accepts a text that a function can read; the function raises a ValueError otherwise.
 
     Args:
         name: shown in the help as the option's value.
@@ -38,7 +38,7 @@ class Parsed(click.ParamType):
         self.name, self._parse = name, parse
 
     def convert(self, value, param, ctx):
-        """Called by click; `fail` ends the program with the message."""
+        """Convert the text of an option; `fail` ends the program with a message."""
         try:
             return self._parse(value)
         except ValueError as error:
@@ -50,52 +50,53 @@ SHARD = Parsed("I/N", parse_shard)
 
 
 class PathText(click.ParamType):
-    """A file, a folder, a pattern or "-", as it was typed; shells complete the names of files."""
+    """Accepts a file, a folder, a pattern or "-" as typed; shells complete file names."""
 
     name = "path"
 
     def shell_complete(self, ctx, param, incomplete):
-        """Called by click while the command line is typed."""
+        """Return completions for a shell while the command line is typed."""
         return [CompletionItem(incomplete, type="file")]
 
 
 class ModelText(click.ParamType):
-    """The name of a model that ships, or a folder; shells complete both."""
+    """Accepts the name of a model; shells complete shipped names and folders."""
 
     name = "model"
 
     def shell_complete(self, ctx, param, incomplete):
-        """Called by click while the command line is typed."""
+        """Return completions for a shell while the command line is typed."""
         names = [name for name in shipped_models() if name.startswith(incomplete)]
         shipped = [CompletionItem(name) for name in names]
         return [CompletionItem(incomplete, type="dir"), *shipped]
 
 
 class _Option(click.Option):
-    """An option that stands in a section of the help."""
+    """Stands in a section of the help."""
 
     def __init__(self, *args, section: str, **others):
         super().__init__(*args, **others)
         self.section = section
 
     def get_help_extra(self, ctx: click.Context):
-        """Return default and range for the help, in words; called by click."""
+        """Return default and range in words, for the help."""
         extra = super().get_help_extra(ctx)
         if "default" in extra:
             extra["default"] = extra["default"].strip("()")
         if "range" in extra and isinstance(self.type, click.IntRange | click.FloatRange):
-            least, most = self.type.min, self.type.max
-            extra["range"] = f"{least} or more" if most is None else f"{least} to {most}"
+            del extra["range"]
+            if self.type.max is not None:  # that a number is positive goes without saying
+                extra["range"] = f"{self.type.min} to {self.type.max}"
         return extra
 
 
 def section(title: str) -> Callable:
-    """Return a decorator like `click.option`, for the options of one section of the help."""
+    """Return a decorator like `click.option` for the options of one section of the help."""
     return functools.partial(click.option, cls=_Option, section=title)
 
 
 class Command(click.Command):
-    """A command whose help has its options in sections, and examples below.
+    """Shows its options in sections of the help, and examples below them.
 
     Args:
         examples: command lines, each with what it does.
@@ -109,7 +110,7 @@ class Command(click.Command):
         self.examples, self.notes = examples, notes
 
     def sections(self, ctx: click.Context) -> dict[str, list[tuple[str, str]]]:
-        """Return title, and (option, help) of each option, in the order of the help."""
+        """Return the sections by title, each as pairs of an option and its help."""
         found: dict[str, list[tuple[str, str]]] = {}
         options = [param for param in self.get_params(ctx) if isinstance(param, click.Option)]
         for option in options:
@@ -119,13 +120,13 @@ class Command(click.Command):
         return {**found, _REST: found.pop(_REST, [])}
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the options; called by click."""
+        """Write the options to the help."""
         for title, records in self.sections(ctx).items():
             with formatter.section(title):
-                formatter.write_dl(records)
+                formatter.write_dl(records, col_max=20)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write examples and notes; called by click."""
+        """Write examples and notes to the help."""
         with formatter.section("Examples"):
             formatter.write_dl(self.examples, col_max=46)
         for note in self.notes:

@@ -1,4 +1,4 @@
-"""Pictures that lie in parquet files, as data sets of the Hub do; read a few at a time.
+"""Reads pictures from parquet files, the format of data sets on the Hub, a few at a time.
 
 pyarrow is imported when it is needed: whoever colorizes files does without it.
 """
@@ -13,12 +13,12 @@ _ROWS = 16  # taken out of a row group at a time
 
 
 class ParquetError(Exception):
-    """A file cannot be used as a data set of pictures; the message is one line for people."""
+    """Says in one line for people why a file cannot be used as a data set of pictures."""
 
 
 @dataclass(frozen=True)
 class PictureColumn:
-    """Where the pictures of a parquet file are."""
+    """Names the column of a parquet file that holds its pictures."""
 
     path: Path
     column: str  # of encoded files, with a dot where it is part of another
@@ -26,7 +26,7 @@ class PictureColumn:
 
 
 def find_pictures(path: Path) -> PictureColumn | None:
-    """The column of pictures of a parquet file, by its footer; `None` where it has none.
+    """Find the column of pictures in a parquet file by its footer; `None` if there is none.
 
     A column that its `datasets` features call an Image; where these are not there, the first one of
     bytes, or of a structure that holds `bytes`. Raises ParquetError where the file, or the package
@@ -42,7 +42,7 @@ def find_pictures(path: Path) -> PictureColumn | None:
 
 
 def read_rows(path: Path, wanted: list[int]) -> Iterator[bytes | None]:
-    """The encoded pictures in the rows `wanted`, which rise; `None` where a row has none.
+    """Yield the encoded pictures of ascending rows; `None` for a row without a picture.
 
     Row groups without a wanted row are not read. Memory holds one row group's column at most.
     """
@@ -89,7 +89,7 @@ def _open(path: Path):
 
 
 def _bytes_of(field) -> str | None:
-    """The name under which a column holds bytes."""
+    """Return the dotted name under which a column holds bytes, if it does."""
     from pyarrow import types
 
     def is_bytes(kind) -> bool:
@@ -105,7 +105,7 @@ def _bytes_of(field) -> str | None:
 
 
 def _features(metadata: dict[bytes, bytes] | None) -> dict | None:
-    """What `datasets` wrote about the columns."""
+    """Return the description of the columns that `datasets` wrote."""
     text = (metadata or {}).get(b"huggingface")
     return json.loads(text).get("info", {}).get("features") if text else None
 

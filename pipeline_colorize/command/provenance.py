@@ -1,4 +1,4 @@
-"""What a result says in its metadata about how its colours came to be."""
+"""Describes in a result's metadata how its colours came to be."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from .settings import Settings
 
 
 def provenance(pipe, settings: Settings, sample: int) -> photo.Mark:
-    """What a result says about itself."""
+    """Return the description of a result, with all settings that are needed to repeat it."""
     path = Path(settings.model)
     told = {
         "model": path.resolve().name if path.exists() else settings.model,
@@ -20,6 +20,7 @@ def provenance(pipe, settings: Settings, sample: int) -> photo.Mark:
         "eta": settings.eta,
         "processing_resolution": settings.processing_resolution,
         "second_look": settings.second_look,
+        "find_margins": None if settings.find_margins else False,
         "saturation": settings.saturation if settings.saturation != 1 else None,
         "temperature": settings.temperature,
         "hints": " ".join(f"{x:g},{y:g},{color}" for x, y, color in settings.hint) or None,
@@ -28,7 +29,7 @@ def provenance(pipe, settings: Settings, sample: int) -> photo.Mark:
 
 
 def _scheduler_name(pipe) -> str | None:
-    """The class of the scheduler, also where onnxruntime takes its steps from a table."""
+    """Return the class name of the scheduler, which onnxruntime replaces by a table."""
     if pipe.scheduler is None:
         return None
     return getattr(pipe, "scheduler_name", type(pipe.scheduler).__name__)

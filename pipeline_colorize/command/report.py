@@ -1,4 +1,4 @@
-"""What a `colorize` run prints: a line for each photograph, a progress bar, and a summary."""
+"""Prints the progress of a `colorize` run: a line for each photograph, a bar, and a summary."""
 
 import json
 import os
@@ -18,7 +18,7 @@ _SCREEN = 20  # photographs after which failures have scrolled away and are list
 
 
 def one_line(error: Exception, length: int = 200) -> str:
-    """An exception's message without line breaks, cut to `length`."""
+    """Return an exception's message without line breaks, cut to `length`."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= length else text[: length - 3] + "..."
 
@@ -29,7 +29,7 @@ def say(text: str) -> None:
 
 
 def _print(line: str) -> None:
-    """Print a line to stdout; that nobody takes it is no reason for a photograph to fail."""
+    """Print a line to stdout; if nobody reads it, no photograph fails for that."""
     try:
         click.echo(line)
     except UnicodeEncodeError:  # a name that is not text, or not in the terminal's encoding
@@ -40,7 +40,7 @@ def _print(line: str) -> None:
 
 @dataclass
 class Counts:
-    """How many photographs have come to which end."""
+    """Counts photographs by what became of them."""
 
     total: int = 0
     colorized: int = 0
@@ -59,10 +59,10 @@ class Counts:
         )
 
     def summary(self) -> str:
-        """Say how many of what; failures again by name, where they have scrolled away."""
+        """Summarize the counts; failures are named again if they may have scrolled away."""
         parts = [f"{self.colorized} colorized"]
         if self.changed:
-            parts[0] += f" ({self.changed} of them again, because the photograph has changed)"
+            parts[0] += f" ({self.changed} of them had changed since the last run)"
         if self.skipped:
             parts.append(f"{self.skipped} done already (--overwrite does them again)")
         if self.failed:
@@ -74,7 +74,7 @@ class Counts:
 
 
 class Report:
-    """Prints what becomes of each photograph, and counts.
+    """Prints and counts what becomes of each photograph.
 
     Results go to stdout, a line for each; messages go to stderr. With --json, stdout gets an
     object for each photograph instead. With --quiet, only failures and --json's objects are said.
@@ -114,7 +114,7 @@ class Report:
         self._finish(job, "left out", [])
 
     def announce(self, job: Job) -> None:
-        """Say what would be written for a photograph."""
+        """Print what would be written for a photograph."""
         results = job.results(self._settings)
         if not self._settings.json and not self._settings.quiet:
             for path in results:
@@ -122,7 +122,7 @@ class Report:
         self._finish(job, "to do", results)
 
     def fail(self, photograph: Job | str | Path, reason: object) -> None:
-        """Report something that was not colorized, for a reason of one line."""
+        """Report something that was not coloured, with a reason of one line."""
         name = photograph.name if isinstance(photograph, Job) else str(photograph)
         self.counts.failed.append(f"{name}: {reason}")
         if not self._silent:
@@ -130,7 +130,7 @@ class Report:
         self._finish(photograph, "failed", [], error=str(reason))
 
     def note(self, name: str | Path, text: object) -> None:
-        """Say something about a photograph, by its name, or about the run."""
+        """Print a remark about a photograph, by its name, or about the run."""
         if self._settings.json:
             self._notes[str(name)].append(str(text))
         if not self._silent and not self._settings.quiet:
@@ -166,12 +166,12 @@ class Report:
 
 
 def is_terminal(stream: TextIO) -> bool:
-    """Whether somebody looks at what is written to a stream."""
+    """Tell whether a stream is shown on a screen."""
     return stream.isatty()
 
 
 class Bar:
-    """A progress bar where it is `shown` and stderr is a terminal, and nothing elsewhere."""
+    """Shows a progress bar if it is `shown` and stderr is a terminal."""
 
     def __init__(self, total: int, shown: bool):
         self._progress = _rich_progress() if shown and is_terminal(sys.stderr) else None
@@ -188,12 +188,12 @@ class Bar:
             self._progress.stop()
 
     def say(self, text: str) -> None:
-        """Say what is going on."""
+        """Show what is going on."""
         if self._progress:
             self._progress.update(self._task, description=text)
 
     def advance(self) -> None:
-        """Count one photograph more."""
+        """Count one more photograph."""
         if self._progress:
             self._progress.advance(self._task)
 

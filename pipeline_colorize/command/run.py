@@ -1,4 +1,4 @@
-"""A whole `colorize` run, or one process's share of it."""
+"""Carries out a whole `colorize` run, or one process's share of it."""
 
 import contextlib
 import signal
@@ -20,11 +20,11 @@ _TERMINATED = 143
 
 
 class _Terminated(KeyboardInterrupt):
-    """The program was asked to end by SIGTERM, as SLURM and systemd do."""
+    """Tells that SIGTERM asked the program to end, as SLURM and systemd do."""
 
 
 def run(settings: Settings) -> int:
-    """Do what the settings ask for; returns the exit code."""
+    """Do what the settings ask for, and return the exit code."""
     report = Report(settings)
     counts: Counts | None = report.counts
     try:
@@ -32,7 +32,7 @@ def run(settings: Settings) -> int:
             counts = _run(settings, report)
         code = 1 if report.counts.failed else 0
     except KeyboardInterrupt as interrupt:
-        say("stopped; the same command goes on from here")
+        say("stopped; the same command continues from here")
         code = _TERMINATED if isinstance(interrupt, _Terminated) else _INTERRUPTED
     except click.ClickException as error:
         say(error.format_message())
@@ -46,7 +46,7 @@ def run(settings: Settings) -> int:
 
 
 def _run(settings: Settings, report: Report) -> Counts | None:
-    """Colour the photographs of this process; returns the counts that it is to sum up."""
+    """Colour the photographs of this process, and return the counts for its summary, if any."""
     share = Share.from_environment(settings.shard)
     jobs = plan(settings, Report(settings, silent=True) if share.local_rank else report)
     mine = share.of(jobs, settings.batch_size)
@@ -68,7 +68,7 @@ def _without(jobs: list[Job], others: list[Job]) -> list[Job]:
 
 
 def _announce(jobs: list[Job], settings: Settings, report: Report) -> None:
-    """Say what a run would do."""
+    """Print what a run would do."""
     engine.check_model(settings.model)
     for job in jobs:
         report.announce(job)
@@ -80,7 +80,7 @@ def _announce(jobs: list[Job], settings: Settings, report: Report) -> None:
 
 @contextlib.contextmanager
 def _termination_as_interrupt() -> Iterator[None]:
-    """Let SIGTERM do what Ctrl-C does while this is open: what has begun is finished and kept."""
+    """Treat SIGTERM like Ctrl-C while this is open: photographs in progress are finished."""
 
     def stop(*_) -> None:
         raise _Terminated

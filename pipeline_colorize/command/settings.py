@@ -1,4 +1,4 @@
-"""What a `colorize` run is asked for, and the default of every option."""
+"""Holds the options of a `colorize` run, and their defaults."""
 
 import re
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ STREAM = "-"
 
 @dataclass(frozen=True)
 class Settings:
-    """The options of a run, as the command line has them; `None` leaves a value to the model."""
+    """Holds the options of a run; `None` leaves a value to the model."""
 
     # Photographs and results.
     inputs: tuple[str, ...] = ()  # as typed: files, folders, patterns, or STREAM
@@ -38,6 +38,7 @@ class Settings:
     eta: float | None = None
     processing_resolution: int | None = None
     second_look: float | None = None
+    find_margins: bool = True
 
     compare: bool = False
     uncertainty: bool = False
@@ -64,7 +65,7 @@ def parse_hint(text: str) -> tuple[float, float, str]:
 
 
 def _parse_color(text: str) -> str:
-    """Read "#rrggbb", "rrggbb" or a name of CSS as "#rrggbb"; a ValueError for anything else."""
+    """Read "#rrggbb", "rrggbb" or a CSS name as "#rrggbb"; anything else is a ValueError."""
     if re.fullmatch("#?[0-9a-fA-F]{6}", text):
         return f"#{text.removeprefix('#').lower()}"
     if text.lower() not in ImageColor.colormap:

@@ -1,4 +1,4 @@
-"""How several processes, or several runs at once, share the photographs."""
+"""Shares the photographs among several processes, or several runs at the same time."""
 
 import functools
 import hashlib
@@ -31,10 +31,10 @@ _Item = TypeVar("_Item")
 
 @dataclass(frozen=True)
 class Share:
-    """Which of several processes this is, and so which photographs are for it.
+    """Tells which of several processes this is, and so which photographs it takes.
 
-    Shares follow from the list of photographs alone, not from what is done already: what the others
-    write meanwhile changes nothing, and the same command, repeated, leaves nothing out.
+    A share depends only on the list of photographs, not on which of them are finished. So it does
+    not matter what the other processes write meanwhile, and a repeated command leaves nothing out.
     """
 
     rank: int = 0
@@ -43,7 +43,7 @@ class Share:
 
     @classmethod
     def from_environment(cls, shard: tuple[int, int] | None = None) -> "Share":
-        """Return the share of this process, by its launcher's variables, of one shard of a run.
+        """Return the share of this process, as its launcher's variables and a shard define it.
 
         Args:
             shard: which of how many parts the processes share, from 1; all where it is `None`.
@@ -57,7 +57,8 @@ class Share:
         if tasks and share.count < tasks.count:
             raise click.ClickException(
                 f"srun started {tasks.count} tasks, but WORLD_SIZE is {share.count}: each would "
-                "believe that it is alone. Start colorize by srun itself, or a launcher for all."
+                "believe that it is alone. Start colorize with srun itself, or use one launcher "
+                "for all tasks."
             )
         if shard is None:
             return share
@@ -65,12 +66,12 @@ class Share:
         return cls((which - 1) * share.count + share.rank, shards * share.count, share.local_rank)
 
     def of(self, items: list[_Item], size: int) -> list[_Item]:
-        """Each `count`-th `size` items: the batches are those of a single process."""
+        """Return every `count`-th batch of `size` items; batches are those of a single process."""
         return [item for index, item in enumerate(items) if index // size % self.count == self.rank]
 
 
 def _read(names: tuple[str, str, str]) -> Share | None:
-    """Return the share that three variables name; `None` where they are not set."""
+    """Return the share that three variables define; `None` if they are not set."""
     rank, count, local = texts = [os.environ.get(name) for name in names]
     if rank is None and count in (None, "1"):
         return None
@@ -80,7 +81,8 @@ def _read(names: tuple[str, str, str]) -> Share | None:
             f"{name}={text}" for name, text in zip(names, texts, strict=True) if text is not None
         )
         raise click.ClickException(
-            f"the environment has {found}; {names[0]} runs from 0 to {names[1]} - 1."
+            f"the environment has {found}; it needs {names[1]}, and {names[0]} from 0 to "
+            f"{names[1]} - 1."
         )
     return Share(int(rank), int(count), int(local or 0))
 
@@ -97,7 +99,7 @@ def _read_slurm() -> Share | None:
 
 
 def meet(share: Share, counts: Counts) -> Counts | None:
-    """Wait until every process of a launcher is through; the first one gets the counts of all.
+    """Wait for all processes of a launcher to finish; the first one gets the counts of all.
 
     Launchers end all processes when the first one fails, so none may say that a photograph
     failed while others work. Without a launcher nobody waits, and each has its own counts.
@@ -122,7 +124,7 @@ def meet(share: Share, counts: Counts) -> Counts | None:
 
 
 class Claims:
-    """Results that this run is about to write, so that another run on this machine leaves them.
+    """Claims the results that this run is about to write, against other runs on this machine.
 
     A claim is a lock on one byte of a file in the temporary folder, and ends with its process at
     the latest. Where there are no such locks, every claim succeeds.
@@ -146,7 +148,7 @@ class Claims:
             os.close(self._file)
 
     def take(self, path: Path) -> bool:
-        """Claim a result; `False` where another run has it."""
+        """Claim a result; `False` if another run has claimed it."""
         try:
             self._lock(path, fcntl.LOCK_EX | fcntl.LOCK_NB if fcntl else 0)
         except (BlockingIOError, PermissionError):

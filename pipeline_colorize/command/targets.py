@@ -1,4 +1,4 @@
-"""Which files the colours of a `colorize` run's photographs go to."""
+"""Names the files that the results of a `colorize` run go to."""
 
 import os
 import re
@@ -44,13 +44,13 @@ def plan(settings: Settings, report: Report) -> list[Job]:
 
 
 def _parts(one: Found, settings: Settings, report: Report) -> Iterable[Found]:
-    """Return the photographs in a file: rows of a data set, pages, or it alone."""
+    """Return the photographs in a file: the rows of a data set, pages, or the file itself."""
     is_data_set = one.path.suffix.lower() == parquet.SUFFIX
     return _rows(one, settings, report) if is_data_set else _pages(one, settings)
 
 
 def _pages(one: Found, settings: Settings) -> list[Found]:
-    """Return the pages of a photograph, where they are asked for; it alone where it has none."""
+    """Return the pages of a file if they are asked for, and the file itself otherwise."""
     if not settings.pages or one.path == STDIN:
         return [one]
     try:
@@ -80,7 +80,7 @@ def _rows(one: Found, settings: Settings, report: Report) -> Iterable[Found]:
 
 
 def _with_targets(photos: list[Found], settings: Settings) -> list[Job]:
-    """Name the results, distinctly where two photographs of different kinds share a name."""
+    """Name the results, with distinct names for photographs that differ in their endings alone."""
     if target := _single_target(settings, len(photos)):
         return [Job(one.path, target, one.row, one.page) for one in photos]
     folder = Path(settings.output) if settings.output else None
@@ -97,7 +97,7 @@ def _with_targets(photos: list[Found], settings: Settings) -> list[Job]:
 
 
 def _single_target(settings: Settings, count: int) -> Path | None:
-    """Return the file that --output names; `None` where it is a folder, or is not there."""
+    """Return the file that --output names; `None` if it is a folder, or is not given."""
     output = settings.output
     if STREAM in settings.inputs and output is None:
         output = STREAM
@@ -118,7 +118,7 @@ def _single_target(settings: Settings, count: int) -> Path | None:
 
 
 def _check_stream(settings: Settings, count: int) -> None:
-    """A UsageError where more, or something else, than one result would go to stdout."""
+    """Raise a UsageError unless exactly one picture goes to standard output."""
     if count > 1 or settings.samples > 1 or Job(STDIN, STDOUT).extras(settings):
         raise click.UsageError("standard output takes a single picture; give a folder: --output.")
     if settings.json:
@@ -128,7 +128,7 @@ def _check_stream(settings: Settings, count: int) -> None:
 
 
 def _is_file(output: str) -> bool:
-    """Whether --output names a picture; a UsageError where it is neither that nor a folder."""
+    """Tell whether --output names a picture; raise a UsageError if it is no folder, either."""
     suffix, endings = Path(output).suffix.lower(), " ".join(sorted(photo.WRITABLE))
     if os.path.exists(output) and not stat.S_ISREG(os.stat(output).st_mode):
         raise click.UsageError(
@@ -166,7 +166,7 @@ def _target(one: Found, output: Path | None, stem: str) -> Path:
 
 
 def _without_clashes(jobs: list[Job], settings: Settings, report: Report) -> list[Job]:
-    """Leave out, and report, jobs that write over a photograph or over one another's files."""
+    """Leave out and report jobs that would overwrite a photograph or one another's results."""
     sources = {os.path.realpath(source) for source in {job.source for job in jobs}}
     writer: dict[str, Job] = {}
     clashes: dict[Job, str] = {}

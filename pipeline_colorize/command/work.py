@@ -1,6 +1,6 @@
-"""The way of each photograph: decoded in threads, coloured by the model, encoded in threads.
+"""Decodes photographs in threads, colours them with the model, and encodes them in threads.
 
-Few photographs are on their way at any time, so ten thousand take hardly more memory than ten.
+Few photographs are in progress at any time, so ten thousand take hardly more memory than ten.
 """
 
 import contextlib
@@ -26,9 +26,9 @@ THREADS = 2  # that decode, and as many that encode
 
 
 class Ahead:
-    """(job, future) in order, begun ahead of use; at most `limit` are begun and not yet taken.
+    """Yields jobs with their futures in order, and keeps up to `limit` of them begun ahead of use.
 
-    `items` are tuples of a job and of what else `function` takes.
+    `items` are tuples of a job and the other arguments of `function`.
     """
 
     def __init__(self, pool: ThreadPoolExecutor, function: Callable, items: Iterable, limit: int):
@@ -43,9 +43,9 @@ class Ahead:
 
 
 class Backlog:
-    """Jobs of writing in threads, while a `with` block lasts; at most `limit` are on their way.
+    """Writes in threads during a `with` block, with at most `limit` items in progress.
 
-    `finish` gets each with its future, in order. Where the block is left by an exception, what has
+    `finish` gets each item with its future, in order. If an exception ends the block, what has
     begun is finished and counted, and nothing more is begun.
     """
 
@@ -55,7 +55,7 @@ class Backlog:
         self._waiting: deque[tuple[Any, Future]] = deque()
 
     def add(self, item: Any, function: Callable, *arguments) -> None:
-        """Begin `function(item, *arguments)`; waits for the oldest where there are too many."""
+        """Begin `function(item, *arguments)`; if too many are in progress, wait for the oldest."""
         while len(self._waiting) >= self._limit or self._is_oldest_done():
             self._finish(*self._waiting.popleft())
         self._waiting.append((item, self._pool.submit(function, item, *arguments)))
@@ -75,7 +75,7 @@ class Backlog:
 
 @contextlib.contextmanager
 def threads() -> Iterator[ThreadPoolExecutor]:
-    """Threads that finish what they have begun, and begin nothing more, when this is left."""
+    """Provide threads that finish what they have begun, and begin nothing more, at the end."""
     pool = ThreadPoolExecutor(THREADS)
     try:
         yield pool
@@ -84,7 +84,7 @@ def threads() -> Iterator[ThreadPoolExecutor]:
 
 
 def batches(photos: Iterable[Decoded], size: int) -> Iterator[list[Decoded]]:
-    """Up to `size` photographs in a row that have the same depth."""
+    """Group up to `size` consecutive photographs of the same depth."""
     batch: list[Decoded] = []
     for one in photos:
         if batch and batch[0].photo.depth != one.photo.depth:
@@ -99,11 +99,11 @@ def batches(photos: Iterable[Decoded], size: int) -> Iterator[list[Decoded]]:
 
 
 class _Busy(Exception):
-    """Another run is at work on a photograph."""
+    """Tells that another run is working on a photograph."""
 
 
 class Work:
-    """Colours the photographs of a process: decodes, runs the model and encodes, all at once.
+    """Colours the photographs of a process: it decodes, runs the model and encodes all at once.
 
     Whatever one photograph causes is reported as its failure, and the others go on.
 
@@ -119,7 +119,7 @@ class Work:
         self._busy: list[Job] = []
 
     def run(self, jobs: list[Job]) -> None:
-        """Colour the photographs; those that another run is at work on are looked at again last."""
+        """Colour the photographs; come back at the end to those that another run is working on."""
         jobs = writable(jobs, self._report)
         with Bar(len(jobs), self._share.local_rank == 0) as bar, Claims() as self._claims:
             self._report.advance = bar.advance
@@ -144,7 +144,7 @@ class Work:
                         backlog.add(one, write_all, coloring, self._pipe, settings)
 
     def _decode(self, job: Job, content: bytes | Exception | None) -> Decoded | None:
-        """Decode a photograph; `None` where its results have come to be meanwhile."""
+        """Decode a photograph; `None` if its results have been written meanwhile."""
         began = time.perf_counter()
         if job.target != STDOUT and not self._claims.take(job.target):
             raise _Busy
@@ -155,7 +155,7 @@ class Work:
         return Decoded(job, read, time.perf_counter() - began, again, ending)
 
     def _usable(self, reads: Ahead) -> Iterator[Decoded]:
-        """Photographs as they come out of the decoder, without those that cannot be used."""
+        """Yield decoded photographs, and report those that cannot or should not be coloured."""
         for job, future in reads:
             try:
                 one = future.result()
@@ -176,24 +176,26 @@ class Work:
             self._claims.release(job.target)
 
     def _reason_to_leave_out(self, one: Decoded) -> str | None:
-        """Why a photograph is none to be coloured, where there are others."""
+        """Return why a photograph among several should not be coloured, if there is a reason."""
         if self._report.counts.total == 1:
             return None
         if photo.read_mark(one.photo.xmp):
-            return "its colours are this program's own"
+            return "its colours were made by this program"
         if one.photo.in_color and not self._settings.recolor:
-            return "it is in colour already; --recolor takes it all the same"
+            return "it is already in colour (--recolor takes it)"
         return None
 
     def _note(self, one: Decoded) -> None:
-        """Say what is to be said of a photograph before it is coloured."""
+        """Print the remarks about a photograph that is going to be coloured."""
         if one.photo.in_color and not self._settings.recolor:
-            self._report.note(one.job.name, "is in colour already; the result has invented colours")
+            self._report.note(
+                one.job.name, "is already in colour; the result has invented colours instead"
+            )
         for warning in one.photo.warnings:
             self._report.note(one.job.name, warning)
 
     def _colored(self, batch: list[Decoded]) -> Iterator[tuple[Decoded, Coloring]]:
-        """The batch with its colours; where it fails, its photographs are tried one by one."""
+        """Yield a batch with its colours; if it fails, try its photographs one by one."""
         began = time.perf_counter()
         try:
             colorings = call_model(self._pipe, [one.photo for one in batch], self._settings)
@@ -211,7 +213,7 @@ class Work:
             yield one, coloring
 
     def _finish(self, one: Decoded, future: Future) -> None:
-        """Report a photograph that was written, or was not."""
+        """Report a photograph that was written, or could not be."""
         try:
             written = future.result()
             for note in one.notes:
