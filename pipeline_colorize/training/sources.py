@@ -334,7 +334,10 @@ def split_validation(splits: dict[str, Any], name: str, config: DataConfig) -> t
         return train, None
     if config.validation_split in splits:
         validation = splits[config.validation_split]
-        return train, validation.take(config.validation_pictures)
+        count = config.validation_pictures
+        if not config.streaming:  # of which some versions of `datasets` cannot take more than all
+            count = min(count, len(validation))
+        return train, validation.take(count)
     if config.streaming or len(train) < 2:
         return train, None
     held = max(min(config.validation_pictures, len(train) // 10), 1)
