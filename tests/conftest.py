@@ -66,7 +66,7 @@ _MARKS_OF_FIXTURES = {
     "browser": ("browser", "slow"),
     "client": ("process",),
     "node": ("process", "slow"),  # it may have to install packages
-    "processes": ("process",),
+    "processes": ("process", "slow"),
     "space": ("process", "slow"),
 }
 

@@ -982,6 +982,8 @@ runpy.run_path(app, run_name="__main__")
 """
 
 
+@pytest.mark.slow
+@pytest.mark.process
 def test_the_space_that_goes_up_runs_by_itself(hub, client, with_card, home, tmp_path):
     pytest.importorskip("gradio")
     from gradio_client import Client as Visitor

@@ -78,6 +78,8 @@ def results(folder):
     }
 
 
+@pytest.mark.slow
+@pytest.mark.process
 def test_two_processes_do_what_one_does(folder):
     process = start(folder, "two", *LAUNCH)
     told, complaints = process.communicate()
@@ -90,6 +92,8 @@ def test_two_processes_do_what_one_does(folder):
     assert process.returncode == 1
 
 
+@pytest.mark.slow
+@pytest.mark.process
 def test_a_run_that_lost_a_process_is_finished_by_the_same_command(folder):
     output = folder / "killed"
     process = start(folder, "killed", *LAUNCH)

@@ -48,6 +48,7 @@ def test_the_study_of_the_project_changes_one_thing_a_trial():
         }
 
 
+@pytest.mark.slow
 def test_a_trial_is_trained_and_measured_once(tmp_path, monkeypatch):
     script = load_script("study_training")
     monkeypatch.setattr(script, "PROBE_STEPS", 12)
