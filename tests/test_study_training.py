@@ -1,6 +1,7 @@
 """The training study: trials are merged as written, trained, measured, and done once."""
 
 import numpy as np
+import pytest
 import yaml
 from conftest import load_script, smooth_picture
 from datasets import Dataset
