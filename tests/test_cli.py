@@ -570,6 +570,13 @@ def test_a_name_too_long_for_a_result_is_one_photographs(album, pipe):
     assert len(names(album)) == 4 + 3
 
 
+def test_names_as_long_as_they_can_be(pipe, tmp_path):
+    name = f"{'n' * 251}.png"
+    save(tmp_path / "in" / name)
+    assert run(tmp_path / "in", "-o", tmp_path / "out").exit_code == 0
+    assert names(tmp_path / "out") == [name]
+
+
 @pytest.mark.parametrize("error", [BrokenPipeError(32, "gone"), OSError(errno.ENOSPC, "full")])
 def test_a_list_that_nobody_takes_is_no_failure(album, pipe, tmp_path, monkeypatch, error):
     echo = report.click.echo

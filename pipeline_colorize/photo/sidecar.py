@@ -1,5 +1,6 @@
 """XMP sidecars: files beside a photograph, in which other programs keep what they know about it."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,10 +28,14 @@ def read_sidecar(path: Path, notes: list[str]) -> Sidecar | None:
     for stem, is_appended in ((path.name, True), (path.stem, False)):
         for ending in _ENDINGS:
             file = path.with_name(stem + ending)
-            if not file.is_file():
+            if not os.path.isfile(file):  # which is also so where the name would be too long
                 continue
-            with open(file, "rb") as opened:
-                xmp = opened.read(LARGEST_TEXT + 1)
+            try:
+                with open(file, "rb") as opened:
+                    xmp = opened.read(LARGEST_TEXT + 1)
+            except OSError as error:
+                notes.append(f"its sidecar {file.name} cannot be read ({error.strerror})")
+                continue
             if parse_xmp(xmp) is None:
                 notes.append(f"its sidecar {file.name} is damaged and was left out")
             elif is_appended or _is_for(xmp, path.suffix):
