@@ -8,6 +8,7 @@ import runpy
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import numpy as np
@@ -122,6 +123,17 @@ def test_an_object_for_each_photograph(album, pipe, tmp_path):
     assert "not a picture" in found["bad.png"]["error"] and found["bad.png"]["output"] is None
     assert found["done.png"]["output"] == str(tmp_path / "out" / "done.png")
     assert "4 colorized" in result.stderr
+
+
+def test_the_page_names_all_keys_and_statuses(album, pipe, tmp_path):
+    page = (Path(__file__).parents[1] / "docs" / "command-line.md").read_text("utf-8")
+    table = page[page.index("| key | value |") :].partition("\n\n")[0]
+    keys = {key for row in table.splitlines()[2:] for key in re.findall("`([a-z]+)`", row)}
+    (album / "bad.png").write_text("?")
+    found = records(run(album, "-o", tmp_path / "out", "--json"))
+    assert {key for record in found for key in record} <= keys
+    assert {record["status"] for record in found} <= keys
+    assert all(f"`{status}`" in table for status in ("done already", "left out", "to do"))
 
 
 def test_an_object_names_all_files(album, pipe, tmp_path):
