@@ -92,6 +92,7 @@ MODULES = {
         "photo.profiles",
         "photo.record",
     },
+    "photo.rare_jpeg": {"photo.limits", "photo.opening", "photo.record", "photo.tiff"},
     "photo.decode": {
         "photo.content",
         "photo.jp2",
@@ -101,6 +102,7 @@ MODULES = {
         "photo.metadata",
         "photo.opening",
         "photo.profiles",
+        "photo.rare_jpeg",
         "photo.record",
         "photo.sidecar",
         "photo.tiff",

@@ -682,7 +682,7 @@ def test_files_of_which_next_to_nothing_is_left(tmp_path, kind):
 def test_cut_off_files_whose_decoders_need_all_of_them(tmp_path, kind):
     noise = np.random.default_rng(0).integers(0, 255, (64, 64), dtype=np.uint8)
     data = encoded(Image.fromarray(noise), kind)
-    assert damaged(tmp_path, "cut", data[: len(data) // 2])
+    assert "damaged or cut off" in damaged(tmp_path, "cut", data[: len(data) // 2])
 
 
 def test_text_empty_file_folder_and_missing_file(tmp_path):

@@ -8,7 +8,7 @@ import imagecodecs
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image, PngImagePlugin
+from PIL import ExifTags, Image, PngImagePlugin
 
 from pipeline_colorize import photo
 from pipeline_colorize.photo.mending import CUT_OFF, SOUND_PICTURE
@@ -59,6 +59,13 @@ def test_a_jpeg_whose_end_was_overwritten(tmp_path, picture, tail):
     data = encoded(picture, "JPEG", quality=90)
     found = read(tmp_path, data[:-1000] + tail)
     assert rows_that_are_right(found, picture, 24) > 80
+
+
+def test_a_jpeg_with_a_byte_that_looks_like_a_marker(tmp_path, picture):
+    data = bytearray(encoded(picture, "JPEG", quality=90))
+    data[len(data) // 2 : len(data) // 2 + 2] = b"\xff\x37"
+    found = read(tmp_path, bytes(data))
+    assert found.warnings == [CUT_OFF] and rows_that_are_right(found, picture, 24) > 40
 
 
 def test_half_a_jpeg(tmp_path, picture):
@@ -136,6 +143,34 @@ def test_a_whole_tiff_that_pillow_cannot_decode(tmp_path, picture, compression):
     found = photo.read(tmp_path / "a")
     assert found.warnings == [] and CAPTION.encode() in found.exif
     assert np.array_equal(found.image, pixels)
+
+
+@pytest.mark.parametrize("bits", [12, 16])
+def test_jpegs_that_pillow_cannot_decode(tmp_path, picture, bits):
+    pixels = np.asarray(picture).astype(np.uint16) << (bits - 8)
+    if bits == 12:
+        data = imagecodecs.jpeg8_encode(pixels, level=98, bitspersample=12)
+    else:
+        data = imagecodecs.ljpeg_encode(pixels)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Artist], exif[ExifTags.Base.Orientation] = CAPTION, 6
+    block = exif.tobytes()
+    found = read(tmp_path, data[:2] + struct.pack(">HH", 0xFFE1, len(block) + 2) + block + data[2:])
+    assert found.depth == 16 and found.warnings == [] and CAPTION.encode() in found.exif
+    truth = np.rot90(np.asarray(picture), -1)
+    assert np.abs(found.image / 257 - truth).mean() < (1.5 if bits == 12 else 1)
+
+
+def test_a_tiff_in_ycbcr_without_compression(tmp_path, picture):
+    """As Pillow writes it, and cannot read it."""
+    found = read(tmp_path, encoded(picture.convert("RGB").convert("YCbCr"), "TIFF"))
+    assert np.abs(found.image[..., 1].astype(int) - np.asarray(picture)).max() <= 2
+
+
+def test_a_jpeg_2000_of_16_bits_in_colour(tmp_path, picture):
+    pixels = np.asarray(picture.convert("RGB")).astype(np.uint16) * 257
+    found = read(tmp_path, imagecodecs.jpeg2k_encode(pixels, level=0))
+    assert found.depth == 16 and np.array_equal(found.image, pixels)
 
 
 @pytest.mark.parametrize("kind", ["BMP", "PPM"])

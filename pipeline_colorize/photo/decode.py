@@ -11,7 +11,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, TiffImagePlugin
 
-from . import jp2, jxl, mending
+from . import jp2, jxl, mending, rare_jpeg
 from .content import is_in_color
 from .limits import check_size, full_pages
 from .metadata import (
@@ -26,14 +26,16 @@ from .metadata import (
     read_tiff_exif,
     read_xmp,
 )
-from .opening import open_picture
+from .opening import jpeg2000_bits, open_picture
 from .profiles import CHANNELS, for_pipeline, read_profile, to_srgb_cells
 from .record import Photo, PhotoError, TooLargeError, one_line
 from .sidecar import read_sidecar
-from .tiff import tiff_pixels, unit_range, with_channels
+from .tiff import full_range, tiff_pixels, unit_range, with_channels
 from .upright import Turn, upright_xmp
 from .xmp import joined_xmp
 
+# Of files that are pictures, whatever is wrong with them; those of others are mended.
+_SIGNATURES = (b"GIF8", b"RIFF", b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")
 _LOSSY = frozenset(["JPEG", "MPO", "AVIF", "HEIF", "JPEG2000"])
 
 
@@ -126,12 +128,19 @@ def _read_sound(file: BinaryIO, page: int | None, sidecar: bytes) -> Photo:
         with open_picture(file) as opened:
             notes = _go_to_page(opened, file, page)
             check_size(opened.size)
-            return _decode(opened, file, sidecar, notes)
+            return _photo(opened, file, None, sidecar, notes)
     except Image.UnidentifiedImageError:
         file.seek(0)
-        if file.read(2) not in (b"II", b"MM"):
-            raise
-        return _read_rare_tiff(file, page or 0, sidecar)
+        start = file.read(12)
+        if start[:2] in (b"II", b"MM"):
+            return _read_rare_tiff(file, page or 0, sidecar)
+        if start.startswith(rare_jpeg.START):
+            notes = []
+            opened, pixels = rare_jpeg.decoded(file)
+            return _photo(opened, file, pixels, sidecar, notes)
+        if start.startswith(_SIGNATURES) or start[4:8] == b"ftyp":
+            raise PhotoError("the file is damaged or cut off in its header") from None
+        raise
 
 
 def _go_to_page(opened: Image.Image, file: BinaryIO, page: int | None) -> list[str]:
@@ -181,11 +190,21 @@ def _read_rare_tiff(file: BinaryIO, page: int, sidecar: bytes) -> Photo:
     )
 
 
-def _decode(opened: Image.Image, file: BinaryIO, sidecar: bytes, notes: list[str]) -> Photo:
+def _photo(
+    opened: Image.Image,
+    file: BinaryIO,
+    pixels: np.ndarray | None,
+    sidecar: bytes,
+    notes: list[str],
+) -> Photo:
+    """A photograph from what Pillow knows of it, and pixels where those are decoded already."""
     stored = None
     if isinstance(opened, TiffImagePlugin.TiffImageFile):  # which may be turned when it is loaded
         stored = orientation_of(opened.tag_v2)
-    pixels, space = _pixels(opened, file, notes)
+    if pixels is None:
+        pixels, space = _pixels(opened, file, notes)
+    else:
+        space = _space_of(pixels)
     if opened.format == "JPEG2000":
         opened.info.update(jp2.read_boxes(file))
     drop_large_parts(opened, notes)
@@ -218,6 +237,8 @@ def _pixels(opened: Image.Image, file: BinaryIO, notes: list[str]) -> tuple[np.n
     if isinstance(opened, jxl.JpegXlFile):
         pixels = opened.pixels(notes)
         pixels = unit_range(pixels, notes) if pixels.dtype.kind == "f" else pixels
+    elif opened.format == "JPEG2000" and opened.mode in ("RGB", "RGBA") and jpeg2000_bits(file) > 8:
+        pixels = _deep_jpeg2000(file)
     elif opened.format == "HEIF" and opened.info.get("bit_depth", 8) > 8:
         pixels = _deep_heif(file)
     else:
@@ -227,7 +248,11 @@ def _pixels(opened: Image.Image, file: BinaryIO, notes: list[str]) -> tuple[np.n
         else:
             return _pixels_of_pillow(opened, notes)
     pixels = with_channels(pixels)
-    return pixels, "gray" if pixels.shape[2] < 3 else "rgb"
+    return pixels, _space_of(pixels)
+
+
+def _space_of(pixels: np.ndarray) -> str:
+    return "gray" if pixels.shape[2] < 3 else "rgb"
 
 
 def _pixels_of_pillow(opened: Image.Image, notes: list[str]) -> tuple[np.ndarray, str]:
@@ -240,9 +265,7 @@ def _pixels_of_pillow(opened: Image.Image, notes: list[str]) -> tuple[np.ndarray
     else:
         pixels = np.asarray(_plain_mode(opened))
     pixels = with_channels(pixels)
-    if opened.mode == "CMYK":
-        return pixels, "cmyk"
-    return pixels, "gray" if pixels.shape[2] < 3 else "rgb"
+    return pixels, "cmyk" if opened.mode == "CMYK" else _space_of(pixels)
 
 
 def _pixels_of_tiff(
@@ -261,6 +284,14 @@ def _deep_png(file: BinaryIO) -> np.ndarray:
 
     file.seek(0)
     return imagecodecs.png_decode(file.read())
+
+
+def _deep_jpeg2000(file: BinaryIO) -> np.ndarray:
+    import imagecodecs
+
+    bits = jpeg2000_bits(file)
+    file.seek(0)
+    return full_range(imagecodecs.jpeg2k_decode(file.read()), bits)
 
 
 def _deep_heif(file: BinaryIO) -> np.ndarray:

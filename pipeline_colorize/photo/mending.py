@@ -5,6 +5,7 @@ What is missing becomes grey or black, and a note says so; nothing is guessed.
 
 import contextlib
 import io
+import re
 import struct
 import zlib
 from collections.abc import Iterator
@@ -19,6 +20,9 @@ from .record import PhotoError
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8\xff"
 _END_OF_JPEG = b"\xff\xd9"
+_SCAN = b"\xff\xda"
+# Among the pixels of a JPEG, bytes that look like the markers that are reserved (T.81, table B.1).
+_NO_MARKER = re.compile(rb"\xff(?=[\x02-\xbf])")
 _CRITICAL = frozenset([b"IHDR", b"PLTE", b"IDAT", b"IEND"])
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # of a PNG, by its kind of colour
 # Where Adam7 begins, and in what steps it goes on: left, top, across, down.
@@ -40,8 +44,10 @@ def mended(file: BinaryIO) -> tuple[BinaryIO, str] | None:
     if data.startswith(_PNG):
         return _mended_png(data)
     if data.startswith(_JPEG):
+        start = max(0, data.find(_SCAN))
+        pixels = _NO_MARKER.sub(b"\0", data[start:].rstrip(b"\0"))
         # A decoder stops at the end that it meets, and paints what it has not met by then.
-        return io.BytesIO(data.rstrip(b"\0") + _END_OF_JPEG), CUT_OFF
+        return io.BytesIO(data[:start] + pixels + _END_OF_JPEG), CUT_OFF
     if data[:2] in (b"BM", b"P4", b"P5", b"P6"):
         return io.BytesIO(data + bytes(_bytes_of_pixels(data))), CUT_OFF
     return None

@@ -15,6 +15,7 @@ from .record import PICTURE_FORMATS, PhotoError
 
 _MOST_SCANS = 200  # of a progressive JPEG, of which each goes over the whole picture
 _TILE_TAGS = (322, 323)
+_SIZ_BYTES = 43
 
 jxl.register()
 # Of a HEIF file only the pictures are of use, not what it has beside them of depth and brightness.
@@ -64,13 +65,26 @@ def _check_structure(opened: ImageFile.ImageFile) -> None:
 
 def _codestream_size(file: BinaryIO) -> tuple[int, int] | None:
     """Width and height of a JPEG 2000 as its decoder will take them, which a box repeats."""
+    if len(head := _codestream_head(file)) < _SIZ_BYTES:
+        return None
+    right, bottom, left, top = struct.unpack_from(">4I", head, 8)
+    return right - left, bottom - top
+
+
+def jpeg2000_bits(file: BinaryIO) -> int:
+    """Bits of a sample of a JPEG 2000; 0 where they are not known."""
+    head = _codestream_head(file)
+    return 1 + (head[_SIZ_BYTES - 1] & 0x7F) if len(head) == _SIZ_BYTES else 0
+
+
+def _codestream_head(file: BinaryIO) -> bytes:
+    """The start of a codestream of JPEG 2000, up to the depth of its first component."""
     for start in (0, *(box.start for box in boxes(file) if box.name == b"jp2c")):
         file.seek(start)
-        head = file.read(24)
-        if head.startswith(b"\xff\x4f\xff\x51") and len(head) == 24:
-            right, bottom, left, top = struct.unpack_from(">4I", head, 8)
-            return right - left, bottom - top
-    return None
+        head = file.read(_SIZ_BYTES)
+        if head.startswith(b"\xff\x4f\xff\x51"):
+            return head
+    return b""
 
 
 def _count_scans(file: BinaryIO) -> int:

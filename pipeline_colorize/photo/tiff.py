@@ -7,6 +7,7 @@ import contextlib
 import io
 import os
 import struct
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
@@ -22,6 +23,7 @@ from .record import Photo, PhotoError
 if TYPE_CHECKING:
     import tifffile
 
+_JPEG_IN_TIFF = frozenset([6, 7, 33007, 34892])
 _LAB = frozenset(["CIELAB", "ICCLAB", "ITULAB"])
 
 # Compressions of TIFF whose strips and tiles are JPEG, JPEG 2000, PNG or WebP files.
@@ -33,12 +35,48 @@ def with_channels(pixels: np.ndarray) -> np.ndarray:
     return pixels[..., None] if pixels.ndim == 2 else pixels
 
 
+@dataclass(frozen=True)
+class _Stored:
+    """Pixels as a page has them, and what they mean."""
+
+    pixels: np.ndarray  # (H, W, C)
+    photometric: str
+    bits: int
+    extra: tuple[int, ...]  # kinds of the channels beside colour
+
+
 def tiff_pixels(file: BinaryIO, index: int, notes: list[str]) -> tuple[np.ndarray, str]:
     """Decode the page whose directory has the number `index`.
 
     Returns:
         Pixels (H, W, C) as stored, and their space: "gray", "rgb" or "cmyk"; alpha comes last.
     """
+    stored = _stored(file, index, notes)
+    pixels, extra = stored.pixels, stored.extra
+    if pixels.ndim != 3 or pixels.shape[2] > MOST_SAMPLES:
+        raise PhotoError(f"its pixels have the shape {pixels.shape}, which is not a photograph's")
+    if stored.photometric in _LAB:
+        raise PhotoError(
+            f"its colours are {stored.photometric}, which is not read here; save it as RGB"
+        )
+    if extra and extra[0] == 0:  # not alpha, but such as what a scanner sees in infrared
+        pixels = pixels[..., : -len(extra)]
+    if pixels.dtype.kind == "f":
+        pixels = unit_range(pixels, notes)
+    else:
+        pixels = full_range(pixels, stored.bits)
+    if stored.photometric == "MINISWHITE":
+        pixels = _top(pixels) - pixels
+    if stored.photometric == "YCBCR":
+        pixels = _from_ycbcr(pixels)
+    if extra and extra[0] == 1:
+        pixels = _unmultiplied(pixels, len(extra))
+    if stored.photometric == "SEPARATED":
+        return pixels, "cmyk"
+    return pixels, "gray" if pixels.shape[2] < 3 else "rgb"
+
+
+def _stored(file: BinaryIO, index: int, notes: list[str]) -> _Stored:
     import tifffile
 
     file.seek(0)
@@ -51,27 +89,28 @@ def tiff_pixels(file: BinaryIO, index: int, notes: list[str]) -> tuple[np.ndarra
         except Exception:  # decoders raise nearly anything on damaged files
             pixels = _salvaged(page)
             notes.insert(0, CUT_OFF)
-        photometric = tifffile.PHOTOMETRIC(page.photometric).name
-        bits, extra = page.bitspersample, page.extrasamples
+        photometric, bits = tifffile.PHOTOMETRIC(page.photometric).name, page.bitspersample
         if photometric == "PALETTE" and page.colormap is not None:
             pixels, bits = np.moveaxis(page.colormap[:, pixels], 0, -1), 16
         elif page.axes == "SYX":
             pixels = pixels.transpose(1, 2, 0)
-    pixels = with_channels(pixels)
-    if pixels.ndim != 3 or pixels.shape[2] > 5:
-        raise PhotoError(f"its pixels have the shape {pixels.shape}, which is not a photograph's")
-    if photometric in _LAB:
-        raise PhotoError(f"its colours are {photometric}, which is not read here; save it as RGB")
-    if extra and extra[0] == 0:  # not alpha, but such as what a scanner sees in infrared
-        pixels = pixels[..., : -len(extra)]
-    pixels = unit_range(pixels, notes) if pixels.dtype.kind == "f" else _full_range(pixels, bits)
-    if photometric == "MINISWHITE":
-        pixels = (1 if pixels.dtype.kind == "f" else np.iinfo(pixels.dtype).max) - pixels
-    if extra and extra[0] == 1:
-        pixels = _unmultiplied(pixels, len(extra))
-    if photometric == "SEPARATED":
-        return pixels, "cmyk"
-    return pixels, "gray" if pixels.shape[2] < 3 else "rgb"
+        if photometric == "YCBCR" and page.compression in _JPEG_IN_TIFF:
+            photometric = "RGB"  # as the decoder of JPEG gives it
+        return _Stored(with_channels(pixels), photometric, bits, page.extrasamples)
+
+
+def _top(pixels: np.ndarray) -> int:
+    """The value of white."""
+    return 1 if pixels.dtype.kind == "f" else np.iinfo(pixels.dtype).max
+
+
+def _from_ycbcr(pixels: np.ndarray) -> np.ndarray:
+    """YCbCr of the full range (ITU-T T.871) as RGB, (H, W, 3), uint8."""
+    if pixels.dtype != np.uint8 or pixels.shape[2] != 3:
+        raise PhotoError("its colours are YCbCr, which is not read here; save it as RGB")
+    return np.asarray(
+        Image.frombytes("YCbCr", pixels.shape[1::-1], pixels.tobytes()).convert("RGB")
+    )
 
 
 def _check_page(page) -> None:
@@ -130,14 +169,14 @@ def _salvaged(page: "tifffile.TiffPage") -> np.ndarray:
 def _unmultiplied(pixels: np.ndarray, extra: int) -> np.ndarray:
     """Colours that a TIFF has multiplied by alpha, as they were."""
     color, alpha = pixels[..., :-extra], pixels[..., -extra, None]
-    top = 1 if pixels.dtype.kind == "f" else np.iinfo(pixels.dtype).max
+    top = _top(pixels)
     full = (color * (np.float32(top) / np.maximum(alpha, 1e-6 * top))).clip(0, top)
     full = full if pixels.dtype.kind == "f" else np.rint(full)
     return np.concatenate([full.astype(pixels.dtype), pixels[..., -extra:]], axis=2)
 
 
-def _full_range(pixels: np.ndarray, bits: int) -> np.ndarray:
-    """Whole numbers of any number of bits to uint8, or uint16 where they have more than 8."""
+def full_range(pixels: np.ndarray, bits: int) -> np.ndarray:
+    """Bring whole numbers of any number of bits to uint8, or uint16 where they have more than 8."""
     if pixels.dtype.kind not in "ub":
         raise PhotoError(f"pixels of type {pixels.dtype} are not known; save it with 16 bits")
     kind = np.uint8 if bits <= 8 else np.uint16
