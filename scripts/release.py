@@ -241,13 +241,11 @@ def is_pickle(path: Path) -> bool:
 
 def check_files(folder: Path) -> list[str]:
     """Pickles, broken weights, and files that have no business in a release."""
-    wanted = {"README.md", "LICENSE", "evaluation.json", ".gitattributes"}
+    wanted = {"README.md", "LICENSE", "evaluation.json", ".gitattributes", f"unet/{ONNX_NAME}"}
     for variant in variants(folder):
         wanted.update(fetched_files(folder, variant))
     card = folder / "README.md"
     text = card.read_text("utf-8") if card.is_file() else ""
-    if f"`{ONNX_NAME}`" in text:
-        wanted.add(ONNX_NAME)
     problems = []
     for path in sorted(path for path in folder.rglob("*") if not path.is_dir()):
         name = path.relative_to(folder).as_posix()

@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 import yaml
@@ -240,6 +241,7 @@ def test_a_release_holds_what_it_should(built):
         "pipeline.py",
         "unet/config.json",
         "unet/unet.py",
+        "unet/model.onnx",
         "unet/diffusion_pytorch_model.safetensors",
         "unet/diffusion_pytorch_model.fp16.safetensors",
         "scheduler/scheduler_config.json",
@@ -272,6 +274,13 @@ def spoil_model_index(folder):
     card.save(folder / "README.md")
 
 
+def spoil_graph(folder):
+    file = folder / "unet" / "model.onnx"
+    model = onnx.load(file, load_external_data=False)
+    model.doc_string = "of another version"
+    file.write_bytes(model.SerializeToString())
+
+
 def edit(name, old, new):
     def change(folder):
         text = (folder / name).read_text()
@@ -292,6 +301,8 @@ SPOILED = {
     ".secret does not belong": write(".secret", b"x"),
     "preview-2.jpg does not belong": write("preview-2.jpg", b"x"),
     "unet/helper.py does not belong": write("unet/helper.py", b"x = 1"),
+    "unet/model.onnx is not what this version writes": spoil_graph,
+    "unet/model.onnx cannot be used": write("unet/model.onnx", b"x"),
     "safetensors is damaged": write("unet/diffusion_pytorch_model.safetensors", b"x" * 99),
     "There is no card": lambda folder: (folder / "README.md").unlink(),
     "There is no LICENSE": lambda folder: (folder / "LICENSE").unlink(),
