@@ -18,15 +18,7 @@ from skimage.color import rgb2lab
 from torch.nn import functional as F
 
 from pipeline_colorize.core.color import rgb_to_lab
-from pipeline_colorize.training.augmentation import (
-    cut_square,
-    degrade_luminance,
-    film_luminance,
-    random_crop,
-    random_flip,
-    random_hints,
-    scratch,
-)
+from pipeline_colorize.training.augmentation import cut_square, random_crop, random_flip
 from pipeline_colorize.training.batches import (
     BatchFormat,
     Division,
@@ -223,49 +215,6 @@ def test_crops_enlarge_a_part():
     share = out.amax((1, 2, 3)) - out.amin((1, 2, 3))
     assert share.min() > 0.67 and share.max() < 1.0 and share.std() > 0.05
     assert out.min() >= 0 and out.max() <= 1
-
-
-def test_worn_luminance_stays_in_range_and_the_rest_as_it_was():
-    luminance = 100 * torch.rand(200, 1, 16, 16)
-    out = degrade_luminance(luminance, generators(200), 0.3, scratches=2)
-    worn = (out != luminance).flatten(1).any(1)
-    assert 35 < worn.sum() < 85
-    assert out.min() >= 0 and out.max() <= 100
-    assert degrade_luminance(luminance, generators(200), 0.0) is luminance
-
-
-def test_early_film_darkens_red_and_lightens_blue_and_leaves_greys():
-    colors = torch.tensor([[0.8, 0.1, 0.1], [0.1, 0.1, 0.8], [0.5, 0.5, 0.5], [1.0, 1.0, 1.0]])
-    lab = rgb_to_lab(colors.T[:, None]).expand(200, 3, 1, 4)
-    change = film_luminance(lab, generators(200), 0.5) - lab[:, :1]
-    red, blue, grey, white = change.flatten(1).T
-    chosen = blue != 0
-    assert 70 < chosen.sum() < 130
-    assert red[chosen].max() < 0 and red.min() < -20 and blue[chosen].min() > 0 and blue.max() > 40
-    assert not red[~chosen].any()
-    assert max(grey.abs().max(), white.abs().max()) < 0.2
-
-
-def test_scratches_are_thin_lines():
-    luminance = torch.full((1, 64, 64), 50.0)
-    scratch(luminance, make_generator(0, 0, 4), 3)
-    changed = luminance[0] != 50
-    assert changed.any() and set(luminance[changed[None]].tolist()) <= {0.0, 100.0}
-    assert changed.sum(1).max() <= 3
-
-
-def test_hints_are_true_colours_of_their_cells():
-    chroma = torch.randn(400, 2, 8, 8)
-    hints = random_hints(chroma, generators(400), probability=0.5, most=16)
-    mask = hints[:, 2:]
-    has = mask.flatten(1).any(1)
-    assert 150 < has.sum() < 250
-    assert not (hints[:, :2] * (1 - mask)).any()
-    single = (mask.sum((1, 2, 3)) == 1).nonzero()[:, 0]
-    assert len(single) > 10
-    for picture in single:
-        place = mask[picture, 0].bool()
-        assert torch.allclose(hints[picture, :2, place], chroma[picture, :, place])
 
 
 @pytest.mark.parametrize("height, width", [(40, 64), (64, 40), (16, 16)])

@@ -1014,6 +1014,33 @@ def test_configurations_with_a_backbone_train(pictures, tmp_path, backbone):
     assert pipe(Image.new("L", (32, 32), 99), num_inference_steps=2).images[0].size == (32, 32)
 
 
+def test_the_next_default_begins_with_the_weights_of_the_present_one(pictures, tmp_path):
+    argv = arguments(pictures, tmp_path)
+    small = {
+        "base": str(ROOT / "configs" / "next" / "general-256.yaml"),
+        "datasets": [str(pictures)],
+        "output_dir": str(tmp_path / "run"),
+        "resolution": 32,
+        "load_size": 32,
+        "batch_size": 4,
+        "gradient_accumulation_steps": 1,
+        "noise_levels": 1,
+        "max_train_steps": 2,
+        "guidance_start": 1,
+        "mixed_precision": "no",
+        "epoch_pictures": 8,
+        "grid_epochs": 1000,
+        "checkpointing_steps": None,
+    }
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(small))
+    train_colorize.main(argv)
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    first, *_, last = [json.loads(line)["validation_loss"] for line in (lines[0], lines[-1])]
+    assert last == pytest.approx(first, rel=0.2)  # two steps of a warm-up do not spoil it
+    model = ColorizationPipeline.from_pretrained(tmp_path / "run" / "model")
+    assert model.unet.config["hint_channels"] == 3
+
+
 def test_muon_does_not_take_shards_of_a_weight():
     model = torch.nn.Conv2d(2, 2, 3)
     settings = config.OptimizerConfig(optimizer="muon")

@@ -11,14 +11,7 @@ from torch.nn import functional as F
 
 from pipeline_colorize.core.color import lab_to_rgb
 
-from .augmentation import (
-    cut_square,
-    degrade_luminance,
-    film_luminance,
-    random_crop,
-    random_flip,
-    random_hints,
-)
+from .augmentation import cut_square, random_crop, random_flip
 from .config import DataConfig, for_large_pictures
 from .decoding import bytes_to_lab
 from .draws import (
@@ -31,8 +24,10 @@ from .draws import (
     normal,
     uniform,
 )
+from .hinting import draw_hints
 from .objectives import stratified_timesteps
 from .sources import PictureMix, PictureSet
+from .wear import add_margins, worn_luminance
 
 
 def luminance_to_input(luminance: torch.Tensor) -> torch.Tensor:
@@ -95,6 +90,7 @@ def make_batch(
     layout: BatchFormat,
     config: DataConfig,
     generators: list[np.random.Generator] | None = None,
+    others: torch.Tensor | None = None,
 ) -> dict[str, torch.Tensor]:
     """Make `condition` and `color`, as `objectives` describes them, of pictures.
 
@@ -103,6 +99,7 @@ def make_batch(
         layout: what the network takes and gives.
         config: the augmentation.
         generators: one for each picture; without them, pictures stay as they are, without hints.
+        others: 8-bit sRGB (B, 3, H, W), other pictures, from which doubtful colours are taken.
 
     Returns:
         Where the layout asks for it, `picture` as well: 8-bit RGB (B, 3, H, W), augmented.
@@ -110,17 +107,24 @@ def make_batch(
     if generators is not None and config.flip:
         pictures = random_flip(pictures, generators)
     lab = bytes_to_lab(pictures)
+    outside = torch.zeros_like(lab[:, :1], dtype=torch.bool)
     if generators is not None:
         lab = random_crop(lab, generators, config.crop_probability, config.crop_smallest)
+        if config.margin_probability:
+            lab, outside = add_margins(lab, generators, config.margin_probability)
     color = F.avg_pool2d(network_color(lab, layout), layout.chroma_stride)
     luminance = lab[:, :1]
     if generators is not None:
-        luminance = worn_luminance(lab, generators, config)
+        luminance = worn_luminance(lab, outside, generators, config)
     condition = luminance_to_input(luminance)
     if layout.hint_channels:
         hints = torch.zeros(len(lab), 3, *color.shape[2:])
         if generators is not None and layout.color_channels == 2:
-            hints = random_hints(color, generators, config.hint_probability, config.hint_most)
+            if others is not None:
+                others = F.avg_pool2d(
+                    network_color(bytes_to_lab(others), layout), layout.chroma_stride
+                )
+            hints = draw_hints(color, others, generators, config)
         condition = with_hints(condition, hints)
     batch = {"condition": condition, "color": color}
     if layout.picture:
@@ -135,17 +139,6 @@ def network_color(lab: torch.Tensor, layout: BatchFormat) -> torch.Tensor:
     if layout.color_channels == 1:
         return luminance_to_input(lab[:, :1])
     return lab[:, 1:] / layout.ab_scale
-
-
-def worn_luminance(
-    lab: torch.Tensor, generators: list[np.random.Generator], config: DataConfig
-) -> torch.Tensor:
-    """Return the luminance (B, 1, H, W) in 0..100 of L*a*b* pictures as old photographs have it."""
-    luminance = lab[:, :1]
-    if config.film_probability:
-        luminance = film_luminance(lab, generators, config.film_probability)
-    wear = (config.degrade_probability, config.degrade_scratches)
-    return degrade_luminance(luminance, generators, *wear)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -234,12 +227,36 @@ class TrainingBatches(torch.utils.data.Dataset):
             cut_square(pictures[draw], config.resolution, generator)
             for draw, generator in enumerate(generators, start=first)
         ]
-        # A few at a time stay in the processor's cache, which halves the time.
-        parts = [
-            make_batch(torch.stack(squares[i : i + 8]), self.layout, config, generators[i : i + 8])
-            for i in range(0, len(squares), 8)
-        ]
+        others = self._others(pictures, squares, config, generators)
+        parts = []
+        for start in range(0, len(squares), 8):  # that few stay in the cache: half the time
+            few = slice(start, start + 8)
+            other = None if others is None else torch.stack(others[few])
+            made = make_batch(
+                torch.stack(squares[few]), self.layout, config, generators[few], other
+            )
+            parts.append(made)
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+    def _others(
+        self,
+        pictures: PictureMix,
+        squares: list[torch.Tensor],
+        config: DataConfig,
+        generators: list[np.random.Generator],
+    ) -> list[torch.Tensor] | None:
+        """Find another picture for each square, where doubtful colours are asked for.
+
+        A stream gives none out of its order; there, the picture itself is turned upside down and
+        its colours are exchanged.
+        """
+        if not (config.doubtful_probability and self.layout.hint_channels):
+            return None
+        found = [pictures.other(generator) for generator in generators]
+        return [
+            square.flip(1)[[1, 2, 0]] if other is None else cut_square(other, config.resolution)
+            for square, other in zip(squares, found, strict=True)
+        ]
 
     def _is_large(self, step: int) -> bool:
         """Whether a step sees larger pictures; it is the same in all processes."""

@@ -30,7 +30,11 @@ SHARES = [
     "crop_smallest",
     "degrade_probability",
     "film_probability",
+    "margin_probability",
     "hint_probability",
+    "region_probability",
+    "doubtful_probability",
+    "doubtful_wrong",
     "condition_dropout",
 ]
 

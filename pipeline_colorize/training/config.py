@@ -69,11 +69,24 @@ class DataConfig:
     crop_smallest: float = option(0.7, "smallest part that is enlarged, as a share of a side")
     degrade_probability: float = option(0.3, "share of pictures with worn luminance")
     degrade_scratches: int = option(0, "at most so many scratches on a worn picture")
+    degrade_strength: float = option(
+        1.0, "how strong wear may be; 2: twice as faded, blurred and grainy, and steep curves"
+    )
     film_probability: float = option(
         0.0, "share of pictures whose luminance is that of an early film, blind to red"
     )
     hint_probability: float = option(0.5, "share of pictures with hints, for models that take them")
     hint_most: int = option(16, "at most so many hints on a picture")
+    margin_probability: float = option(
+        0.0, "share of pictures on a black, white or grey background, as scanned prints are"
+    )
+    region_probability: float = option(
+        0.0, "share of pictures whose colours are given but for a place to mend"
+    )
+    doubtful_probability: float = option(
+        0.0, "share of pictures with colours that may be wrong, as a reference gives them"
+    )
+    doubtful_wrong: float = option(0.3, "share of those whose colours are another picture's")
     condition_dropout: float = option(
         0.0, "share of pictures whose colours are learned without their luminance, for guidance"
     )

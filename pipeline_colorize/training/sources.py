@@ -179,6 +179,14 @@ class PictureMix:
         source, index = self._order
         return self.sets[source[place]][index[place]]
 
+    def other(self, generator: np.random.Generator) -> torch.Tensor | None:
+        """Choose any picture in memory; `None` where all sets are streams."""
+        sets = [one.cached for one in self.sets if isinstance(one, PictureSet)]
+        if not sets:
+            return None
+        chosen = sets[generator.integers(len(sets))]
+        return chosen[int(generator.integers(len(chosen)))]
+
     @property
     def pictures(self) -> int:
         """How many pictures the sets hold that are no streams."""
