@@ -51,7 +51,7 @@ def near_pairs(hashes: np.ndarray, distance: int = 2) -> list[tuple[int, int]]:
 
     Two such hashes agree in at least one of three parts, so only those that do are compared.
     """
-    pairs = set()
+    pairs: set[tuple[int, int]] = set()
     for low, high in itertools.pairwise(_BANDS):
         part = (hashes >> np.uint64(low)) & np.uint64(2 ** (high - low) - 1)
         order = np.argsort(part, kind="stable")

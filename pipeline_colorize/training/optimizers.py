@@ -64,6 +64,7 @@ class ConvolutionMuon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure=None):
+        """Update all weights, as `torch.optim.Optimizer.step`."""
         loss = None if closure is None else torch.enable_grad()(closure)()
         for kernel, matrix in zip(self._kernels, self._matrices, strict=True):
             matrix.data = _as_matrix(kernel)
@@ -74,8 +75,10 @@ class ConvolutionMuon(torch.optim.Optimizer):
         return loss
 
     def state_dict(self) -> dict:
+        """Return the states of both optimizers."""
         return {name: part.state_dict() for name, part in self._parts.items()}
 
     def load_state_dict(self, state_dict: dict) -> None:
+        """Restore what `state_dict` returned."""
         for name, part in self._parts.items():
             part.load_state_dict(state_dict[name])

@@ -106,7 +106,7 @@ class TeacherHeads(nn.Module):
 def _resize(features: torch.Tensor, size: torch.Size) -> torch.Tensor:
     """Resize a map: average its cells where there are more than wanted, else interpolate."""
     if features.shape[2] > size[0]:
-        return F.adaptive_avg_pool2d(features, list(size))
+        return F.adaptive_avg_pool2d(features, (size[0], size[1]))
     return F.interpolate(features, size, mode="bilinear", align_corners=False)
 
 
