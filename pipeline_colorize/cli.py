@@ -134,8 +134,8 @@ def _print_manual(ctx: click.Context, param: click.Parameter, wanted: bool) -> N
     metavar="N",
     type=click.IntRange(1),
     show_default=MODEL,
-    help="Number of colourings drawn for each answer, which keeps what most of them agree on. 1 "
-    "is quickest and liveliest; more avoid odd tints.",
+    help="Number of colourings drawn for an answer, which keeps what most of them agree on; "
+    "several answers share them. 1 is quickest and liveliest; more avoid odd tints.",
 )
 @colours(
     "--second-look",

@@ -21,6 +21,7 @@ import torch
 from pipeline_colorize import ColorizationPipeline
 from pipeline_colorize.core.color import merge_luminance
 from pipeline_colorize.core.image_processor import fit_guided_upsampling
+from pipeline_colorize.core.options import SECOND_LOOK_CANDIDATES
 from pipeline_colorize.core.saving import native_dtype
 from pipeline_colorize.core.sizes import SECOND_LOOK_START, look_resolutions, second_look_steps
 
@@ -121,7 +122,11 @@ def in_turns(functions: dict[str, Callable[[], None]], rounds: int) -> dict[str,
 
 
 def one_look(
-    pipe: ColorizationPipeline, luminance: torch.Tensor, resolution: float, timesteps: torch.Tensor
+    pipe: ColorizationPipeline,
+    luminance: torch.Tensor,
+    resolution: float,
+    timesteps: torch.Tensor,
+    candidates: int,
 ) -> tuple[Callable[[], None], Callable[[], None]]:
     """What the network does at a working size: the encoder's part, and the denoiser's."""
     unet, scheduler = pipe.unet, copy.deepcopy(pipe.scheduler)
@@ -133,7 +138,7 @@ def one_look(
     features = unet.encode(condition)
     scheduler.set_timesteps(len(timesteps))
     scheduler.timesteps = timesteps
-    candidates, cells = pipe.config.default_num_candidates, features[0].shape[2:]
+    cells = features[0].shape[2:]
 
     def denoise():
         latents = torch.zeros(candidates, unet.config.sample_channels, *cells)
@@ -150,19 +155,21 @@ def parts(pipe: ColorizationPipeline, size: tuple[int, int]) -> dict[str, Callab
     luminance = processor.to_luminance(picture)
     resolution, scheduler = config.default_processing_resolution, copy.deepcopy(pipe.scheduler)
     scheduler.set_timesteps(config.default_num_inference_steps)
-    encode, denoise = one_look(pipe, luminance, resolution, scheduler.timesteps)
+    candidates = config.default_num_candidates
+    encode, denoise = one_look(pipe, luminance, resolution, scheduler.timesteps, candidates)
     looks = {
         "grey encoder, once": encode,
-        f"denoiser, {len(scheduler.timesteps)} steps": denoise,
+        f"denoiser, {len(scheduler.timesteps)} steps of {candidates}": denoise,
     }
     *_, finest = look_resolutions(*size, resolution, config.default_second_look)
     if finest > resolution:
         scheduler.set_timesteps(second_look_steps(config.default_num_inference_steps))
         start = SECOND_LOOK_START * scheduler.config.num_train_timesteps
         later = scheduler.timesteps[scheduler.timesteps < start]
-        encode, denoise = one_look(pipe, luminance, finest, later)
+        candidates = min(candidates, SECOND_LOOK_CANDIDATES)
+        encode, denoise = one_look(pipe, luminance, finest, later, candidates)
         looks["second look: encoder"] = encode
-        looks[f"second look: denoiser, {len(later)} steps"] = denoise
+        looks[f"second look: denoiser, {len(later)} steps of {candidates}"] = denoise
         resolution = finest
     cells = (side // processor.chroma_stride for side in processor.working_size(*size, resolution))
     chroma = 20 * torch.rand(2, *cells)

@@ -39,7 +39,7 @@ from pipeline_colorize.training.decoding import open_record
 PROTOCOL = """\
 - Grey is CIE L* (D65) of the sRGB picture; results keep it, and are judged as 8-bit sRGB.
 - Pictures are {crop}; {order}.
-- *one sample*: mean over {samples} colourings of each picture; *mean of {samples}*: the picture
+- *one sample*: {one}; *mean of {samples}*: the picture
   with the mean chroma of its samples; *best of {samples}*: the sample nearest to the truth.
 - CIEDE2000, squared error of a\\*b\\*, SSIM, PSNR: mean over a picture's pixels, then over
   pictures. In brackets: as a ratio to the picture left grey.
@@ -51,6 +51,9 @@ PROTOCOL = """\
   spread with the error of their mean, within pictures / between pictures.
 - Blotches: deviation of a\\*b\\* where L* is even. Edge focus: gradient of a\\*b\\* at the edges
   of L* over its mean; below the truth's, colours bleed."""
+# What a report says that is as old as the figures of odd pixels, and what an older one says.
+ONE_SAMPLE = "asked for by itself, the {samples} samples together"
+ONE_OF_MANY = "mean over {samples} colourings of each picture"
 HINT_PROTOCOL = """\
 - Colour hints: true colours of cells of the chroma grid, at random places, one sample each from the
   noise that there is without them. *missed by*: CIEDE2000 between a hint and its cell, in brackets
@@ -266,20 +269,24 @@ def invent(pipe, truths: list[np.ndarray], seeds: list[int], options: dict):
 
 
 def colorize(pipe, truths: list[np.ndarray], seeds: list[int], settings: dict) -> Iterator[tuple]:
-    """For each picture: the truth, grey, the samples and the mean of the samples, all 8-bit."""
+    """For each picture, all 8-bit: the truth, grey, one sample, the samples and their mean.
+
+    The one is asked for by itself, as by most people: several share their candidates.
+    """
     count = settings["call"]["num_samples"]
     started = time.perf_counter()
-    latents = invent(pipe, truths, seeds, settings["call"])
+    alone = invent(pipe, truths, seeds, settings["call"] | {"num_samples": 1})
     settings["clock"].append(time.perf_counter() - started)
+    latents = invent(pipe, truths, seeds, settings["call"]) if count > 1 else alone
     processor = pipe.image_processor
     for index, truth in enumerate(truths):
         luminance = processor.to_luminance(truth)
         own = torch.stack(list(latents[index * count : (index + 1) * count]))
-        grey, mean = torch.zeros_like(own[0]), own.mean(0)
-        grey, mean, *samples = (
-            processor.colorize(luminance, chroma).numpy() for chroma in (grey, mean, *own)
+        views = [torch.zeros_like(own[0]), alone[index], own.mean(0), *own]
+        grey, one, mean, *samples = (
+            processor.colorize(luminance, chroma).numpy() for chroma in views
         )
-        yield truth, grey, samples, mean
+        yield truth, grey, one, samples, mean
 
 
 def evaluate_batch(
@@ -290,13 +297,13 @@ def evaluate_batch(
     seeds = [settings["seed"] * 1_000_003 + index for index in indices]
     records = []
     for index, views in zip(indices, colorize(pipe, truths, seeds, settings), strict=True):
-        truth, grey, samples, mean = views
-        record = {"index": index, **metrics.measure_picture(truth, grey, samples, mean)}
-        record |= settings["networks"].measure(truth, grey, samples[0], mean)
+        truth, grey, one, samples, mean = views
+        record = {"index": index, **metrics.measure_picture(truth, grey, [one], samples, mean)}
+        record |= settings["networks"].measure(truth, grey, one, mean)
         if settings["constant"] is not None:
             record["constant"] = metrics.compare(fill(pipe, truth, settings["constant"]), truth)
         if index in settings["shown"]:
-            record["views"] = [grey, *samples[:3], mean, truth]
+            record["views"] = [grey, one, *samples[:3], mean, truth]
         records.append(record)
     if settings["hints"]:
         for record, hints in zip(records, with_hints(pipe, truths, seeds, settings), strict=True):
@@ -485,8 +492,10 @@ def to_markdown(report: dict) -> str:
     size, limit = settings["size"], settings["limit"]
     crop = f"centre squares resized to {size} (Lanczos)" if size else "used as they are"
     order = f"at most {limit} a set, evenly spaced" if limit else "all of the split"
-    lines += [PROTOCOL.format(samples=samples, crop=crop, order=order)]
-    if all("odd" in summary for summary in report["sets"].values()):  # older reports lack it
+    is_older = any("odd" not in summary for summary in report["sets"].values())
+    one = (ONE_OF_MANY if is_older else ONE_SAMPLE).format(samples=samples)
+    lines += [PROTOCOL.format(samples=samples, one=one, crop=crop, order=order)]
+    if not is_older:
         lines.append(ODD_PROTOCOL)
     if settings.get("mean_color"):
         told = {"pictures": f"at most {CONSTANT_PICTURES:,}", "split": settings["mean_color"]}
@@ -515,7 +524,8 @@ def model_line(report: dict) -> str:
 def contact_sheet(rows: list[list[np.ndarray]], side: int = 160, gap: int = 4) -> Image.Image:
     """Pictures in rows under their heads: grey, samples, mean of the samples, truth."""
     columns = max(len(row) for row in rows)
-    heads = ["grey", *[f"sample {number + 1}" for number in range(columns - 3)], "mean", "truth"]
+    samples = [f"sample {number + 1}" for number in range(columns - 4)]
+    heads = ["grey", "one sample", *samples, "mean", "truth"]
     step, top = side + gap, 16
     size = (columns * step + gap, top + len(rows) * step + gap)
     sheet = Image.new("RGB", size, "white")
@@ -676,7 +686,7 @@ def main(
         "settings": settings,
         "defaults": {key: one for key, one in pipe.config.items() if key.startswith("default_")},
         "versions": versions(),
-        "model": describe(pipe, clock, pictures * samples),
+        "model": describe(pipe, clock, pictures),
         "processes": state.num_processes,
         "seconds": seconds,
         "sets": {name: result["summary"] for name, result in results.items()},

@@ -4,7 +4,9 @@ r"""Which steps, candidates and colour dials should a model have? One row of fig
         --setting "12 steps, 4 candidates" --setting "3 steps, 16 candidates, saturation 1.2"
 
 A setting is the model with other defaults: the study writes it as an ONNX file, colours every
-picture with onnxruntime, and measures the answers as `scripts/evaluate.py` does. Large pictures are
+picture with onnxruntime, and measures the answers as `scripts/evaluate.py` does: those that are
+asked for one at a time, with --seeds seeds, and the best and the differences of --samples answers
+that are asked for together. Large pictures are
 brought to --side pixels on the short side first, so that they are looked at twice and yet are quick
 to measure. Figures are added to figures.jsonl one by one, and a second run goes on where the first
 was stopped.
@@ -60,7 +62,7 @@ def parse(setting: str) -> dict[str, float]:
     """Read "3 steps, saturation 1.2" as properties of the model; "" leaves all as they are."""
     result = {}
     for part in filter(None, (one.strip() for one in setting.split(","))):
-        words = re.fullmatch(r"([a-z]+) +([\d.]+)|([\d.]+) +([a-z]+)", part)
+        words = re.fullmatch(r"([a-z_]+) +([\d.]+)|([\d.]+) +([a-z_]+)", part)
         name, value = (words[1] or words[4], words[2] or words[3]) if words else ("", "")
         if name not in DIALS:
             known = ", ".join(DIALS)
@@ -108,43 +110,42 @@ def reduced(picture: Image.Image, side: int) -> np.ndarray:
     return np.asarray(picture)
 
 
-def measure(
-    pipe: ORTColorizationPipeline, pictures: list[np.ndarray], seed: int, samples: int, apart: bool
-) -> dict:
-    """`metrics.summarize` of a set, with the seconds that an answer took.
+def measure(pipe: ORTColorizationPipeline, pictures: list[np.ndarray], how: dict) -> dict:
+    """`metrics.summarize` of a set, with the seconds that an answer takes.
 
     Args:
         pipe: the model with the setting.
         pictures: of the set.
-        seed: of the first answer.
-        samples: answers to each picture.
-        apart: whether each is asked for by itself, with a seed of its own, not all in one call.
+        how: "seeds", with which answers are asked for one at a time; and "samples", asked for
+            together with the first of them.
     """
     processor = ColorizationImageProcessor(pipe.properties["chroma_stride"])
     records, histograms, clock = [], {}, 0.0
     for index, truth in enumerate(pictures):
+        seeds = [seed * 1_000_003 + index for seed in range(how["seeds"])]
         started = time.perf_counter()
-        chroma = answers(pipe, truth, seed * 1_000_003 + index, samples, apart)
+        alone = torch.cat([answers(pipe, truth, seed, 1) for seed in seeds])
         clock += time.perf_counter() - started
+        together = answers(pipe, truth, seeds[0], how["samples"])
         luminance = processor.to_luminance(truth)
-        views = [torch.zeros(2, 1, 1), chroma.mean(0), *chroma]
-        grey, mean, *own = (processor.colorize(luminance, one).numpy() for one in views)
-        record = metrics.measure_picture(truth, grey, own, mean)
+        grey, mean, *own = (
+            processor.colorize(luminance, one).numpy()
+            for one in (torch.zeros(2, 1, 1), together.mean(0), *alone, *together)
+        )
+        views = grey, own[: len(alone)], own[len(alone) :], mean
+        record = metrics.measure_picture(truth, *views)
         for kind, counts in record.pop("histograms").items():
             histograms[kind] = histograms.get(kind, 0) + counts
         records.append(record)
-    seconds = clock / (len(pictures) * samples)
+    seconds = clock / (len(pictures) * how["seeds"])
     return metrics.summarize(records, histograms) | {"seconds": seconds}
 
 
-def answers(pipe, truth: np.ndarray, seed: int, samples: int, apart: bool) -> torch.Tensor:
-    """Chroma (samples, 2, h, w)."""
-    calls = [(seed + 500_009 * k, 1) for k in range(samples)] if apart else [(seed, samples)]
-    chroma: list[np.ndarray] = []
-    for own, count in calls:
-        generator = [TorchGenerator().manual_seed(own)]
-        chroma += pipe([truth], num_samples=count, generator=generator, output_type="latent").images
-    return torch.from_numpy(np.stack(chroma))
+def answers(pipe, truth: np.ndarray, seed: int, samples: int) -> torch.Tensor:
+    """Chroma (samples, 2, h, w) of one call."""
+    generator = [TorchGenerator().manual_seed(seed)]
+    called = pipe([truth], num_samples=samples, generator=generator, output_type="latent")
+    return torch.from_numpy(np.stack(called.images))
 
 
 def read(file: Path) -> list[dict]:
@@ -178,13 +179,12 @@ def with_variation(summary: dict) -> dict:
 @click.option("--limit", default=40, show_default=True, help="Pictures a set, evenly spaced.")
 @click.option("--side", default=256, show_default=True, help="Largest short side of a picture.")
 @click.option("--setting", multiple=True, help="Of the model; repeatable. Default: as it is.")
-@click.option("--seed", default=0, show_default=True)
-@click.option("--samples", default=2, show_default=True, help="Answers to each picture.")
-@click.option("--together", is_flag=True, help="All answers to a picture in one call.")
+@click.option("--seeds", default=2, show_default=True, help="Answers that are drawn one by one.")
+@click.option("--samples", default=4, show_default=True, help="Answers that are drawn together.")
 @click.option(
     "--output", default="runs/candidates", show_default=True, type=click.Path(path_type=Path)
 )
-def main(model, data, split, limit, side, setting, seed, samples, together, output):
+def main(model, data, split, limit, side, setting, seeds, samples, output):
     try:
         folder = model_folder(model)
     except ValueError as error:
@@ -193,17 +193,13 @@ def main(model, data, split, limit, side, setting, seed, samples, together, outp
     sets = {Path(one).name: load(one, split, limit, side) for one in data}
     output.mkdir(parents=True, exist_ok=True)
     file = output / "figures.jsonl"
-    how = [sorted(sets), split, limit, side, seed, samples, together]
+    how = {"sets": list(sets), "split": split, "limit": limit, "side": side}
+    how |= {"seeds": seeds, "samples": samples}
     done = [line["setting"] for line in read(file) if line["how"] == how]
-    for name, dials in tqdm(settings.items(), unit="setting"):
-        if name in done:
-            continue
-        write_with(folder, dials, output / "model.onnx")
+    for name in tqdm([one for one in settings if one not in done], unit="setting"):
+        write_with(folder, settings[name], output / "model.onnx")
         pipe = ORTColorizationPipeline(output / "model.onnx")
-        figures = {
-            key: measure(pipe, pictures, seed, samples, not together)
-            for key, pictures in sets.items()
-        }
+        figures = {key: measure(pipe, pictures, how) for key, pictures in sets.items()}
         with open(file, "a") as out:
             out.write(json.dumps({"setting": name, "how": how, "sets": figures}) + "\n")
     report = to_markdown([one for one in read(file) if one["how"] == how], samples)

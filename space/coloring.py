@@ -36,6 +36,7 @@ from pipeline_colorize import ColorizationPipeline, photo
 from pipeline_colorize.command.provenance import provenance
 from pipeline_colorize.command.report import one_line
 from pipeline_colorize.command.settings import Settings, parse_hint
+from pipeline_colorize.core.options import share_candidates
 from pipeline_colorize.photo.display import as_picture, side_by_side
 from pipeline_colorize.registry import SAMPLERS, sampler_class, shipped_models
 
@@ -242,6 +243,7 @@ def check_work(settings: Settings, limits: Limits, photographs: int) -> None:
     own = pipe.config
     steps = settings.steps or own.default_num_inference_steps if pipe.scheduler else 1
     candidates = settings.candidates or own.default_num_candidates
+    candidates = share_candidates(candidates, settings.samples)
     resolution = settings.processing_resolution or own.default_processing_resolution
     each = work(settings.samples, steps, candidates, resolution or RESOLUTIONS[1])
     if photographs * each > limits.max_work:

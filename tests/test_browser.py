@@ -3,6 +3,7 @@
 import base64
 import http.server
 import io
+import itertools
 import json
 import os
 import shutil
@@ -24,7 +25,8 @@ from torch.nn import functional as F
 from pipeline_colorize import ColorizationPipeline, Hint, photo
 from pipeline_colorize.core import agreement
 from pipeline_colorize.core import hints as hints_module
-from pipeline_colorize.core.agreement import agree, agreement_weights
+from pipeline_colorize.core import options as options_module
+from pipeline_colorize.core.agreement import agree, agreement_weights, warmth_order
 from pipeline_colorize.core.color import rgb_to_luminance
 from pipeline_colorize.core.hints import hint_influence
 from pipeline_colorize.core.image_processor import ColorizationImageProcessor
@@ -44,6 +46,7 @@ FACTS = {
     "longest": 8,
     "schedule": [],
 }
+SHARED_OPTIONS = ("least_candidates", "second_look_candidates")
 
 build_browser = load_script("build_browser")
 benchmark_browser = load_script("benchmark_browser")
@@ -184,6 +187,22 @@ def test_candidates_agree_on_what_the_pipeline_says(node, second):
     script = f"Array.from(page.agree({planes}, {grid}, {facts}, {near}, {json.dumps(second)}))"
     found = 4 * np.reshape(node(script), (2, 16, 24))
     assert np.allclose(found, expected, atol=1e-3)
+
+
+def test_several_answers_share_candidates_as_in_the_pipeline(node):
+    shared = {name: getattr(options_module, name.upper()) for name in SHARED_OPTIONS}
+    calls, wanted = [], []
+    for drawn, samples, second in itertools.product((1, 3, 4, 6, 16), (1, 2, 8), (False, True)):
+        own = options_module.ColorizationOptions(3, samples, drawn, 1.0, 1.0, 1.0, 128, 2.0)
+        wanted.append(own.candidates_each(second))
+        model = json.dumps(shared | {"default_num_candidates": drawn})
+        calls.append(f"page.candidatesEach({model}, {samples}, {json.dumps(second)})")
+    assert node(f"[{', '.join(calls)}]") == wanted
+    chroma = np.random.default_rng(5).normal(0, 20, (8, 2, 4, 6)).astype(np.float32)
+    planes = f"{chroma.reshape(8, -1).tolist()}.map((one) => new Float32Array(one))"
+    for each in (2, 4):
+        script = f"page.groupByWarmth({planes}, {each}).flat().map((one) => one[0])"
+        assert np.allclose(node(script), chroma[warmth_order(chroma, each), 0, 0, 0])
 
 
 def test_mark_says_what_the_command_line_says(node):

@@ -156,15 +156,16 @@ def _tinted(picture, a, b):
 @pytest.fixture
 def record(picture):
     samples = [_tinted(picture, 10, 10), _tinted(picture, 5, 0), _tinted(picture, -20, 10)]
-    return metrics.measure_picture(picture, grey_of(picture), samples, _tinted(picture, 0, 7)), (
-        samples
-    )
+    views = grey_of(picture), [_tinted(picture, 3, 3), samples[0]], samples, _tinted(picture, 0, 7)
+    return metrics.measure_picture(picture, *views), views
 
 
 def test_a_picture_s_record(picture, record):
-    record, samples = record
+    record, (_, alone, samples, _) = record
     errors = [metrics.compare(sample, picture)["ciede2000"] for sample in samples]
-    assert record["sample"]["ciede2000"] == pytest.approx(np.mean(errors))
+    singles = [metrics.compare(one, picture)["ciede2000"] for one in alone]
+    assert record["sample"]["ciede2000"] == pytest.approx(np.mean(singles))
+    assert np.array_equal(record["histograms"]["sample"], metrics.chroma_histogram(alone[0]))
     assert record["best"]["ciede2000"] == min(errors)
     assert record["best"]["psnr"] == max(metrics.psnr(sample, picture) for sample in samples)
     assert record["truth"]["colorfulness"] == metrics.colorfulness(picture)
@@ -177,7 +178,8 @@ def test_a_picture_s_record(picture, record):
 def test_a_set_s_summary(picture, record):
     record, _ = record
     histograms = record.pop("histograms")
-    dull = metrics.measure_picture(picture, grey_of(picture), [grey_of(picture)], grey_of(picture))
+    grey = grey_of(picture)
+    dull = metrics.measure_picture(picture, grey, [grey], [grey], grey)
     dull.pop("histograms")
     summary = metrics.summarize([record, dull], histograms)
     assert summary["pictures"] == 2

@@ -21,7 +21,12 @@ from pipeline_colorize import (
     Hint,
     OffsetCosineScheduler,
 )
-from pipeline_colorize.core.agreement import agree, agreement_weights, window_mean
+from pipeline_colorize.core.agreement import (
+    agree,
+    agreement_weights,
+    warmth_order,
+    window_mean,
+)
 from pipeline_colorize.core.color import rgb_to_luminance
 from pipeline_colorize.core.sampling import ColorSampler
 
@@ -318,12 +323,39 @@ def test_the_result_is_what_the_candidates_agree_on(pipe, photo):
         match_input_resolution=False,
         **options,
     )
-    expected = agree(drawn.images, torch.from_numpy(agreement_weights(drawn.images.numpy(), 4)))
+    sorted_by_warmth = drawn.images[warmth_order(drawn.images.numpy(), 4)]
+    weights = agreement_weights(sorted_by_warmth.numpy(), 4)
+    expected = agree(sorted_by_warmth, torch.from_numpy(weights))
     assert torch.allclose(kept.images, expected, atol=1e-4)
+    assert kept.images[0].mean() < kept.images[1].mean()  # from cool to warm
     assert [len(film) for film in kept.intermediates] == [3, 3]
     spread = drawn.images.var(dim=0).sum(0).sqrt()
     shown = torch.from_numpy(kept.uncertainty[0])
     assert torch.allclose(shown.mean(), spread.mean(), rtol=0.2) and shown.shape == (32, 45)
+
+
+def test_several_results_are_made_of_like_candidates():
+    generator = np.random.default_rng(3)
+    chroma = generator.normal(0, 5, (6, 2, 8, 8))
+    chroma += np.array([20, -20, 0, 1, -21, 21])[:, None, None, None]
+    assert warmth_order(chroma, 3).tolist()[:3] in ([4, 1, 2], [1, 4, 2])
+    assert sorted(warmth_order(chroma, 3)[3:]) == [0, 3, 5]
+    for candidates in (1, 2, 6):  # these agree on nothing, or are all of one result
+        assert warmth_order(chroma, candidates).tolist() == list(range(6))
+
+
+def test_several_results_share_the_candidates_of_one(pipe, photo):
+    """Each keeps four, and in the second look none has more."""
+    shapes, options = [], {"num_inference_steps": 3, "num_candidates": 6, "second_look": 1.25}
+
+    def watch(pipe, step, timestep, tensors):
+        shapes.append(len(tensors["latents"]))
+        return {}
+
+    for samples in (1, 2, 3):
+        options |= {"num_samples": samples, "callback_on_step_end": watch}
+        assert len(pipe(photo, **options).images) == samples
+    assert shapes == [6, 6, 6, 4, 8, 8, 8, 8, 12, 12, 12, 12]
 
 
 def test_candidates_by_default(make_unet, photo):

@@ -3,11 +3,13 @@
 import click
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 from conftest import load_script, smooth_picture, tiny_unet
 from PIL import Image
 
 from pipeline_colorize import ColorizationPipeline, OffsetCosineScheduler
+from pipeline_colorize.evaluation import metrics
 
 for name in ("accelerate", "datasets", "onnx", "onnxruntime"):
     pytest.importorskip(name)
@@ -65,12 +67,23 @@ def test_the_setting_is_what_is_measured(study, folder, tmp_path):
     plain = ColorizationPipeline.from_pretrained(folder / "model", dtype="float32")
     plain.set_progress_bar_config(disable=True)
     options = {"num_inference_steps": 3, "num_candidates": 4, "output_type": "latent"}
-    for apart, seeds, count in ((True, (7, 500_016), 1), (False, (7,), 2)):
-        chroma = study.answers(pipe, picture, 7, 2, apart)
-        generators = [study.torch.Generator().manual_seed(seed) for seed in seeds]
-        calls = [plain(picture, num_samples=count, generator=one, **options) for one in generators]
-        expected = study.torch.cat([call.images for call in calls])
-        study.torch.testing.assert_close(chroma, expected, atol=0.05, rtol=0)
+    for count in (1, 2):
+        expected = plain(picture, num_samples=count, generator=seeded(7), **options).images
+        chroma = study.answers(pipe, picture, 7, count)
+        torch.testing.assert_close(chroma, expected, atol=0.05, rtol=0)
+    one, two = (plain(picture, generator=seeded(seed), **options).images for seed in (0, 1_000_003))
+    figures = study.measure(pipe, [picture], {"seeds": 2, "samples": 3})
+    luminance = plain.image_processor.to_luminance(picture)
+    errors = [
+        metrics.compare(plain.image_processor.colorize(luminance, one[0]).numpy(), picture)
+        for one in (one, two)
+    ]
+    expected = np.mean([error["ciede2000"] for error in errors])
+    assert figures["sample"]["ciede2000"] == pytest.approx(expected, abs=0.01)
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
 
 
 def test_a_second_run_goes_on_where_the_first_was_stopped(study, folder, tmp_path):

@@ -12,7 +12,7 @@ from . import engine
 from .report import one_line
 from .settings import Settings
 
-# Colourings behind an uncertainty picture when fewer are asked for.
+# Colourings behind an uncertainty picture of a model that draws fewer than three.
 _UNCERTAINTY_SAMPLES = 4
 
 
@@ -30,7 +30,8 @@ def call_model(pipe, photos: list[photo.Photo], settings: Settings) -> list[Colo
     samples = drawn = settings.samples
     if settings.uncertainty:
         candidates = settings.candidates or pipe.config.default_num_candidates
-        drawn = max(samples, math.ceil(_UNCERTAINTY_SAMPLES / candidates))
+        if candidates < 3:  # more results would share three and more, and be others
+            drawn = max(samples, math.ceil(_UNCERTAINTY_SAMPLES / candidates))
     output = pipe(
         [one.image for one in photos],
         num_inference_steps=settings.steps,

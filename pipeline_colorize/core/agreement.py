@@ -72,6 +72,26 @@ def agreement_weights(
     return weights.astype(np.float32)
 
 
+def warmth_order(chroma: np.ndarray, candidates: int) -> np.ndarray:
+    """Sort the candidates of several results, so that each result is made of like ones.
+
+    Groups of candidates as they come agree on much the same. Sorted by the mean of a* and b* over
+    the picture, from the coolest to the warmest, they agree on answers that are farther apart, and
+    the best of these is nearer to the truth.
+
+    Args:
+        chroma: (groups * candidates, 2, h, w), colourings of one picture, in a*b*.
+        candidates: colourings in each group. One or two do not agree on anything, so their order
+            stays as it is.
+
+    Returns:
+        (groups * candidates,), indices: those of the first group, then of the second, and so on.
+    """
+    if candidates < 3 or len(chroma) == candidates:
+        return np.arange(len(chroma))
+    return np.argsort(chroma.mean((1, 2, 3), dtype=np.float64), kind="stable")
+
+
 def _nearness_to_others(groups: np.ndarray) -> np.ndarray:
     """Weights (groups, candidates, 1, h, w) that sum to 1 over the candidates."""
     candidates = groups.shape[1]

@@ -16,6 +16,23 @@ MODEL_DEFAULTS = (
     "second_look",
 )
 
+# Several results share the candidates of one, but each is made of this many at least.
+LEAST_CANDIDATES = 4
+# A second look draws this many for each result at most: they differ little, so more change nothing.
+SECOND_LOOK_CANDIDATES = 4
+
+
+def share_candidates(candidates: int, samples: int) -> int:
+    """The number of candidates that each of several results is made of.
+
+    They share those of one, so that they differ more and cost less, but each has
+    `LEAST_CANDIDATES` or, where that is less, as many as one result would have.
+
+    >>> [share_candidates(16, samples) for samples in (1, 2, 4, 8)]
+    [16, 8, 4, 4]
+    """
+    return max(candidates // samples, min(candidates, LEAST_CANDIDATES))
+
 
 @dataclass(frozen=True)
 class ColorizationOptions:
@@ -24,7 +41,7 @@ class ColorizationOptions:
     Args:
         num_inference_steps: denoising steps of the first look, 1 or more.
         num_samples: results for each picture, 1 or more.
-        num_candidates: colourings drawn for each result, 1 or more.
+        num_candidates: colourings drawn for a result, 1 or more; several results share them.
         eta: share of fresh noise in each step, 0 to 1.
         temperature: factor on all noise, 0 or more.
         saturation: factor on chroma, 0 or more, beside the model's own.
@@ -68,10 +85,14 @@ class ColorizationOptions:
                 given[name] = defaults[f"default_{name}"]
         return cls(**given)
 
-    @property
-    def drawn(self) -> int:
-        """The number of colourings that are drawn for each picture."""
-        return self.num_samples * self.num_candidates
+    def candidates_each(self, second_look: bool = False) -> int:
+        """The number of colourings that each result is made of, in one of the looks."""
+        candidates = share_candidates(self.num_candidates, self.num_samples)
+        return min(candidates, SECOND_LOOK_CANDIDATES) if second_look else candidates
+
+    def drawn(self, second_look: bool = False) -> int:
+        """The number of colourings that are drawn for each picture in one of the looks."""
+        return self.num_samples * self.candidates_each(second_look)
 
     def __post_init__(self):
         for name, least in (
@@ -102,7 +123,7 @@ class ColorizationOptions:
         if self.output_type not in OUTPUT_TYPES:
             names = ", ".join(repr(name) for name in OUTPUT_TYPES)
             raise ValueError(f"`output_type` must be one of {names}, not {self.output_type!r}.")
-        if self.output_uncertainty and self.drawn < 2:
+        if self.output_uncertainty and self.drawn() < 2:
             raise ValueError(
                 "`output_uncertainty` compares colourings, so `num_samples` or `num_candidates` "
                 "must be more than 1."

@@ -184,11 +184,14 @@ class ColorizationPipeline(SavingMixin):
                 orientation and brought to sRGB by its colour profile. Only the luminance of
                 colour input is used.
             num_inference_steps: denoising steps; `None` is the model's default.
-            num_samples: results for each picture.
-            num_candidates: colourings drawn for each result, which has at each place what most of
+            num_samples: results for each picture, from the coolest to the warmest where each is
+                made of three candidates or more.
+            num_candidates: colourings drawn for a result, which has at each place what most of
                 them agree on. That leaves out odd tints, and with many candidates rare colours,
-                too. 1 keeps whatever comes, which samples the model's own distribution; `None` is
-                the model's default. Two are as good as one.
+                too. Several results share them, so that they differ more: each is made of an equal
+                part, but of four or more (`share_candidates`). 1 keeps whatever comes, which
+                samples the model's own distribution; `None` is the model's default. Two are as
+                good as one. The second look draws at most four for each result.
             eta: from 0 for deterministic DDIM to 1 for ancestral sampling, whose fresh noise lets
                 later steps mend what earlier ones got wrong; `None` is the model's default.
                 Schedulers without it ignore it.

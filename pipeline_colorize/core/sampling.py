@@ -9,7 +9,7 @@ import torch
 from diffusers.utils.torch_utils import randn_tensor
 from torch.nn import functional as F
 
-from .agreement import agree, agreement_weights
+from .agreement import agree, agreement_weights, warmth_order
 from .color import core_chroma, rgb_to_lab, undo_coring
 from .hints import hint_influence
 from .image_processor import lift_texture, meet_hints
@@ -119,14 +119,14 @@ class ColorSampler:
         condition = self._condition(batch, hints).to(self.device, self.unet.dtype)
         if hasattr(self.unet, "encode"):
             condition = self.unet.encode(condition)  # once a picture, for all steps and samples
-        known = None
+        known, drawn = None, self._drawn(batch)
         if hints is not None and hints[:, 2].any():
-            known = hints.repeat_interleave(self.options.drawn, 0).to(self.device)
+            known = hints.repeat_interleave(drawn, 0).to(self.device)
         if self.scheduler is None:
             clean, estimates = self._predict_once(batch, grid, condition, known), []
         else:
             clean, estimates = self._denoise(batch, grid, condition, known)
-        split = [self.to_chroma(one).split(self.options.drawn) for one in (clean, *estimates)]
+        split = [self.to_chroma(one).split(drawn) for one in (clean, *estimates)]
         for index, look in enumerate(batch):
             self._finish(look, *(chroma[index] for chroma in split))
 
@@ -140,11 +140,11 @@ class ColorSampler:
         They cover the whole picture, with zeros in its margins.
         """
         results = []
-        chromas = self.to_chroma(step.clean).split(self.options.drawn)
+        chromas = self.to_chroma(step.clean).split(self._drawn(step.batch))
         for look, chroma in zip(step.batch, chromas, strict=True):
             influence = look.influence
-            agreed = agree(chroma, self._weights(look, chroma, influence))
-            shown = self.dials.show(agreed, influence)
+            order, weights = self._agreement(look, chroma, influence)
+            shown = self.dials.show(agree(chroma[order], weights), influence)
             results.append(torch.from_numpy(look.frame.place(shown.numpy())))
         return torch.cat(results)
 
@@ -158,21 +158,31 @@ class ColorSampler:
     def _finish(self, look: Look, chroma: torch.Tensor, *estimates: torch.Tensor) -> None:
         """Let the candidates of each result agree, and note how far all of them differ."""
         influence = look.influence
-        weights = self._weights(look, chroma, influence)
+        order, weights = self._agreement(look, chroma, influence)
         if look.previous is not None:
             look.spread = look.previous.spread
         elif len(chroma) > 1:
             look.spread = self.dials.show(chroma, influence).var(dim=0).sum(0).sqrt()
-        look.chroma = agree(chroma, weights)
-        look.estimates = [self.dials.show(agree(one, weights), influence) for one in estimates]
+        look.chroma = agree(chroma[order], weights)
+        look.estimates = [
+            self.dials.show(agree(one[order], weights), influence) for one in estimates
+        ]
         if look.previous is not None:
             look.estimates = look.previous.estimates + look.estimates
 
-    def _weights(self, look: Look, chroma: torch.Tensor, influence) -> torch.Tensor:
-        candidates, balance = self.options.num_candidates, self.dials.balance
+    def _drawn(self, batch: list[Look]) -> int:
+        """The number of colourings that are drawn for each picture of a batch."""
+        return self.options.drawn(second_look=batch[0].previous is not None)
+
+    def _agreement(
+        self, look: Look, chroma: torch.Tensor, influence
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The order of the candidates, result by result, and their weights in that order."""
         second = look.previous is not None
-        weights = agreement_weights(chroma.numpy(), candidates, balance, influence, second)
-        return torch.from_numpy(weights)
+        candidates, drawn = self.options.candidates_each(second), chroma.numpy()
+        order = np.arange(len(drawn)) if second else warmth_order(drawn, candidates)
+        weights = agreement_weights(drawn[order], candidates, self.dials.balance, influence, second)
+        return torch.from_numpy(order), torch.from_numpy(weights)
 
     # --- what the network gets --------------------------------------------------------------------
 
@@ -204,14 +214,14 @@ class ColorSampler:
     def _predict_once(self, batch, grid, condition, known) -> torch.Tensor:
         last = getattr(self.unet.config, "num_train_timesteps", 1000) - 1
         zeros = torch.zeros(len(batch), color_channels(self.unet), *grid, device=self.device)
-        clean = self.predict(zeros, last, condition).repeat_interleave(self.options.drawn, 0)
+        clean = self.predict(zeros, last, condition).repeat_interleave(self._drawn(batch), 0)
         step = SamplingStep(batch, last, clean, _meet(clean, known))
         return _meet(self.on_step(step), known)
 
     def _denoise(self, batch, grid, condition, known) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """The clean colour (B * drawn, C, h, w), and the estimates of it if they are asked for."""
         generators, estimates = self._generators(batch), []
-        shape = (len(batch) * self.options.drawn, color_channels(self.unet), *grid)
+        shape = (len(batch) * self._drawn(batch), color_channels(self.unet), *grid)
 
         def make_noise() -> torch.Tensor:
             noise = randn_tensor(shape, generators, self.device, torch.float32)
@@ -238,7 +248,7 @@ class ColorSampler:
     def _generators(self, batch: list[Look]) -> list[torch.Generator | None] | None:
         if not any(look.generator for look in batch):
             return None
-        return [look.generator for look in batch for _ in range(self.options.drawn)]
+        return [look.generator for look in batch for _ in range(self._drawn(batch))]
 
     def _start(self, batch, grid, noise) -> tuple[torch.Tensor, torch.Tensor]:
         """The latents to begin with, and the timesteps from there on.

@@ -170,30 +170,38 @@ def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def measure_picture(
-    truth: np.ndarray, grey: np.ndarray, samples: list[np.ndarray], mean: np.ndarray
+    truth: np.ndarray,
+    grey: np.ndarray,
+    alone: list[np.ndarray],
+    samples: list[np.ndarray],
+    mean: np.ndarray,
 ) -> dict:
     """Everything about one picture.
 
     Args:
         truth: the true colours.
         grey: the picture without colour.
-        samples: colourings of it.
+        alone: colourings of it that were asked for one at a time.
+        samples: colourings of it that were asked for together.
         mean: the picture with the mean chroma of the samples.
 
     Returns:
-        For `grey`, `sample` (mean over the samples) and `mean` the figures of `compare`; for
+        For `grey`, `sample` (mean over those alone) and `mean` the figures of `compare`; for
         `best` the least CIEDE2000 and the highest PSNR of a sample; figures of the truth itself;
         the largest |dL*| of any of them; diversity; mean spread and mean error of the samples'
-        chroma and their rank correlation over the pixels; and chroma histograms.
+        chroma and their rank correlation over the pixels; and chroma histograms, of those alone
+        that of the first.
     """
     figures = [compare(sample, truth) for sample in samples]
+    singles = [compare(one, truth) for one in alone]
     results = {
         "grey": compare(grey, truth),
-        "sample": {name: float(np.mean([one[name] for one in figures])) for name in figures[0]},
+        "sample": {name: float(np.mean([one[name] for one in singles])) for name in singles[0]},
         "mean": compare(mean, truth),
         "truth": compare(truth, truth),
     }
-    errors = [one["luminance_error"] for one in [*figures, results["grey"], results["mean"]]]
+    judged = [*singles, *figures, results["grey"], results["mean"]]
+    errors = [one["luminance_error"] for one in judged]
     chromas = [to_lab(sample)[..., 1:] for sample in samples]
     spread = np.sqrt(np.var(chromas, axis=0).sum(-1))
     error = np.sqrt(np.square(to_lab(mean) - to_lab(truth))[..., 1:].sum(-1))
@@ -210,7 +218,7 @@ def measure_picture(
         "calibration": rank_correlation(spread, error),
         "histograms": {
             "grey": chroma_histogram(grey),
-            "sample": chroma_histogram(samples[0]),
+            "sample": chroma_histogram(alone[0]),
             "mean": chroma_histogram(mean),
             "truth": chroma_histogram(truth),
         },

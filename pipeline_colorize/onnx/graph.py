@@ -36,6 +36,7 @@ from pipeline_colorize.core.colorimetry import (
 )
 from pipeline_colorize.core.finishing import EVEN_VARIANCE, GUIDE_DETAIL, TEXTURE_HALF_POINT
 from pipeline_colorize.core.hints import HINT_FADE
+from pipeline_colorize.core.options import LEAST_CANDIDATES, SECOND_LOOK_CANDIDATES
 from pipeline_colorize.core.sizes import LONGEST_RATIO
 
 from .files import graph_file, weights_file
@@ -798,6 +799,8 @@ def properties(parts: dict[str, dict], steps: int | None = None) -> dict:
         "hint_override": HINT_OVERRIDE,
         "hint_fade": HINT_FADE.tolist(),
         "second_look_gain": SECOND_LOOK_GAIN,
+        "least_candidates": LEAST_CANDIDATES,
+        "second_look_candidates": SECOND_LOOK_CANDIDATES,
         "hint_channels": unet["hint_channels"],
         "ab_scale": unet["ab_scale"],
     }

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import PIL.Image
 
-from pipeline_colorize.core.agreement import agree, agreement_weights
+from pipeline_colorize.core.agreement import agree, agreement_weights, warmth_order
 from pipeline_colorize.core.colorimetry import (
     RGB_TO_XYZ,
     decode_srgb,
@@ -274,8 +274,8 @@ class ORTColorizationPipeline:
             image: a picture or a list of them, see `to_luminance`.
             num_inference_steps: denoising steps; `None` is the model's default.
             num_samples: results for each picture.
-            num_candidates: colourings drawn for each result, which has at each place what most of
-                them agree on; `None` is the model's default.
+            num_candidates: colourings drawn for a result, which has at each place what most of
+                them agree on, and shared by several; `None` is the model's default.
             eta: share of fresh noise in each step; `None` is the model's default.
             generator: one a picture, or one for all; `None` for new random numbers.
             processing_resolution: short side at which colours are invented; `None` is the model's
@@ -340,7 +340,7 @@ class ORTColorizationPipeline:
         for look, schedule in zip(looks, schedules, strict=False):
             noise = self._noise(look, generator, len(schedule), options)
             self._invent_chroma(look, noise, schedule, factor)
-            self._agree(look, options.num_candidates, factor)
+            self._agree(look, options, factor)
         look = looks[-1]
         output.images += self._finish(look, factor, options.output_type)
         if options.output_uncertainty:
@@ -389,7 +389,8 @@ class ORTColorizationPipeline:
     ) -> np.ndarray:
         """(1 + steps, drawn, 2, h, w), in the order in which torch's pipeline draws it."""
         grid = look.hints.shape[2:]
-        noise = np.zeros((1 + steps, options.drawn, 2, *grid), np.float32)
+        drawn = options.drawn(second_look=look.previous is not None)
+        noise = np.zeros((1 + steps, drawn, 2, *grid), np.float32)
         for batch in noise if options.eta > 0 else noise[:1]:
             for sample in batch:
                 sample[:] = options.temperature * generator.randn(2, *grid)
@@ -432,7 +433,7 @@ class ORTColorizationPipeline:
         planes = [_resize(plane, *grid) for plane in first.reshape(-1, *first.shape[2:])]
         return np.stack(planes).reshape(-1, 2, *grid)
 
-    def _agree(self, look: _Look, candidates: int, factor) -> None:
+    def _agree(self, look: _Look, options: ColorizationOptions, factor) -> None:
         """Let the candidates of each result agree, and note how far all of them differ."""
         if look.previous:
             look.spread = look.previous.spread
@@ -441,8 +442,11 @@ class ORTColorizationPipeline:
         # The last estimates are the samples with the hints met.
         last = look.estimates[-1] * self.properties["ab_scale"]
         balance, second = self.properties["chroma_balance"], look.previous is not None
-        weights = agreement_weights(last, candidates, balance, hint_influence(look.hints), second)
-        look.estimates = np.stack([agree(step, weights) for step in look.estimates])
+        candidates = options.candidates_each(second)
+        order = np.arange(len(last)) if second else warmth_order(last, candidates)
+        influence = hint_influence(look.hints)
+        weights = agreement_weights(last[order], candidates, balance, influence, second)
+        look.estimates = np.stack([agree(step[order], weights) for step in look.estimates])
         look.sample = look.estimates[-1]
         [look.chroma] = self._run(["chroma"], look, sample=look.sample, saturation=factor)
 

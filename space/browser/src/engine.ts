@@ -6,8 +6,10 @@ import {
   type Plane,
   type Size,
   agree,
+  candidatesEach,
   finer,
   gridOf,
+  groupByWarmth,
   hintInfluence,
   rasterizeHints,
   workingSizes,
@@ -47,6 +49,17 @@ interface Answer {
 interface Look {
   working: Plane; // L*, as the network sees it
   guide: Plane; // L*, finer
+}
+
+/** A look at a photograph on its way, with the noise of all candidates before and after each step. */
+interface Prepared {
+  isSecond: boolean;
+  schedule: number[][];
+  grid: Size;
+  each: number; // candidates of an answer
+  seen: Seen;
+  influence: Float64Array; // of the hints
+  noise: Float32Array[];
 }
 
 interface Opened {
@@ -127,50 +140,72 @@ export class Engine {
     const began = performance.now();
     const { model } = this.ready;
     const generator = new TorchGenerator(ask.seed);
-    const looks = this.current.looks.map((one, index) => {
-      const schedule = index ? model.second_look_schedule : model.schedule;
-      return { schedule, ...this.look(one, ask, schedule.length, generator) };
+    const [first, second] = this.current.looks.map((one, index) => {
+      return this.prepare(one, ask, index > 0, generator);
     });
-    const steps = looks.flatMap((look) => look.schedule).length;
+    const steps = first!.schedule.length + ask.samples * (second?.schedule.length ?? 0);
+    let step = 0;
+    const show = async () => {
+      const picture = await this.paint({ sample: 0, saturation: 1, longest: STEP_PREVIEW });
+      report({ phase: "step", step: ++step, steps, picture }, [picture]);
+    };
     this.current.answers = [];
-    for (let sample = 0; sample < ask.samples; sample++) {
-      let step = 0;
-      let before: Size | undefined;
-      for (const { schedule, seen, grid, influence, noise } of looks) {
-        const [start, ...fresh] = noise[sample]!;
-        if (before) {
-          blend(start!, finer(this.answer(sample).estimate, before, grid), schedule[0]!);
-        }
-        let drawn = start!;
-        for (const [index, row] of schedule.entries()) {
-          const next = await this.ready.step(seen, row, drawn, fresh[index]!);
-          drawn = next.sample;
-          await this.stillWanted(turn);
-          const candidates = cut(next.estimate, 2 * grid.width * grid.height);
-          const estimate = agree(candidates, grid, model, influence, Boolean(before));
-          this.current.answers[sample] = { seen, estimate, recipe: ask };
-          const picture = await this.paint({ sample, saturation: 1, longest: STEP_PREVIEW });
-          report({ phase: "step", sample, step: ++step, steps, picture }, [picture]);
-        }
-        before = grid;
+    // The first look draws the candidates of all answers together, the second those of each.
+    await this.denoise(first!, first!.noise, turn, async (candidates) => {
+      for (const [sample, own] of groupByWarmth(candidates, first!.each).entries()) {
+        this.current.answers[sample] = answerOf(first!, own, ask, model);
       }
+      await show();
+    });
+    for (let sample = 0; second && sample < ask.samples; sample++) {
+      const noise = second.noise.map((one) => cut(one, one.length / ask.samples)[sample]!);
+      const colors = finer(this.answer(sample).estimate, first!.grid, second.grid);
+      blend(noise[0]!, colors, second.schedule[0]!);
+      await this.denoise(second, noise, turn, async (candidates) => {
+        this.current.answers[sample] = answerOf(second, candidates, ask, model);
+        await show();
+      });
     }
     return { seconds: (performance.now() - began) / 1000 };
   }
 
   /** Takes up a photograph at one of its working sizes, with noise for all steps there. */
-  private look(
+  private prepare(
     { working, guide }: Look,
     ask: Asks["colorize"],
-    steps: number,
+    isSecond: boolean,
     generator: TorchGenerator,
-  ) {
+  ): Prepared {
     const { model } = this.ready;
     const grid = gridOf(working, model);
+    const schedule = isSecond ? model.second_look_schedule : model.schedule;
     const hints = rasterizeHints(ask.hints, this.current.photo.size, grid);
-    const seen = this.ready.look(working, guide, hints);
-    const noise = drawNoise(generator, ask.samples, steps + 1, model, grid);
-    return { seen, grid, influence: hintInfluence(hints, grid, model.hint_fade), noise };
+    const each = candidatesEach(model, ask.samples, isSecond);
+    return {
+      isSecond,
+      schedule,
+      grid,
+      each,
+      seen: this.ready.look(working, guide, hints),
+      influence: hintInfluence(hints, grid, model.hint_fade),
+      noise: drawNoise(generator, ask.samples * each, schedule.length + 1, model, grid),
+    };
+  }
+
+  /** Takes candidates from noise to colours; `onStep` gets what they are thought to become. */
+  private async denoise(
+    { seen, schedule, grid }: Prepared,
+    [start, ...fresh]: Float32Array[],
+    turn: number,
+    onStep: (candidates: Float32Array[]) => Promise<void>,
+  ): Promise<void> {
+    let drawn = start!;
+    for (const [index, row] of schedule.entries()) {
+      const next = await this.ready.step(seen, row, drawn, fresh[index]!);
+      drawn = next.sample;
+      await this.stillWanted(turn);
+      await onStep(cut(next.estimate, 2 * grid.width * grid.height));
+    }
   }
 
   async paint({ sample, saturation, longest }: Asks["paint"]): Promise<ImageBitmap> {
@@ -287,13 +322,23 @@ function putOnWhite({ data }: ImageData): void {
   }
 }
 
+/** What candidates agree on. */
+function answerOf(
+  { seen, grid, influence, isSecond }: Prepared,
+  candidates: Float32Array[],
+  recipe: Asks["colorize"],
+  model: ModelFacts,
+): Answer {
+  return { seen, estimate: agree(candidates, grid, model, influence, isSecond), recipe };
+}
+
 /** Parts of an array, each of `length`. */
 function cut(array: Float32Array, length: number): Float32Array[] {
   const count = array.length / length;
   return Array.from({ length: count }, (_, i) => array.subarray(i * length, (i + 1) * length));
 }
 
-/** Noise of several samples to what lies between it and `colors`, at the start of a step. */
+/** Noise of several candidates to what lies between it and `colors`, at the start of a step. */
 function blend(noise: Float32Array, colors: Float32Array, [, signal, rate]: number[]): void {
   for (let i = 0; i < noise.length; i++) {
     noise[i] = signal! * colors[i % colors.length]! + rate! * noise[i]!;
@@ -301,27 +346,23 @@ function blend(noise: Float32Array, colors: Float32Array, [, signal, rate]: numb
 }
 
 /**
- * Noise for each answer, that of its candidates one behind the other: the start, then what is fresh
- * after each step. It is drawn as the pipeline draws it: for each step, every candidate's in turn.
+ * Noise of candidates, one behind the other: the start, then what is fresh after each step. It is
+ * drawn as the pipeline draws it: for each step, every candidate's in turn.
  */
 function drawNoise(
   generator: TorchGenerator,
-  samples: number,
+  candidates: number,
   draws: number,
   model: ModelFacts,
   grid: Size,
-): Float32Array[][] {
+): Float32Array[] {
   const length = 2 * grid.width * grid.height;
-  const noise: Float32Array[][] = Array.from({ length: samples }, () => []);
-  for (let draw = 0; draw < draws; draw++) {
-    for (const own of noise) {
-      const drawn = new Float32Array(model.default_num_candidates * length);
-      own.push(drawn);
-      if (draw > 0 && !model.default_eta) continue; // deterministic steps take none
-      for (const part of cut(drawn, length)) {
-        part.set(generator.normal(length).map((value) => value * model.default_temperature));
-      }
+  return Array.from({ length: draws }, (_, draw) => {
+    const drawn = new Float32Array(candidates * length);
+    if (draw > 0 && !model.default_eta) return drawn; // deterministic steps take none
+    for (const part of cut(drawn, length)) {
+      part.set(generator.normal(length).map((value) => value * model.default_temperature));
     }
-  }
-  return noise;
+    return drawn;
+  });
 }

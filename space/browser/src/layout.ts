@@ -15,7 +15,9 @@ export interface ModelFacts {
   default_eta: number;
   default_temperature: number;
   default_saturation: number; // what 100 % means
-  default_num_candidates: number; // drawn for each answer, which has what most of them agree on
+  default_num_candidates: number; // drawn for the answers, which have what most of them agree on
+  least_candidates: number; // that each of several answers has to itself
+  second_look_candidates: number; // that it has at most in a second look
   chroma_balance: number; // how far that is toned down where they do, strengthened where not
   ab_scale: number; // a* and b* of 1 in the network
   chroma_stride: number; // working pixels to a cell of the grid
@@ -117,6 +119,31 @@ export function hintInfluence(
     }
   }
   return result.map((value) => Math.min(value, 1));
+}
+
+/** How many candidates each of several answers is made of; see pipeline_colorize/core/options.py. */
+export function candidatesEach(
+  model: Pick<ModelFacts, "default_num_candidates" | "least_candidates" | "second_look_candidates">,
+  samples: number,
+  secondLook: boolean,
+): number {
+  const { default_num_candidates: all, least_candidates: least } = model;
+  const each = Math.max(Math.floor(all / samples), Math.min(all, least));
+  return secondLook ? Math.min(each, model.second_look_candidates) : each;
+}
+
+/**
+ * The candidates of each answer. They are sorted from the coolest to the warmest, so that each
+ * answer has like ones; see `warmth_order` in pipeline_colorize/core/agreement.py.
+ */
+export function groupByWarmth(candidates: Float32Array[], each: number): Float32Array[][] {
+  let sorted = candidates;
+  if (each > 2 && each < candidates.length) {
+    const warmth = new Map(candidates.map((one) => [one, one.reduce((a, b) => a + b, 0)]));
+    sorted = [...candidates].sort((a, b) => warmth.get(a)! - warmth.get(b)!);
+  }
+  const answers = Array.from({ length: sorted.length / each });
+  return answers.map((_, i) => sorted.slice(i * each, (i + 1) * each));
 }
 
 /** The properties of a model that agreement needs. */

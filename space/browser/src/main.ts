@@ -58,11 +58,9 @@ function onProgress(state: Progress): void {
   if (state.phase === "read") tell("Reading the photograph …", state.share);
   if (state.phase === "finish") tell("Colouring it at full size …", state.share);
   if (state.phase !== "step") return;
-  const { sample, step, steps, picture } = state;
-  const count = Number(samples.value);
-  const which = count > 1 ? `answer ${sample + 1} of ${count}, ` : "";
-  tell(`Imagining colours: ${which}step ${step} of ${steps}`, (sample + step / steps) / count);
-  if (sample === 0) viewer.show(picture);
+  const { step, steps, picture } = state;
+  tell(`Imagining colours: step ${step} of ${steps}`, step / steps);
+  viewer.show(picture);
 }
 
 // --- the model -----------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ export type Progress =
   | { phase: "load"; bytes: number }
   | { phase: "decoded" }
   | { phase: "read"; share: number }
-  | { phase: "step"; sample: number; step: number; steps: number; picture: ImageBitmap }
+  | { phase: "step"; step: number; steps: number; picture: ImageBitmap } // of the first answer
   | { phase: "finish"; share: number };
 
 export type ToWorker = { [K in Kind]: { id: number; kind: K; ask: Asks[K] } }[Kind];

@@ -1,6 +1,14 @@
 // What tests/test_browser.py runs in Node.
 export { chromaOf, lightnessOf } from "../src/color";
-export { agree, finer, hintInfluence, rasterizeHints, workingSizes } from "../src/layout";
+export {
+  agree,
+  candidatesEach,
+  finer,
+  groupByWarmth,
+  hintInfluence,
+  rasterizeHints,
+  workingSizes,
+} from "../src/layout";
 export { xmpPacket } from "../src/mark";
 export { TorchGenerator } from "../src/noise";
 export { RowResizer } from "../src/resize";
