@@ -341,6 +341,15 @@ def clean_environment(monkeypatch):
     return monkeypatch
 
 
+def test_without_torch_each_process_has_its_own_summary(clean_environment, album, pipe, tmp_path):
+    variables = {"RANK": "0", "WORLD_SIZE": "3", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
+    for name, text in variables.items():
+        clean_environment.setenv(name, text)
+    clean_environment.setitem(sys.modules, "torch", None)
+    result = run(album, "-o", tmp_path / "out")
+    assert "0 colorized, 1 failed" in result.stderr  # for the stand-in does need torch
+
+
 def test_two_tasks_of_srun_do_each_photograph_once(clean_environment, album, pipe, tmp_path):
     lines = []
     for task in range(2):

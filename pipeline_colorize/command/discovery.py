@@ -11,7 +11,7 @@ from pathlib import Path
 from pipeline_colorize import photo
 
 from . import parquet
-from .job import STDIN, is_named_like_a_result
+from .job import STDIN, is_named_like_a_result, real_folder, real_path
 from .report import Report
 from .settings import STREAM, Settings
 
@@ -72,6 +72,7 @@ def find_photos(settings: Settings, report: Report) -> list[Found]:
     Where there are several, those named like results are left out: `colorize *.jpg` is to do the
     same when it is called again.
     """
+    real_folder.cache_clear()
     search = _Search()
     for text in settings.inputs:
         if text == STREAM:
@@ -164,14 +165,14 @@ def _inner_output(folder: Path, settings: Settings) -> Path | None:
 
 
 def _lies_in(path: Path, output: Path | None) -> bool:
-    return output is not None and output in Path(os.path.realpath(path)).parents
+    return output is not None and output in Path(real_path(path)).parents
 
 
 def _without_doubles(search: _Search) -> list[Found]:
     """Keep one path to each file, and prefer the file itself to links that lead to it."""
     found: dict[str, Found] = {}
     for one in search.photos:
-        real = os.path.realpath(one.path)
+        real = real_path(one.path)
         other = found.setdefault(real, one)
         if other is one or os.path.abspath(one.path) == os.path.abspath(other.path):
             continue

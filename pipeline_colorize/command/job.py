@@ -1,5 +1,6 @@
 """Names all files that a `colorize` run writes for a photograph."""
 
+import functools
 import itertools
 import os
 import re
@@ -20,6 +21,20 @@ _RESULT_NAME = re.compile(r"-colorized(-\d+)?(-compare|-uncertainty|-intermediat
 def is_named_like_a_result(path: Path) -> bool:
     """Tell whether a file's name is one that this command gives to its results."""
     return _RESULT_NAME.search(path.stem) is not None
+
+
+def real_path(path: str | Path) -> str:
+    """Return `os.path.realpath` of a file, quickly for many files in one folder."""
+    if os.path.islink(path):
+        return os.path.realpath(path)
+    folder, name = os.path.split(path)
+    return os.path.join(real_folder(folder), name)
+
+
+@functools.lru_cache(maxsize=4096)
+def real_folder(folder: str) -> str:
+    """Return `os.path.realpath` of a folder, from memory if it is there."""
+    return os.path.realpath(folder)
 
 
 @dataclass(frozen=True, slots=True)  # there may be very many
@@ -48,7 +63,8 @@ class Job:
 
     def extras(self, settings: Settings) -> list[Path]:
         """Return the extra files that are asked for."""
-        paths = [self.compare] * settings.compare + [self.uncertainty] * settings.uncertainty
+        paths = [self.compare] if settings.compare else []
+        paths += [self.uncertainty] if settings.uncertainty else []
         if settings.intermediates:
             paths += itertools.chain.from_iterable(self.films(settings))
         return paths

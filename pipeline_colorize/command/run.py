@@ -59,7 +59,7 @@ def _run(settings: Settings, report: Report) -> Counts | None:
         return None
     if todo:
         Work(settings, report, share).run(todo)
-    return meet(share, report.counts)
+    return meet(report.counts)
 
 
 def _without(jobs: list[Job], others: list[Job]) -> list[Job]:

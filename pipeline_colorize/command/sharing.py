@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import importlib.util
 import json
 import operator
 import os
@@ -98,7 +99,7 @@ def _read_slurm() -> Share | None:
     return _read(("SLURM_PROCID", count, "SLURM_LOCALID"))
 
 
-def meet(share: Share, counts: Counts) -> Counts | None:
+def meet(counts: Counts) -> Counts | None:
     """Wait for all processes of a launcher to finish; the first one gets the counts of all.
 
     Launchers end all processes when the first one fails, so none may say that a photograph
@@ -106,7 +107,7 @@ def meet(share: Share, counts: Counts) -> Counts | None:
     """
     if "MASTER_ADDR" not in os.environ or (launched := _read(_TORCH)) is None:
         return counts
-    if launched.count == 1:
+    if launched.count == 1 or importlib.util.find_spec("torch") is None:
         return counts
     from torch import distributed
 
@@ -134,8 +135,8 @@ class Claims:
         self._file: int | None = None
         if fcntl is None:
             return
-        path = Path(tempfile.gettempdir()) / f"colorize-{os.getuid()}.lock"
         try:
+            path = Path(tempfile.gettempdir()) / f"colorize-{os.getuid()}.lock"
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         except OSError:  # somebody else's, or a folder that takes nothing
             return

@@ -15,7 +15,7 @@ from pipeline_colorize import photo
 
 from . import parquet
 from .discovery import Found, find_photos, is_address
-from .job import STDIN, STDOUT, Job
+from .job import STDIN, STDOUT, Job, real_path
 from .report import Report, is_terminal, one_line
 from .settings import STREAM, Settings
 
@@ -161,18 +161,17 @@ def _target(one: Found, output: Path | None, stem: str) -> Path:
     if output is None:
         return source.with_name(beside)
     target = output / inner / f"{stem}{suffix}"
-    same = os.path.realpath(target) == os.path.realpath(source)
-    return target.with_name(beside) if same else target
+    return target.with_name(beside) if real_path(target) == real_path(source) else target
 
 
 def _without_clashes(jobs: list[Job], settings: Settings, report: Report) -> list[Job]:
     """Leave out and report jobs that would overwrite a photograph or one another's results."""
-    sources = {os.path.realpath(source) for source in {job.source for job in jobs}}
+    sources = {real_path(source) for source in {job.source for job in jobs}}
     writer: dict[str, Job] = {}
     clashes: dict[Job, str] = {}
     for job in jobs:
         for path in [*job.results(settings), *job.extras(settings)]:
-            if os.path.realpath(path) in sources:
+            if real_path(path) in sources:
                 clashes[job] = f"would be written over the photograph {path}"
             other = writer.setdefault(os.path.normcase(path), job)
             if other is not job:
