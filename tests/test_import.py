@@ -75,7 +75,7 @@ MODULES = {
     "photo.limits": {"core.sizes", "photo.record"},
     "photo.boxes": {"photo.limits"},
     "photo.jp2": {"photo.boxes", "photo.limits"},
-    "photo.jxl": {"core.colorimetry", "photo.boxes", "photo.limits", "photo.record"},
+    "photo.jxl": {"photo.boxes", "photo.limits", "photo.profiles", "photo.record"},
     "photo.opening": {"photo.boxes", "photo.jxl", "photo.limits", "photo.record"},
     "photo.mending": {"photo.limits", "photo.record"},
     "photo.profiles": {"core.colorimetry"},

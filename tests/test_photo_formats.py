@@ -66,6 +66,34 @@ def test_heif_of_ten_bits_keeps_them(tmp_path):
     assert np.abs(read.image.astype(int) - deep).max() <= 2**6  # half of a step of ten bits
 
 
+def test_heif_with_colours_by_number(tmp_path):
+    """Display P3 without a profile gives the luminance that it gives with one."""
+    levels = np.array([0, 60, 128, 200, 255], dtype=np.uint8)
+    rgb = np.stack(np.meshgrid(levels, levels, levels), -1).reshape(-1, 25, 3)
+    rgb = rgb.repeat(16, 0).repeat(16, 1)
+    p3 = imagecodecs.cms_profile(
+        "rgb",
+        whitepoint=[0.3127, 0.3290, 1.0],
+        primaries=[0.680, 0.320, 1.0, 0.265, 0.690, 1.0, 0.150, 0.060, 1.0],
+        transferfunction=decode_srgb(np.linspace(0, 1, 4096)).astype(np.float32),
+    )
+    options = {"quality": -1, "chroma": 444, "matrix_coefficients": 0}
+    picture = Image.fromarray(rgb)
+    picture.save(tmp_path / "a.heic", "HEIF", color_primaries=12, **options)
+    picture.save(tmp_path / "b.heic", "HEIF", icc_profile=p3, **options)
+    picture.save(tmp_path / "c.heic", "HEIF", **options)
+    a, b, c = (photo.read(tmp_path / f"{name}.heic").image for name in "abc")
+    assert a.ndim == b.ndim == 2 and np.abs(a - b).max() < 0.004
+    assert np.array_equal(c, rgb)  # sRGB stays as it is
+
+
+@pytest.mark.parametrize("curve", [16, 18])
+def test_a_heif_in_hdr_is_noted(tmp_path, gray, curve):
+    picture = Image.fromarray(gray)
+    picture.save(tmp_path / "a.heic", "HEIF", color_primaries=9, transfer_characteristics=curve)
+    assert any("HDR" in note for note in photo.read(tmp_path / "a.heic").warnings)
+
+
 def test_a_heif_too_large_is_refused_before_it_is_decoded(tmp_path, gray):
     Image.fromarray(gray).save(tmp_path / "a.heic", "HEIF")
     with photo.pixel_limit(5000), pytest.raises(photo.TooLargeError):

@@ -198,6 +198,49 @@ def test_a_comment_of_a_jpeg_is_kept_elsewhere(tmp_path, picture, ending):
     assert notes == []
 
 
+@pytest.mark.parametrize("name", ["iptc", "8bim"])
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_iptc_and_xmp_as_imagemagick_keeps_them_in_a_png(tmp_path, picture, name, wrapped):
+    block = iptc()
+    if wrapped:
+        other = struct.pack(">4sHHI", b"8BIM", 0x0425, 0, 5) + b"abcde\0"
+        block = other + struct.pack(">4sHHI", b"8BIM", 0x0404, 0, len(block)) + block
+    texts = PngImagePlugin.PngInfo()
+    for kind, content in ((name, block), ("xmp", packet(DESCRIBED))):
+        digits = "\n".join(re.findall(".{1,72}", content.hex()))
+        texts.add_text(
+            f"Raw profile type {kind}", f"\n{kind}\n{len(content):8}\n{digits}\n", zip=True
+        )
+    picture.save(tmp_path / "a.png", pnginfo=texts)
+    read = photo.read(tmp_path / "a.png")
+    assert read.iptc == iptc() and read.texts == {}
+    assert values(read.xmp, "dc", "description") == [CAPTION]
+
+
+def test_iptc_among_photoshops_resources_in_a_tiff(tmp_path, picture):
+    resource = struct.pack(">4sHHI", b"8BIM", 0x0404, 0, len(iptc())) + iptc()
+    tag = (34377, 7, len(resource), resource, True)
+    tifffile.imwrite(tmp_path / "a.tif", np.asarray(picture), metadata=None, extratags=[tag])
+    assert photo.read(tmp_path / "a.tif").iptc == iptc()
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_no_thumbnail_of_the_grey_photograph_is_left(tmp_path, picture, ending):
+    thumbnail = io.BytesIO()
+    picture.save(thumbnail, "JPEG")
+    thumbnail = thumbnail.getvalue()
+    first = struct.pack("<H", 1) + struct.pack("<HHIHH", 274, 3, 1, 1, 0)
+    start = 8 + len(first) + 4
+    second = struct.pack("<H", 3) + struct.pack("<HHIHH", 259, 3, 1, 6, 0)
+    second += struct.pack("<HHII", 513, 4, 1, start + 2 + 36 + 4)
+    second += struct.pack("<HHII", 514, 4, 1, len(thumbnail)) + bytes(4)
+    block = b"Exif\0\0II*\0\x08\0\0\0" + first + struct.pack("<I", start) + second + thumbnail
+    picture.save(tmp_path / "in.jpg", exif=block)
+    colored(tmp_path / "in.jpg", tmp_path / f"out{ending}")
+    assert thumbnail in (tmp_path / "in.jpg").read_bytes()
+    assert thumbnail[:200] not in (tmp_path / f"out{ending}").read_bytes()
+
+
 def test_control_signs_in_a_comment_do_no_harm(tmp_path, picture):
     picture.save(tmp_path / "in.jpg", comment=b"a\x01b\xffc")
     found, _ = colored(tmp_path / "in.jpg", tmp_path / "out.webp")

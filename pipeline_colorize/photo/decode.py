@@ -214,7 +214,7 @@ def _photo(
     upright = _upright(pixels, orientation)
     turn = _turn(stored or orientation, upright)
     color, alpha = _split_alpha(upright, space)
-    profile = read_profile(opened, space)
+    profile = read_profile(opened, space, notes)
     return Photo(
         image=for_pipeline(color, space, profile, notes),
         depth=8 if pixels.dtype == np.uint8 else 16,

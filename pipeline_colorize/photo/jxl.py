@@ -13,9 +13,9 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 from PIL import Image, ImageFile
 
-from ..core.colorimetry import decode_srgb
 from .boxes import boxes
 from .limits import LARGEST_TEXT, check_bytes
+from .profiles import GAMMAS, HDR_CURVES, HDR_NOTE, PRIMARIES, SRGB, WHITE, plain_profile
 from .record import PhotoError
 
 FORMAT = "JXL"
@@ -27,13 +27,12 @@ _MOST_EXTRA = 4  # channels beside colour
 _ASPECT_RATIOS = {1: (1, 1), 2: (6, 5), 3: (4, 3), 4: (3, 2), 5: (16, 9), 6: (5, 4), 7: (2, 1)}
 _GRAY, _XYB = 1, 2  # colour spaces
 _CUSTOM = 2  # a white point or primaries that are written out
-_WHITE_POINTS = {1: (0.3127, 0.3290), 10: (1 / 3, 1 / 3), 11: (0.314, 0.351)}
+_WHITE_POINTS = {1: WHITE, 10: (1 / 3, 1 / 3), 11: (0.314, 0.351)}
 _PRIMARIES = {
-    1: (0.64, 0.33, 0.30, 0.60, 0.15, 0.06),
+    1: PRIMARIES,
     9: (0.708, 0.292, 0.170, 0.797, 0.131, 0.046),
     11: (0.680, 0.320, 0.265, 0.690, 0.150, 0.060),
 }
-_LINEAR, _SRGB, _PQ, _DCI, _HLG = 8, 13, 16, 17, 18  # transfer functions
 _ALPHA, _SPOT_COLOR, _COLOR_FILTER = 0, 2, 5  # extra channels
 
 
@@ -181,16 +180,19 @@ def _read_colors(bits: _Bits, header: Header) -> None:
         header.note = "its colour profile cannot be read; its colours were taken as sRGB"
     elif has_profile:
         # libjxl has no colour management of its own, so it gives such pixels in linear light.
-        header.icc_profile = _profile(space, _WHITE_POINTS[1], _PRIMARIES[1], _LINEAR)
+        header.icc_profile = plain_profile(space == _GRAY, WHITE, PRIMARIES, 1.0)
     if has_profile or space == _XYB:
         return
     white = _from_table(bits, _WHITE_POINTS)
-    primaries = _PRIMARIES[1] if space == _GRAY else _from_table(bits, _PRIMARIES)
-    curve: int | float = 1e7 / max(bits.take(24), 1) if bits.flag() else bits.kind()
-    if curve in (_PQ, _HLG):
-        header.note = "it is an HDR picture, whose brightness may come out wrong"
-    if (white, primaries, curve) != (_WHITE_POINTS[1], _PRIMARIES[1], _SRGB):
-        header.icc_profile = _profile(space, white, primaries, curve)
+    primaries = PRIMARIES if space == _GRAY else _from_table(bits, _PRIMARIES)
+    has_gamma = bits.flag()
+    gamma = 1e7 / max(bits.take(24), 1) if has_gamma else None
+    curve = SRGB if has_gamma else bits.kind()
+    if curve in HDR_CURVES:
+        header.note = HDR_NOTE
+    gamma = gamma or GAMMAS.get(curve)
+    if (white, primaries, gamma) != (WHITE, PRIMARIES, None):
+        header.icc_profile = plain_profile(space == _GRAY, white, primaries, gamma)
 
 
 def _from_table(bits: _Bits, table: Mapping[int, tuple[float, ...]]) -> tuple[float, ...]:
@@ -199,24 +201,6 @@ def _from_table(bits: _Bits, table: Mapping[int, tuple[float, ...]]) -> tuple[fl
     if kind == _CUSTOM:
         return tuple(bits.coordinate() for _ in table[1])
     return table.get(kind, table[1])
-
-
-def _profile(
-    space: int, white: tuple[float, ...], primaries: tuple[float, ...], curve: int | float
-) -> bytes:
-    """An ICC profile; `curve` is a gamma where it is no whole number."""
-    import imagecodecs
-
-    gamma = curve if isinstance(curve, float) else {_LINEAR: 1.0, _DCI: 2.6}.get(curve)
-    ramp = decode_srgb(np.linspace(0, 1, 4096)).astype(np.float32)
-    red, green, blue = ([*primaries[at : at + 2], 1.0] for at in (0, 2, 4))
-    return imagecodecs.cms_profile(
-        "gray" if space == _GRAY else "rgb",
-        whitepoint=[*white, 1.0],
-        primaries=None if space == _GRAY else [*red, *green, *blue],
-        gamma=gamma,
-        transferfunction=None if gamma else ramp,
-    )
 
 
 class JpegXlFile(ImageFile.ImageFile):

@@ -26,6 +26,7 @@ _SUBJECT_TAGS = (0x9214, 0xA214)  # its area, and its location
 IPTC_RESOURCE = 0x0404  # in Photoshop's blocks
 
 IPTC_TIFF_TAG = 33723
+_RESOURCES_TIFF_TAG = 34377
 
 PNG_XMP = "XML:com.adobe.xmp"
 EXTENDED_XMP = b"http://ns.adobe.com/xmp/extension/\0"
@@ -181,6 +182,8 @@ def _turn_subject(details: MutableMapping[int, Any], turn: Turn) -> None:
 def read_xmp(opened: Image.Image, notes: list[str]) -> bytes:
     """The XMP packet of a file, or nothing; of a JPEG with the parts that it is continued in."""
     xmp = opened.info.get("xmp", b"")
+    if not xmp and isinstance(opened, PngImagePlugin.PngImageFile):
+        xmp = _raw_profile(opened, "xmp")
     xmp = xmp.encode() if isinstance(xmp, str) else bytes(xmp)
     parts = {}
     for marker, content in getattr(opened, "applist", []):
@@ -201,10 +204,36 @@ def read_iptc(opened: Image.Image) -> bytes:
     """The IPTC-IIM block of a file, or nothing."""
     if isinstance(opened, TiffImagePlugin.TiffImageFile):
         # Its bytes, whatever type the tag has: many programs say that they are whole numbers.
-        found = opened.tag_v2._tagdata.get(IPTC_TIFF_TAG, b"")
+        tags = opened.tag_v2._tagdata
+        found = tags.get(IPTC_TIFF_TAG) or _from_resources(tags.get(_RESOURCES_TIFF_TAG, b""))
+    elif isinstance(opened, PngImagePlugin.PngImageFile):
+        block = _raw_profile(opened, "iptc") or _raw_profile(opened, "8bim")
+        found = block if block.startswith(b"\x1c") else _from_resources(block)
     else:
         found = opened.info.get("iptc") or opened.info.get("photoshop", {}).get(IPTC_RESOURCE)
     return found if isinstance(found, bytes) else b""
+
+
+def _from_resources(blocks: bytes) -> bytes:
+    """The IPTC-IIM block among Photoshop's image resources."""
+    at = blocks.find(b"8BIM")
+    while 0 <= at <= len(blocks) - 12 and blocks[at : at + 4] == b"8BIM":
+        number, name = struct.unpack_from(">HB", blocks, at + 4)
+        at += 6 + (1 + name + 1) // 2 * 2
+        length = int.from_bytes(blocks[at : at + 4], "big")
+        if number == IPTC_RESOURCE:
+            return blocks[at + 4 : at + 4 + length]
+        at += 4 + (length + 1) // 2 * 2
+    return b""
+
+
+def _raw_profile(opened: PngImagePlugin.PngImageFile, name: str) -> bytes:
+    """What ImageMagick keeps of other formats in a text of a PNG: a name, a length, and digits."""
+    parts = str(opened.text.get(f"Raw profile type {name}", ""))[: 2 * LARGEST_TEXT].split(None, 2)
+    try:
+        return bytes.fromhex(parts[2])
+    except (IndexError, ValueError):
+        return b""
 
 
 def read_texts(opened: Image.Image) -> dict[str, str]:

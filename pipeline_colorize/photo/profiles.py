@@ -13,6 +13,15 @@ CHANNELS = {"gray": 1, "rgb": 3, "cmyk": 4}
 _STRIP_ROWS = 256
 
 _WIDE_GAMMA = 1.8
+# Of sRGB: x and y of white, and of red, green and blue.
+WHITE = (0.3127, 0.329)
+PRIMARIES = (0.64, 0.33, 0.3, 0.6, 0.15, 0.06)
+# Transfer functions as ITU-T H.273 numbers them. Those that are no gamma, of sRGB and television,
+# are taken as that of sRGB.
+GAMMAS = {4: 2.2, 5: 2.8, 8: 1.0, 17: 2.6}
+SRGB = 13
+HDR_CURVES = (16, 18)
+HDR_NOTE = "it is an HDR picture, whose brightness may come out wrong"
 
 
 @functools.cache
@@ -34,16 +43,54 @@ def to_srgb(image: Image.Image) -> Image.Image:
         return image
 
 
-def read_profile(opened: Image.Image, space: str) -> bytes | None:
-    """The file's ICC profile, or one for the gamma that a PNG without profile may state."""
-    profile, gamma = opened.info.get("icc_profile"), opened.info.get("gamma")
-    if profile or not gamma or "srgb" in opened.info or abs(gamma - 1 / 2.2) < 0.01:
+def read_profile(opened: Image.Image, space: str, notes: list[str]) -> bytes | None:
+    """The file's ICC profile, or one for what a file without a profile says about its colours."""
+    profile: bytes | None = opened.info.get("icc_profile")
+    if profile:
         return profile
+    if codes := opened.info.get("nclx_profile"):
+        return _profile_of_heif(codes, space, notes)
+    gamma = opened.info.get("gamma")
+    if not gamma or "srgb" in opened.info or abs(gamma - 1 / 2.2) < 0.01:
+        return None
+    return plain_profile(space == "gray", WHITE, PRIMARIES, 1 / gamma)
+
+
+def _profile_of_heif(codes: dict, space: str, notes: list[str]) -> bytes | None:
+    """An ICC profile for the codes of ITU-T H.273 that a HEIF file has in place of one."""
+    curve = codes["transfer_characteristics"]
+    if curve in HDR_CURVES:
+        notes.append(HDR_NOTE)
+    white, primaries = (
+        tuple(round(codes[f"color_primary_{name}_{axis}"], 5) for name in names for axis in "xy")
+        for names in (("white",), ("red", "green", "blue"))
+    )
+    if (white, primaries) == (WHITE, PRIMARIES) and curve not in GAMMAS:
+        return None
+    return plain_profile(space == "gray", white, primaries, GAMMAS.get(curve))
+
+
+def plain_profile(
+    is_gray: bool, white: tuple[float, ...], primaries: tuple[float, ...], gamma: float | None
+) -> bytes:
+    """An ICC profile for colours that are given by numbers.
+
+    Args:
+        is_gray: whether it is a profile for grey.
+        white: x and y of white.
+        primaries: x and y of red, green and blue; those of grey are not used.
+        gamma: of the curve; `None` for the curve of sRGB.
+    """
     import imagecodecs
 
-    primaries = [0.64, 0.33, 1.0, 0.3, 0.6, 1.0, 0.15, 0.06, 1.0] if space == "rgb" else None
+    ramp = decode_srgb(np.linspace(0, 1, 4096)).astype(np.float32)
+    columns = [(*primaries[at : at + 2], 1.0) for at in (0, 2, 4)]
     return imagecodecs.cms_profile(
-        space, whitepoint=[0.3127, 0.3290, 1.0], primaries=primaries, gamma=1 / gamma
+        "gray" if is_gray else "rgb",
+        whitepoint=[*white, 1.0],
+        primaries=None if is_gray else [value for column in columns for value in column],
+        gamma=gamma,
+        transferfunction=None if gamma else ramp,
     )
 
 
