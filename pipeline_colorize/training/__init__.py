@@ -1,1 +1,1 @@
-"""What `train_colorize.py` is made of."""
+"""The parts that `train_colorize.py` is built from."""

@@ -1,4 +1,4 @@
-"""Cut, mirror and enlarge pictures at random; one generator a picture."""
+"""Cut, mirror and enlarge pictures at random, with one generator for each picture."""
 
 import numpy as np
 import torch
@@ -44,7 +44,14 @@ def random_crop(
     probability: float = 0.5,
     smallest: float = 0.7,
 ) -> torch.Tensor:
-    """With `probability`, enlarge a crop of `smallest` to 1 of a side. Keeps (B, 3, H, W)."""
+    """Enlarge a part of some of the pictures (B, 3, H, W), whose size stays the same.
+
+    Args:
+        lab: the pictures.
+        generators: one for each picture.
+        probability: share of pictures of which a part is enlarged.
+        smallest: of a side; the part is between this and the whole.
+    """
     numbers = uniform(generators, 4)
     cropped = numbers[:, 0] < probability
     if not cropped.any():

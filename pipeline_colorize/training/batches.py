@@ -1,4 +1,4 @@
-"""Pictures -> batches of luminance and colour, as the objectives take them."""
+"""Make batches of luminance and colour, as the objectives take them."""
 
 import dataclasses
 import signal
@@ -165,14 +165,14 @@ class TrainingBatches(torch.utils.data.Dataset):
     accumulation first, then processes, then pictures.
 
     Args:
-        pictures: draw number -> 8-bit picture, such as a `PictureMix`.
+        pictures: 8-bit pictures by the number of their draw, such as a `PictureMix`.
         layout: what the network takes and gives.
         config: resolution and augmentation.
         seed: of the run.
         division: of a step among passes and processes.
         noise_levels: noisy samples a picture.
         num_train_timesteps: of the schedule; `None` for one-pass regression, which has no noise.
-        large: draw number -> picture, for the steps at `config.large_resolution`, if there are any.
+        large: the same for the steps at `config.large_resolution`, if there are any.
     """
 
     def __init__(

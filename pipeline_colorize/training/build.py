@@ -58,8 +58,8 @@ def load_initial_model(name: str) -> InitialModel:
             kind = diffusers.ModelMixin.load_config(folder)["_class_name"]
             network = _find_class(kind).from_pretrained(folder, torch_dtype=torch.float32)
             return InitialModel(name, network, None, None)
-        known = str(folder) if folder.is_dir() else name
-        pipe = ColorizationPipeline.from_pretrained(known, torch_dtype=torch.float32)
+        where = str(folder) if folder.is_dir() else name
+        pipe = ColorizationPipeline.from_pretrained(where, torch_dtype=torch.float32)
     except OSError as error:
         raise ValueError(f"`init_from` {name!r} cannot be loaded: {error}") from error
     return InitialModel(name, pipe.unet, pipe.scheduler, _arguments(ColorizationPipeline, pipe))

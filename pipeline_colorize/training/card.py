@@ -102,10 +102,12 @@ def _front_matter(terms: Terms) -> str:
 
 
 def _terms_text(terms: Terms) -> str:
-    own = "The terms of the training pictures apply to the weights: state them here before sharing."
+    pictures = (
+        "The terms of the training pictures apply to the weights: state them here before sharing."
+    )
     if not terms.base_models:
-        return own
+        return pictures
     license = terms.license.get("license_name") or terms.license.get("license")
     also = f" ({license})" if license else ""
     names = ", ".join(terms.base_models)
-    return f"The weights started from {names}, whose terms go on to apply{also}.\n{own}"
+    return f"The weights started from {names}, whose terms go on to apply{also}.\n{pictures}"

@@ -1,4 +1,4 @@
-"""Choose the colours that a network is told: exact points, exact regions, and doubtful colours.
+"""Choose the colours that a network is given: exact points, exact regions, and doubtful colours.
 
 Hints are (B, 3, h, w) on the chroma grid: a*, b* in the network's scale, and a confidence, which is
 0 where nothing is said, 1 where the colour is exact, and between them where it may be wrong.

@@ -1,4 +1,4 @@
-"""Where pictures come from: data sets, held or streamed, mixed in their shares."""
+"""Open data sets of pictures, hold or stream them, and mix them in their shares."""
 
 import collections
 import itertools
@@ -189,12 +189,12 @@ class PictureMix:
 
     @property
     def pictures(self) -> int:
-        """How many pictures the sets hold that are no streams."""
+        """The number of pictures in the sets that are not streams."""
         return sum(size for size in self.sizes if size is not None)
 
     @property
     def cached_gigabytes(self) -> float:
-        """Memory that decoded pictures take."""
+        """The memory that decoded pictures take."""
         return sum(one.cached.nbytes for one in self.sets if isinstance(one, PictureSet)) / 2**30
 
 

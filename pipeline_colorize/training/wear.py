@@ -1,7 +1,7 @@
 """Make pictures look as old photographs do: early film, worn prints, margins around them.
 
-Luminance is (B, 1, H, W), L* in 0..100, with one generator a picture. Each effect draws its numbers
-in a fixed order, so that one that is switched off changes nothing in those before it.
+Luminance is L*, (B, 1, H, W) in 0..100, and each picture has a generator. Each effect draws its
+numbers in a fixed order, so that switching one off leaves those before it as they were.
 """
 
 import numpy as np
