@@ -718,7 +718,7 @@ def test_a_picture_that_is_shown_again_is_not_written_again(monkeypatch, tmp_pat
 
 @pytest.mark.parametrize(
     ("model", "grids"),
-    [("default", [(32, 40)] * 12 + [(64, 80)] * 2), ("driving-regression", [(64, 80)])],
+    [("default", [(32, 40)] * 3 + [(64, 80)]), ("driving-regression", [(64, 80)])],
 )
 def test_colours_come_about_in_one_look_or_two_or_in_one_pass(model, grids):
     image = (255 * smooth_picture(256, 320, seed=1)[0].numpy()).astype(np.uint8)
