@@ -6,6 +6,7 @@ plain diffusers can load it from there.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -271,7 +272,7 @@ class ColorizationPipeline(SavingMixin):
 
         # 3. Draw colours, for pictures of one working size together
         self._draw(pictures, options, callback_on_step_end, tensor_inputs)
-        looks = [next(look for look in reversed(p) if look.chroma is not None) for p in pictures]
+        looks = [next(look for look in reversed(p) if look.is_drawn) for p in pictures]
 
         # 4. Bring the colours to full size, under the luminance of the input
         influences = [look.influence for look in looks]
@@ -342,7 +343,10 @@ class ColorizationPipeline(SavingMixin):
             raster = None
             if self._takes_hints:
                 raster = self.image_processor.rasterize_hints(hints, (height, width), size)
-            looks.append(Look(luminance, frame, whole, size, working, raster, generator, *looks))
+            first = looks[0] if looks else None
+            looks.append(
+                Look(luminance, frame, whole, size, working, raster, generator, previous=first)
+            )
         return looks
 
     def _draw(
@@ -408,7 +412,8 @@ class ColorizationPipeline(SavingMixin):
         if full:
             return look.luminance, look.frame
         luminance = self.image_processor.preview(look.luminance, look.resolution)
-        return luminance, look.frame.scaled(tuple(luminance.shape[1:]))
+        height, width = luminance.shape[1:]
+        return luminance, look.frame.scaled((height, width))
 
     def _finish(self, look: Look, chroma: torch.Tensor, full: bool, output_type: str):
         """One result in the form that was asked for."""
@@ -429,14 +434,15 @@ class ColorizationPipeline(SavingMixin):
         luminance, frame = self._size(look, full)
         pixels = self.image_processor.colorize(luminance, chroma).numpy()
         if not frame.is_whole:
-            whole = self.image_processor.grey(look.whole_luminance, frame.size)
-            whole = whole.mul(255).round().byte().movedim(0, -1).numpy()
+            grey = self.image_processor.grey(look.whole_luminance, frame.size)
+            whole = grey.mul(255).round().byte().movedim(0, -1).numpy()
             whole[frame.inside] = pixels
             pixels = whole
         return PIL.Image.fromarray(pixels)
 
     def _spread(self, look: Look, full: bool) -> np.ndarray:
         """Standard deviation of the chroma of all that was drawn, (H, W)."""
+        assert look.spread is not None  # `check_inputs` wants several candidates
         luminance, frame = self._size(look, full)
         spread = F.interpolate(look.spread[None, None], luminance.shape[1:], mode="bilinear")
         whole = np.zeros(frame.size, np.float32)
@@ -451,7 +457,8 @@ class _StepReport:
     """Tells the progress bar and the caller's callback of each step of the network."""
 
     def __init__(self, pipe, callback: Callable | None, tensor_inputs: list[str]):
-        self.pipe, self.progress = pipe, None
+        self.pipe = pipe
+        self.progress: Any = None  # while the network works, a bar of tqdm
         self.callback, self.tensor_inputs = callback, tensor_inputs
         self.count = 0
 

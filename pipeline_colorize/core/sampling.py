@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -30,9 +30,14 @@ class Look:
     hints: torch.Tensor | None  # (1, 3, h, w): a*, b* and mask on the chroma grid
     generator: torch.Generator | None
     previous: "Look | None" = None  # the first look, where this is the second
-    chroma: torch.Tensor | None = None  # (samples, 2, h, w), a*b*, before the dials
-    spread: torch.Tensor | None = None  # (h, w), standard deviation of all candidates
-    estimates: list[torch.Tensor] | None = None  # (samples, 2, h, w) after each step, as shown
+    chroma: torch.Tensor = field(init=False)  # (samples, 2, h, w), a*b*, before the dials
+    spread: torch.Tensor | None = None  # (h, w), standard deviation of several candidates
+    estimates: list[torch.Tensor] = field(default_factory=list)  # (samples, 2, h, w), as shown
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether the look has its colours."""
+        return hasattr(self, "chroma")
 
     @property
     def influence(self) -> np.ndarray | None:
@@ -122,8 +127,9 @@ class ColorSampler:
         known, drawn = None, self._drawn(batch)
         if hints is not None and hints[:, 2].any():
             known = hints.repeat_interleave(drawn, 0).to(self.device)
+        estimates: list[torch.Tensor] = []
         if self.scheduler is None:
-            clean, estimates = self._predict_once(batch, grid, condition, known), []
+            clean = self._predict_once(batch, grid, condition, known)
         else:
             clean, estimates = self._denoise(batch, grid, condition, known)
         split = [self.to_chroma(one).split(drawn) for one in (clean, *estimates)]
@@ -190,7 +196,7 @@ class ColorSampler:
         """The hints (B, 3, h, w) in the network's units; `None` for models without."""
         if batch[0].hints is None:
             return None
-        hints = torch.cat([look.hints for look in batch])
+        hints = torch.cat([look.hints for look in batch if look.hints is not None])
         # The network has to give the colour that the dials turn into the one of the hint.
         hints[:, :2] = self.dials.undo(hints[:, :2], self.model_saturation)
         hints[:, :2] /= chroma_scale(self.unet)
@@ -220,7 +226,8 @@ class ColorSampler:
 
     def _denoise(self, batch, grid, condition, known) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """The clean colour (B * drawn, C, h, w), and the estimates of it if they are asked for."""
-        generators, estimates = self._generators(batch), []
+        generators = self._generators(batch)
+        estimates: list[torch.Tensor] = []
         shape = (len(batch) * self._drawn(batch), color_channels(self.unet), *grid)
 
         def make_noise() -> torch.Tensor:

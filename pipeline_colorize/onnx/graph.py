@@ -10,6 +10,7 @@ import itertools
 import json
 import math
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -84,7 +85,8 @@ class Graph:
     def __init__(self, weights: "Weights", precision: str, outer: "Graph | None" = None):
         self.file, self.weights, self.precision = weights, weights.arrays, precision
         self.root: Graph = outer.root if outer else self
-        self.numbers = outer.numbers if outer else itertools.count()  # no name comes twice
+        # Numbers that have not been given yet, so that no name comes twice.
+        self.numbers: Iterator[int] = outer.numbers if outer else itertools.count()
         self.used: set[str] = outer.used if outer else set()  # weights that have their place
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
@@ -283,15 +285,16 @@ def level(
 
     `beside` is added to what the first returns.
     """
-    results = []
-    for index in itertools.count():
-        if f"{name}.{index}.qkv.weight" in g.weights:
-            x = self_attention(g, x, f"{name}.{index}", groups)
-        elif f"{name}.{index}.conv1.weight" in g.weights:
-            x = residual_block(g, x, f"{name}.{index}", groups, embedding)
+    results: list[str] = []
+    while True:
+        block = f"{name}.{len(results)}"
+        if f"{block}.qkv.weight" in g.weights:
+            x = self_attention(g, x, block, groups)
+        elif f"{block}.conv1.weight" in g.weights:
+            x = residual_block(g, x, block, groups, embedding)
         else:
             return results
-        if beside and index == 0:
+        if beside and not results:
             x = g.add("Add", x, beside)
         results.append(x)
 
@@ -383,14 +386,16 @@ def trunk(g: Graph, config: dict, luminance: str) -> list[str]:
     larger = g.constant([1, 1, ENLARGED, ENLARGED])
     x = g.add("Resize", luminance, "", larger, mode="linear")
     x = clipped(g, convolution(g, x, "encoder.trunk.conv_in", strides=[2, 2]))
-    ends, reached = {}, 2
+    ends: dict[int, str] = {}
+    reached = 2
     for index, (_, _, _, blocks, stride) in enumerate(config["encoder_trunk"]):
         for block in range(blocks):
             name = f"encoder.trunk.stages.{index}.{block}"
             x = inverted_residual(g, x, name, stride if block == 0 else 1)
         reached *= stride
         ends[reached] = x
-    first, maps = ENLARGED * config["chroma_stride"], []
+    maps: list[str] = []
+    first = ENLARGED * config["chroma_stride"]
     for index in range(len(config["encoder_block_out_channels"])):
         reached = first * 2**index
         maps.append(ends[reached] if reached in ends else halve(g, maps[-1]))
@@ -410,7 +415,9 @@ def encode(g: Graph, config: dict, luminance: str, hints: str | None) -> str:
         features, x = [], convolution(g, x, "encoder.conv_in")
         for index in range(len(config["encoder_block_out_channels"])):
             x = x if index == 0 else halve(g, x)
-            beside = maps and convolution(g, maps[index], f"encoder.projections.{index}")
+            beside = None
+            if maps:
+                beside = convolution(g, maps[index], f"encoder.projections.{index}")
             name = f"encoder.levels.{index}"
             x = level(g, x, name, config["norm_num_groups"], None, beside)[-1]
             features.append(x)
@@ -453,17 +460,18 @@ def predict(g: Graph, config: dict, sample: str, timestep: str, features: list[s
     """The network's word about a sample."""
     groups, widths = config["norm_num_groups"], config["block_out_channels"]
     embedding = embed_time(g, config, timestep)
+    maps: list[str | None] = [*features]
     if config["encoder_block_out_channels"] is None:
         sample = g.add("Concat", sample, features[0], axis=1)
-        features = [None] * len(widths)
+        maps = [None] * len(widths)
     h = convolution(g, sample, "conv_in")
     skips = []
-    for index, feature in enumerate(features[:-1]):
+    for index, feature in enumerate(maps[:-1]):
         h = h if feature is None else g.add("Concat", h, feature, axis=1)
         results = level(g, h, f"down_blocks.{index}", groups, embedding)
         skips += results
         h = halve(g, results[-1])
-    h = h if features[-1] is None else g.add("Concat", h, features[-1], axis=1)
+    h = h if maps[-1] is None else g.add("Concat", h, maps[-1], axis=1)
     h = level(g, h, "mid_block", groups, embedding)[-1]
     for index in range(len(widths) - 1):
         h = g.add("Resize", h, "", g.constant([1, 1, 2, 2]), mode="linear")
@@ -725,7 +733,7 @@ def finishing(outer: Graph, config: dict, sample: str, hints: str | None) -> tup
 
 # --- the file ------------------------------------------------------------------------------------
 
-_INPUTS = {
+_INPUTS: dict[str, tuple[int, list]] = {
     "luminance": (TensorProto.FLOAT, [1, 1, "height", "width"]),
     "hints": (TensorProto.FLOAT, [1, 3, "cells_down", "cells_across"]),
     "sample": (TensorProto.FLOAT, ["samples", 2, "cells_down", "cells_across"]),
@@ -737,7 +745,7 @@ _INPUTS = {
     "place": (TensorProto.INT64, [2]),
     "saturation": (TensorProto.FLOAT, [1]),
 }
-_OUTPUTS = {
+_OUTPUTS: dict[str, tuple[int, list]] = {
     "rgb": (TensorProto.UINT8, ["samples", "rows_out", "width_out", 3]),
     "rgb_float": (TensorProto.FLOAT, ["samples", 3, "rows_out", "width_out"]),
     "chroma": (TensorProto.FLOAT, ["samples", 2, "chroma_down", "chroma_across"]),
@@ -785,8 +793,9 @@ def properties(parts: dict[str, dict], steps: int | None = None) -> dict:
     facts["chroma_texture"] = pipeline.get("chroma_texture", 1.0)
     if steps is not None:
         facts["default_num_inference_steps"] = steps
-    names = ("num_train_timesteps", "max_signal_rate", "min_signal_rate", "shift")
-    facts |= {name: scheduler[name] for name in (*names, "timestep_spacing")}
+    rates = ("max_signal_rate", "min_signal_rate", "shift")
+    kept = ("num_train_timesteps", *rates, "timestep_spacing")
+    facts |= {name: scheduler[name] for name in kept}
     stride = unet["chroma_stride"]
     facts |= {
         "format": FORMAT,

@@ -6,7 +6,7 @@ picture as with torch.
 
 import json
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -108,7 +108,7 @@ def _grey_canvas(luminance: np.ndarray, frame: Frame, kind: type) -> np.ndarray:
         frame: where the photograph lies.
         kind: uint8, or float32 in [0, 1].
     """
-    canvas = np.empty((*frame.size, 3), kind)
+    canvas: np.ndarray = np.empty((*frame.size, 3), kind)
     if not frame.is_whole:
         for rows in row_chunks(*frame.size):
             grey = encode_srgb(lightness_to_y(luminance[rows]))[..., None]
@@ -140,10 +140,10 @@ class _Look:
     hints: np.ndarray  # (1, 3, rows, columns)
     guide: np.ndarray  # (1, 1, 8 * rows, 8 * columns)
     previous: "_Look | None" = None  # the first look, where this is the second
-    chroma: np.ndarray | None = None  # (samples, 2, rows, columns), as shown
-    spread: np.ndarray | None = None  # (rows, columns), standard deviation of all candidates
-    sample: np.ndarray | None = None  # (samples, 2, rows, columns), in the network's units
-    estimates: np.ndarray | None = None  # (steps, samples, 2, rows, columns)
+    spread: np.ndarray | None = None  # (rows, columns), standard deviation of several candidates
+    chroma: np.ndarray = field(init=False)  # (samples, 2, rows, columns), as shown
+    sample: np.ndarray = field(init=False)  # (samples, 2, rows, columns), in the network's units
+    estimates: np.ndarray = field(init=False)  # (steps, samples, 2, rows, columns)
 
 
 def _threads() -> int:
@@ -202,7 +202,7 @@ class ORTColorizationPipeline:
     def __init__(self, model: str | Path | bytes):
         self._model = model if isinstance(model, bytes) else Path(model)
         if isinstance(self._model, Path) and not fits_weights(self._model):
-            raise ValueError(f"{model} was made of other weights than those beside it.")
+            raise ValueError(f"{self._model} was made of other weights than those beside it.")
         self._open()
         self.properties = _read_properties(self._session, self._model)
         defaults = {k: v for k, v in self.properties.items() if k.startswith("default_")}
@@ -344,6 +344,7 @@ class ORTColorizationPipeline:
         look = looks[-1]
         output.images += self._finish(look, factor, options.output_type)
         if options.output_uncertainty:
+            assert look.spread is not None  # the options ask for several candidates
             spread = np.zeros(look.frame.size, np.float32)
             spread[look.frame.inside] = _resize(look.spread, *look.luminance.shape)
             output.uncertainty.append(spread)
@@ -369,9 +370,10 @@ class ORTColorizationPipeline:
         cell, stride, detail = (
             self.properties[name] for name in ("chroma_stride", "stride", "guide_detail")
         )
-        size = fit_size(*luminance.shape, resolution, stride)
+        height, width = luminance.shape
+        size = fit_size(height, width, resolution, stride)
         grid = tuple(side // cell for side in size)
-        drawn = draw_hints(hints, luminance.shape, grid)
+        drawn = draw_hints(hints, (height, width), grid)
         drawn[:, :2] /= self.config.default_saturation  # which multiplies what comes out
         return _Look(
             luminance=luminance,
@@ -421,16 +423,16 @@ class ORTColorizationPipeline:
         names, start = ["next_sample", "chroma", "estimates"], noise[0]
         if look.previous:
             signal, rate = schedule[0, 1:3]
-            first = self._on_finer_grid(look)
+            first = self._on_finer_grid(look.previous, look)
             start = signal * np.repeat(first, len(start) // len(first), axis=0) + rate * start
         look.sample, look.chroma, look.estimates = self._run(
             names, look, sample=start, noise=noise[1:], schedule=schedule, saturation=factor
         )
 
-    def _on_finer_grid(self, look: _Look) -> np.ndarray:
+    def _on_finer_grid(self, first: _Look, second: _Look) -> np.ndarray:
         """The sample of the first look (samples, 2, h, w), on the grid of the second."""
-        grid, first = look.hints.shape[2:], look.previous.sample
-        planes = [_resize(plane, *grid) for plane in first.reshape(-1, *first.shape[2:])]
+        grid, sample = second.hints.shape[2:], first.sample
+        planes = [_resize(plane, *grid) for plane in sample.reshape(-1, *sample.shape[2:])]
         return np.stack(planes).reshape(-1, 2, *grid)
 
     def _agree(self, look: _Look, options: ColorizationOptions, factor) -> None:
@@ -479,12 +481,14 @@ class ORTColorizationPipeline:
 
     def _intermediates(self, look: _Look, factor) -> list[list[PIL.Image.Image]]:
         """The clean estimates of each sample, with the short side of the last look."""
-        size = fit_size(*look.luminance.shape, look.resolution)
+        height, width = look.luminance.shape
+        size = fit_size(height, width, look.resolution)
         luminance = _resize(look.luminance, *size).clip(0, 100)
         frame = look.frame.scaled(size)
         small_whole = _resize(look.whole_luminance, *frame.size).clip(0, 100)
         canvas = _grey_canvas(small_whole, frame, np.uint8)
-        films, whole = [[] for _ in look.sample], slice(0, size[0])
+        films: list[list[PIL.Image.Image]] = [[] for _ in look.sample]
+        whole = slice(0, size[0])
         for each in (look.previous, look) if look.previous else (look,):
             guide = _resize(luminance, *each.guide.shape[2:])[None, None]
             small = replace(each, luminance=luminance, guide=guide)
