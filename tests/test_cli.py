@@ -644,6 +644,19 @@ def test_no_input_matched(pipe, tmp_path):
     one_line_error(run(tmp_path), "no photographs", "--recursive")
 
 
+def test_an_input_that_is_a_link_to_nothing(album, pipe):
+    (album / "link.png").symlink_to("nowhere.png")
+    one_line_error(run(album / "link.png"), "link.png: a link to nothing")
+
+
+@pytest.mark.parametrize("arguments", [[""], ["a.png", "-o", ""]])
+def test_empty_paths(album, pipe, monkeypatch, arguments):
+    monkeypatch.chdir(album)
+    result = run(*arguments)
+    assert result.exit_code == 2 and "a path cannot be empty" in result.stderr
+    assert names(album) == ["a.png", "b.png", "c.png"]
+
+
 def test_a_missing_input_does_not_stop_the_others(album, pipe, tmp_path):
     result = run(album / "none.png", album / "a.png", "-o", tmp_path / "out")
     assert result.exit_code == 1 and names(tmp_path / "out") == ["a.png"]

@@ -18,7 +18,7 @@ from command_run import names, run, save
 from PIL import Image
 
 from pipeline_colorize import cli, photo, registry
-from pipeline_colorize.command import engine
+from pipeline_colorize.command import engine, report
 from pipeline_colorize.command.sharing import Share
 
 pytestmark = pytest.mark.usefixtures("other_tests_hear_diffusers")
@@ -88,10 +88,12 @@ def test_what_comes_in_is_no_picture(pipe, data, words):
     assert f"colorize: standard input: {words}" in result.stderr
 
 
-def test_a_terminal_gets_no_picture(album, pipe, monkeypatch):
+def test_a_terminal_gives_and_gets_no_picture(album, pipe, monkeypatch):
     monkeypatch.setattr("pipeline_colorize.command.targets.is_terminal", lambda stream: True)
     result = run(album / "a.png", "-o", "-")
-    assert result.exit_code == 2 and "is a terminal" in result.stderr and result.stdout == ""
+    assert result.exit_code == 2 and "output is a terminal" in result.stderr
+    result = run("-", "-o", "x.png")
+    assert result.exit_code == 2 and "input is a terminal" in result.stderr and result.stdout == ""
 
 
 # --- what is printed -----------------------------------------------------------------------------
@@ -152,7 +154,8 @@ def test_objects_of_what_is_not_there_and_of_odd_names(album, pipe, tmp_path):
     assert {record["input"] for record in others} == {str(path) for path in album.iterdir()}
 
 
-def test_quiet_prints_failures_alone(album, pipe, tmp_path):
+def test_quiet_prints_failures_alone(album, pipe, tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "is_terminal", lambda stream: True)
     assert run(album, "-o", tmp_path / "out", "-q").output == ""
     assert run(album, "-o", tmp_path / "out", "-q").output == ""
     (album / "bad.png").write_text("?")

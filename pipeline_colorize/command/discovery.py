@@ -104,9 +104,10 @@ def _expand(text: str, report: Report) -> list[Path]:
         if error.errno not in (errno.ENOENT, errno.ENOTDIR):
             report.fail(text, f"cannot be reached ({error.strerror})")
             return []
-    paths = _glob(os.path.expanduser(text))
+    paths = [] if os.path.islink(text) else _glob(os.path.expanduser(text))
     if not paths:
-        report.fail(text, "no such file or folder, and no file matches it")
+        nothing = "no such file or folder, and no file matches it"
+        report.fail(text, "a link to nothing" if os.path.islink(text) else nothing)
     return paths
 
 

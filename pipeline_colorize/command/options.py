@@ -54,6 +54,10 @@ class PathText(click.ParamType):
 
     name = "path"
 
+    def convert(self, value, param, ctx):
+        """Refuse an empty text, such as that of a variable that is not set."""
+        return value or self.fail("a path cannot be empty.", param, ctx)
+
     def shell_complete(self, ctx, param, incomplete):
         """Return completions for a shell while the command line is typed."""
         return [CompletionItem(incomplete, type="file")]

@@ -36,6 +36,8 @@ def plan(settings: Settings, report: Report) -> list[Job]:
         raise click.UsageError(
             f"--output {settings.output} is an address; results go to a file or folder."
         )
+    if STREAM in settings.inputs and is_terminal(sys.stdin):
+        raise click.UsageError("standard input is a terminal; send a photograph to it.")
     found = find_photos(settings, report)
     photos = [part for one in found for part in _parts(one, settings, report)]
     if settings.hint and len(photos) > 1:

@@ -121,7 +121,7 @@ class Work:
     def run(self, jobs: list[Job]) -> None:
         """Colour the photographs; come back at the end to those that another run is working on."""
         jobs = writable(jobs, self._report)
-        with Bar(len(jobs), self._share.local_rank == 0) as bar, Claims() as self._claims:
+        with Bar(len(jobs), self._shows_bar()) as bar, Claims() as self._claims:
             self._report.advance = bar.advance
             while jobs:
                 self._busy = []
@@ -129,6 +129,9 @@ class Work:
                 for job in self._busy:
                     self._claims.wait(job.target)
                 jobs = self._busy
+
+    def _shows_bar(self) -> bool:
+        return self._share.local_rank == 0 and not self._settings.quiet
 
     def _pass(self, jobs: list[Job], bar: Bar) -> None:
         settings, share = self._settings, self._share
