@@ -6,6 +6,7 @@ queue alone: each visitor has a few places, turns are taken, and jobs of those w
 
 import contextlib
 import json
+import os
 import re
 import sys
 import time
@@ -27,7 +28,8 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
 }
 # How long a job stays for a visitor who has not asked yet what became of it, or is no longer there.
-TO_BEGIN, TO_RETURN = 10.0, 3.0  # seconds
+TO_BEGIN = float(os.environ.get("COLORIZE_SECONDS_TO_BEGIN", "10"))
+TO_RETURN = 3.0  # seconds
 _REMEMBERED = 10_000  # visitors who left
 
 

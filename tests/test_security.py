@@ -628,7 +628,7 @@ def space(tmp_path_factory, stored):
     """The Space of this repository, which forgets quickly; it logs no traceback in all this."""
     pytest.importorskip("gradio")
     log = tmp_path_factory.mktemp("space") / "log.txt"
-    settings = {**SPACE, "GRADIO_TEMP_DIR": str(stored)}
+    settings = {**SPACE, "GRADIO_TEMP_DIR": str(stored), "COLORIZE_SECONDS_TO_BEGIN": "4"}
     with running_space(ROOT / "space" / "app.py", log, settings) as space:
         yield space
     assert "Traceback" not in log.read_text(), log.read_text()
@@ -831,7 +831,7 @@ def test_names_of_files_stay_names(space, visitor, stored):
             assert "<" not in refusal(visitor, order(visitor, path))
 
 
-LONG = {"samples": 8, "steps": 100, "resolution": 64}  # takes a while, within the budget
+LONG = {"samples": 8, "steps": 100, "resolution": 96}  # takes a while, within the budget
 
 
 def test_a_job_is_no_longer_than_the_budget(space, visitor):
