@@ -810,6 +810,8 @@ def main() -> None:
         if not models:
             raise ValueError("There is no model: set COLORIZE_MODEL.")
         above = os.environ.get("GRADIO_TEMP_DIR")  # others may have files there
+        if above:
+            os.makedirs(above, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="colorize-", dir=above) as folder:
             os.environ["GRADIO_TEMP_DIR"] = folder
             with photo.pixel_limit(limits.max_pixels):
