@@ -11,11 +11,15 @@ import contextlib
 import hashlib
 import json
 import re
+import secrets
 import socket
 import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, unquote, urlsplit
+
+# New in each run, so that a copy of these tests in some folder does not hold them.
+WRITER, OTHER = (f"hf_{secrets.token_hex(16)}" for _ in range(2))
 
 LARGE = re.compile(r"\.(safetensors|parquet|bin|jpg|png)$")
 
@@ -84,7 +88,7 @@ class HubServer:
     """The server, on a port of its own, in a thread."""
 
     def __init__(self):
-        self.tokens = {"hf_writer_secret": "tester", "hf_other_secret": "other"}
+        self.tokens = {WRITER: "tester", OTHER: "other"}
         self.repositories: dict[tuple[str, str], Repository] = {}
         self.objects: dict[str, bytes] = {}  # large files, by SHA-256
         self.faults: list[Fault] = []
@@ -107,7 +111,7 @@ class HubServer:
         self.server.shutdown()
         self.server.server_close()
 
-    def environment(self, home, token: str | None = "hf_writer_secret") -> dict[str, str]:
+    def environment(self, home, token: str | None = WRITER) -> dict[str, str]:
         """Variables for a client with its cache in `home`."""
         result = {"HF_ENDPOINT": self.url, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1"}
         result |= {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_OFFLINE": "0"}

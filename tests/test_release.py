@@ -8,6 +8,7 @@ import json
 import os
 import pickle
 import re
+import secrets
 import shutil
 import subprocess
 import sys
@@ -22,7 +23,7 @@ import yaml
 from click.testing import CliRunner
 from conftest import smooth_picture, tiny_unet
 from diffusers import UNet2DModel, UniPCMultistepScheduler
-from hub_server import Fault, HubServer, Repository, git_id
+from hub_server import WRITER, Fault, HubServer, Repository, git_id
 from huggingface_hub import ModelCard
 from PIL import Image
 from space_server import running_space
@@ -38,7 +39,8 @@ sys.path.insert(0, str(ROOT / "scripts"))
 import evaluate  # noqa: E402
 import release  # noqa: E402
 
-TOKENS = ("hf_writer_secret", "hf_wrong_secret")
+WRONG = f"hf_{secrets.token_hex(16)}"  # a token that the Hub does not know
+TOKENS = (WRITER, WRONG)
 NOTES = {
     "name": "tiny",
     "summary": "A network that has learned nothing.",
@@ -718,9 +720,9 @@ def test_training_leaves_no_graph_of_other_weights_and_keeps_a_written_card(hub,
 def test_a_token_that_the_hub_does_not_take_is_found_before_training(hub, client, tmp_path):
     argv = ["--config", str(ROOT / "configs" / "tiny.yaml"), "--output_dir", str(tmp_path / "run")]
     argv += ["--datasets", str(ROOT / "space" / "examples" / "color"), "--push_to_hub", "true"]
-    client.run("os.environ['HF_TOKEN'] = 'hf_wrong_secret'")
+    client.run(f"os.environ['HF_TOKEN'] = '{WRONG}'")
     answer = client.attempt(f"import train_colorize; train_colorize.main({argv!r})")
-    client.run("os.environ['HF_TOKEN'] = 'hf_writer_secret'")
+    client.run(f"os.environ['HF_TOKEN'] = '{WRITER}'")
     assert "run was not published: the Hub does not accept the token" in answer["error"]
     assert not (tmp_path / "run").exists()
 
@@ -802,7 +804,7 @@ def test_classes_from_elsewhere_are_refused(copy):
 COMMIT, PUT = "POST .*/commit/", "PUT /lfs/"
 REFUSED = "does not accept the token"
 PUSHES = {  # name: (faults, environment and repository, words of the error; None: it works)
-    "wrong token": ([], {"HF_TOKEN": "hf_wrong_secret"}, REFUSED),
+    "wrong token": ([], {"HF_TOKEN": WRONG}, REFUSED),
     "no token": ([], {"HF_TOKEN": ""}, "there is no token"),
     "another's name": ([], {"repo": "other/model"}, "the token may not write there"),
     "too many requests": ([Fault("POST|PUT", status=429)], {}, "asks for a pause"),
@@ -836,11 +838,11 @@ def test_faults_while_pushing(name, existing, hub, client, built):
         hub.repositories["model", repo].commit({"kept.txt": b"as it was"})
     before = hub.model(repo) and list(hub.model(repo).order)
     hub.faults = [Fault(**vars(fault)) for fault in faults]
-    token = options.get("HF_TOKEN", "hf_writer_secret")
+    token = options.get("HF_TOKEN", WRITER)
     answer = client.attempt(
         f"os.environ['HF_TOKEN'] = {token!r}\n"
         f"try: publish({str(built)!r}, {repo!r}, 'x', tag='v1', replace=('*',))\n"
-        "finally: os.environ['HF_TOKEN'] = 'hf_writer_secret'"
+        f"finally: os.environ['HF_TOKEN'] = '{WRITER}'"
     )
     hub.faults = []
     if words is None:
@@ -856,9 +858,9 @@ def test_faults_while_pushing(name, existing, hub, client, built):
 
 
 def test_the_command_says_it_in_a_line(hub, client, with_card, monkeypatch):
-    client.run("os.environ['HF_TOKEN'] = 'hf_wrong_secret'")
+    client.run(f"os.environ['HF_TOKEN'] = '{WRONG}'")
     code, output = client.command("release", "push", with_card, "--repo_id", "tester/model")
-    client.run("os.environ['HF_TOKEN'] = 'hf_writer_secret'")
+    client.run(f"os.environ['HF_TOKEN'] = '{WRITER}'")
     assert code == 1 and REFUSED in output and "Traceback" not in output
     assert output.strip().splitlines()[-1].startswith("Error: tester/model was not published")
     assert hub.repositories == {}
