@@ -58,7 +58,7 @@ def check_enough(image: np.ndarray) -> None:
     sides = (image, image[::-1], image.swapaxes(0, 1), image.swapaxes(0, 1)[::-1])
     there = min(_share_there(side) for side in sides)
     if there < _LEAST_SHARE:
-        raise PhotoError(f"the file is cut off: only {there:.0%} of the picture are there")
+        raise PhotoError(f"the file is cut off: only {there:.0%} of the picture is there")
 
 
 def _share_there(lines: np.ndarray) -> float:
