@@ -1026,7 +1026,7 @@ def test_the_space_that_goes_up_runs_by_itself(hub, client, with_card, home, tmp
     cache, picture = tmp_path / "cache", tmp_path / "grandma.png"
     Image.fromarray(release.sample_picture()).save(picture)
     settings = hub.environment(tmp_path / "home", token=None) | {
-        "COLORIZE_KEEP_MINUTES": "0.3",
+        "COLORIZE_KEEP_MINUTES": "0.15",
         "GRADIO_TEMP_DIR": str(cache),
         "OMP_NUM_THREADS": "1",
     }
