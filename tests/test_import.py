@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from pipeline_colorize.release_code import travelling_source
+
 PACKAGE = Path(importlib.util.find_spec("pipeline_colorize").origin).parent
 
 # Every module, and what it may import of the package: modules or whole rooms. Arrows point one
@@ -36,6 +38,7 @@ MODULES = {
         "registry",
     },
     "hub": set(),
+    "release_code": set(),
     "colorfulness": set(),
     "core.agreement": set(),
     "core.colorimetry": set(),
@@ -46,14 +49,24 @@ MODULES = {
     "core.options": set(),
     "core.pil_input": set(),
     "core.color": {"core.colorimetry"},
+    "core.looks": {*CORE_NUMPY},
     "core.backbone": set(),
     "core.unet": {"core.backbone"},
     "core.regression_unet": set(),
     "core.scheduler": set(),
     "core.image_processor": {*CORE_NUMPY, "core.color"},
-    "core.sampling": {*CORE_NUMPY, "core.color", "core.image_processor"},
-    "core.saving": set(),  # it reaches `hub` and `registry` by name, in the home package alone
-    "core.pipeline": {*CORE_NUMPY, "core.image_processor", "core.sampling", "core.saving"},
+    "core.sampling": {*CORE_NUMPY, "core.color", "core.image_processor", "core.looks"},
+    "core.results": {*CORE_NUMPY, "core.image_processor", "core.looks", "core.sampling"},
+    # It reaches `hub`, `registry` and `release_code` by name, in the home package alone.
+    "core.saving": set(),
+    "core.pipeline": {
+        *CORE_NUMPY,
+        "core.image_processor",
+        "core.looks",
+        "core.results",
+        "core.sampling",
+        "core.saving",
+    },
     "registry": set(),
     "onnx.files": set(),
     "onnx.noise": set(),
@@ -303,6 +316,34 @@ def test_arrows_point_one_way(module):
 @pytest.mark.parametrize("module", [name for name in MODULES if name.startswith("core.")])
 def test_files_that_travel_import_little(module):
     assert outside(module) <= {"torch", "numpy", "diffusers", "PIL"}
+
+
+@pytest.mark.parametrize("name, most", [("pipeline", 2400), ("unet", 750), ("scheduler", 320)])
+def test_a_release_carries_code_that_is_whole_and_short(name, most):
+    """ruff finds every name that leaving out what seemed unused has made unknown."""
+    source = travelling_source(PACKAGE / "core" / f"{name}.py")
+    command = [
+        sys.executable,
+        "-m",
+        "ruff",
+        "check",
+        "-q",
+        "--isolated",
+        "--select",
+        "F401,F821",
+        "-",
+    ]
+    result = subprocess.run(command, input=source, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout
+    assert len(source.splitlines()) <= most
+
+
+def test_a_release_does_not_carry_what_only_other_rooms_use():
+    source = travelling_source(PACKAGE / "core" / "pipeline.py")
+    assert "def y_to_lightness" in FILES["core.colorimetry"].read_text()
+    assert "def y_to_lightness" not in source
+    assert "def decode_srgb" in source  # hints use it
+    assert source.count("import numpy") == 1
 
 
 def test_no_name_is_defined_twice_where_files_are_joined():

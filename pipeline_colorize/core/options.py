@@ -52,6 +52,7 @@ class ColorizationOptions:
         output_uncertainty: whether the spread of the colourings is returned, too.
         output_intermediates: whether the estimate after each step is returned, too.
         find_margins: whether even margins around a photograph are found and left neutral.
+        match_input_resolution: whether results are as large as the input.
 
     Raises:
         ValueError: which names the value that is out of range.
@@ -70,6 +71,7 @@ class ColorizationOptions:
     output_uncertainty: bool = False
     output_intermediates: bool = False
     find_margins: bool = True
+    match_input_resolution: bool = True
 
     @classmethod
     def resolve(cls, defaults: Mapping[str, Any], **given: Any) -> "ColorizationOptions":

@@ -5,41 +5,20 @@ plain diffusers can load it from there.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import PIL.Image
 import torch
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
-from diffusers.utils import BaseOutput
-from torch.nn import functional as F
 
 from .hints import Hint, hints_by_picture, move_hints
 from .image_processor import ColorizationImageProcessor
+from .looks import Look, group_looks, leave_grey
 from .margins import Frame
 from .options import ColorizationOptions, per_picture
-from .sampling import ChromaDials, ColorSampler, Look, SamplingStep, color_channels
+from .results import ColorizationPipelineOutput, ResultMaker
+from .sampling import ChromaDials, ColorSampler, SamplingStep, color_channels
 from .saving import SavingMixin
 from .sizes import check_sides, look_resolutions
-
-
-@dataclass
-class ColorizationPipelineOutput(BaseOutput):
-    """What the pipeline returns.
-
-    Args:
-        images: as `output_type` says, flat: picture by picture, sample by sample. A list of PIL
-            pictures; an array (N, H, W, 3) or tensor (N, 3, H, W) in [0, 1]; chroma (N, 2, h, w).
-            Arrays and tensors of different sizes are a list of N instead.
-        uncertainty: one array (H, W) a picture: the standard deviation of the chroma of all that
-            was drawn for it, in units of a*b*; `None` unless asked for.
-        intermediates: one list of small PIL pictures for each of `images`, a picture a step.
-    """
-
-    images: list[PIL.Image.Image] | np.ndarray | torch.Tensor | list[np.ndarray | torch.Tensor]
-    uncertainty: list[np.ndarray] | None = None
-    intermediates: list[list[PIL.Image.Image]] | None = None
 
 
 class ColorizationPipeline(SavingMixin):
@@ -255,6 +234,7 @@ class ColorizationPipeline(SavingMixin):
             output_uncertainty=output_uncertainty,
             output_intermediates=output_intermediates,
             find_margins=find_margins,
+            match_input_resolution=match_input_resolution,
         )
         if isinstance(callback_on_step_end, PipelineCallback | MultiPipelineCallbacks):
             callback_on_step_end_tensor_inputs = callback_on_step_end.tensor_inputs
@@ -275,30 +255,7 @@ class ColorizationPipeline(SavingMixin):
         looks = [next(look for look in reversed(p) if look.is_drawn) for p in pictures]
 
         # 4. Bring the colours to full size, under the luminance of the input
-        influences = [look.influence for look in looks]
-        dials = self._dials(options)
-        chroma = [
-            chroma
-            for look, influence in zip(looks, influences, strict=True)
-            for chroma in dials.show(look.chroma, influence)
-        ]
-        repeated = [look for look in looks for _ in range(options.num_samples)]
-        output = ColorizationPipelineOutput(
-            _stack(
-                [
-                    self._finish(look, one, match_input_resolution, output_type)
-                    for look, one in zip(repeated, chroma, strict=True)
-                ]
-            )
-        )
-        if output_uncertainty:
-            output.uncertainty = [self._spread(look, match_input_resolution) for look in looks]
-        if output_intermediates:
-            output.intermediates = [
-                self._intermediates(look, sample)
-                for look in looks
-                for sample in range(options.num_samples)
-            ]
+        output = ResultMaker(self.image_processor, self._dials(options), options).make(looks)
         self.maybe_free_model_hooks()
         if not return_dict:
             return output.images, output.uncertainty, output.intermediates
@@ -358,7 +315,9 @@ class ColorizationPipeline(SavingMixin):
     ) -> None:
         """Set the colours of all looks; looks that an interruption leaves out are grey or unset."""
         batches = [
-            _batches([looks[index] for looks in pictures if index < len(looks)], options.batch_size)
+            group_looks(
+                [looks[index] for looks in pictures if index < len(looks)], options.batch_size
+            )
             for index in (0, 1)
         ]
         report = _StepReport(self, callback, tensor_inputs)
@@ -388,7 +347,7 @@ class ColorizationPipeline(SavingMixin):
             sampler.color(batch, self._grid(batch[0]))
         elif batch[0].previous is None:
             for look in batch:
-                _leave_grey(look, sampler.options.num_samples, self._grid(look))
+                leave_grey(look, sampler.options.num_samples, self._grid(look))
 
     def _grid(self, look: Look) -> tuple[int, int]:
         """Rows and columns of the chroma grid of a look."""
@@ -404,53 +363,6 @@ class ColorizationPipeline(SavingMixin):
             coring=config.chroma_coring,
             saturation=options.saturation * config.default_saturation,
         )
-
-    # --- finishing --------------------------------------------------------------------------------
-
-    def _size(self, look: Look, full: bool) -> tuple[torch.Tensor, Frame]:
-        """The luminance (1, H, W) that the photograph gets, and its frame."""
-        if full:
-            return look.luminance, look.frame
-        luminance = self.image_processor.preview(look.luminance, look.resolution)
-        height, width = luminance.shape[1:]
-        return luminance, look.frame.scaled((height, width))
-
-    def _finish(self, look: Look, chroma: torch.Tensor, full: bool, output_type: str):
-        """One result in the form that was asked for."""
-        if output_type == "latent":
-            return torch.from_numpy(look.frame.place(chroma.numpy()))
-        if output_type == "pil":
-            return self._picture(look, chroma, full)
-        luminance, frame = self._size(look, full)
-        rgb = self.image_processor.colorize_float(luminance, chroma)
-        if not frame.is_whole:
-            whole = self.image_processor.grey(look.whole_luminance, frame.size)
-            whole[:, *frame.inside] = rgb
-            rgb = whole
-        return rgb if output_type == "pt" else rgb.movedim(0, -1).numpy()
-
-    def _picture(self, look: Look, chroma: torch.Tensor, full: bool) -> PIL.Image.Image:
-        """A photograph in colour, in its neutral margins."""
-        luminance, frame = self._size(look, full)
-        pixels = self.image_processor.colorize(luminance, chroma).numpy()
-        if not frame.is_whole:
-            grey = self.image_processor.grey(look.whole_luminance, frame.size)
-            whole = grey.mul(255).round().byte().movedim(0, -1).numpy()
-            whole[frame.inside] = pixels
-            pixels = whole
-        return PIL.Image.fromarray(pixels)
-
-    def _spread(self, look: Look, full: bool) -> np.ndarray:
-        """Standard deviation of the chroma of all that was drawn, (H, W)."""
-        assert look.spread is not None  # `check_inputs` wants several candidates
-        luminance, frame = self._size(look, full)
-        spread = F.interpolate(look.spread[None, None], luminance.shape[1:], mode="bilinear")
-        whole = np.zeros(frame.size, np.float32)
-        whole[frame.inside] = spread[0, 0].numpy()
-        return whole
-
-    def _intermediates(self, look: Look, sample: int) -> list[PIL.Image.Image]:
-        return [self._picture(look, one[sample], full=False) for one in look.estimates]
 
 
 class _StepReport:
@@ -477,30 +389,3 @@ class _StepReport:
         self.count += 1
         self.progress.update()
         return latents
-
-
-def _batches(looks: list[Look], batch_size: int | None) -> list[list[Look]]:
-    """Looks of one working size and like margins together, at most `batch_size` of them."""
-    by_size: dict[tuple, list[Look]] = {}
-    for look in looks:
-        frame = None if look.frame.is_whole else look.frame
-        by_size.setdefault((tuple(look.working.shape), frame), []).append(look)
-    return [
-        group[start : start + (batch_size or len(group))]
-        for group in by_size.values()
-        for start in range(0, len(group), batch_size or len(group))
-    ]
-
-
-def _leave_grey(look: Look, num_samples: int, grid: tuple[int, int]) -> None:
-    """A picture that an interruption came before has no colours and no spread."""
-    look.chroma = torch.zeros(num_samples, 2, *grid)
-    look.spread, look.estimates = torch.zeros(grid), []
-
-
-def _stack(images: list) -> list | np.ndarray | torch.Tensor:
-    """Arrays or tensors of one size as a batch; anything else as the list it is."""
-    shapes = {getattr(image, "shape", None) for image in images}
-    if shapes == {None} or len(shapes) > 1:
-        return images
-    return torch.stack(images) if torch.is_tensor(images[0]) else np.stack(images)

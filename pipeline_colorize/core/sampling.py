@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -11,38 +11,10 @@ from torch.nn import functional as F
 
 from .agreement import agree, agreement_weights, warmth_order
 from .color import core_chroma, rgb_to_lab, undo_coring
-from .hints import hint_influence
 from .image_processor import lift_texture, meet_hints
-from .margins import Frame
+from .looks import Look
 from .options import ColorizationOptions
 from .sizes import SECOND_LOOK_START, second_look_steps
-
-
-@dataclass
-class Look:
-    """A picture at one of its working sizes: what the network sees, and the colours it gives."""
-
-    luminance: torch.Tensor  # (1, H, W), L* of the photograph at full size, without margins
-    frame: Frame  # where it lies in the whole picture
-    whole_luminance: torch.Tensor  # (1, H, W), L* of that
-    resolution: float  # short side of the working picture
-    working: torch.Tensor  # (1, 1, h, w), L* as the network sees it
-    hints: torch.Tensor | None  # (1, 3, h, w): a*, b* and mask on the chroma grid
-    generator: torch.Generator | None
-    previous: "Look | None" = None  # the first look, where this is the second
-    chroma: torch.Tensor = field(init=False)  # (samples, 2, h, w), a*b*, before the dials
-    spread: torch.Tensor | None = None  # (h, w), standard deviation of several candidates
-    estimates: list[torch.Tensor] = field(default_factory=list)  # (samples, 2, h, w), as shown
-
-    @property
-    def is_drawn(self) -> bool:
-        """Whether the look has its colours."""
-        return hasattr(self, "chroma")
-
-    @property
-    def influence(self) -> np.ndarray | None:
-        """How far hints decide each cell's colour, (h, w); `None` for a model without hints."""
-        return None if self.hints is None else hint_influence(self.hints.numpy())
 
 
 @dataclass(frozen=True)

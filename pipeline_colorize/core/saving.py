@@ -1,10 +1,9 @@
 """Models on disk: loading without running their code, saving so that plain diffusers can open them.
 
 `save_pretrained` writes `pipeline.py` with its siblings joined to it, so that the folder needs this
-package no more. Publishing is in `hub.py` of the package, which does not travel.
+package no more. `release_code.py` joins them, and `hub.py` publishes; neither of them travels.
 """
 
-import ast
 import copy
 import importlib
 import json
@@ -25,27 +24,6 @@ _RENAMED = {"default_refinement": "default_second_look"}
 # What is written under the name of a variant.
 _VARIANTS = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
-# Stands in each code file of a release, behind its first docstring. diffusers gives the code of
-# every folder one module name and one file, and runs the next release in the same module, so that
-# the functions of the first one would call those of the second from then on.
-_MODULE_NAME_GUARD = """
-# Added when this file was saved: the code takes a module name that no other release has, since
-# diffusers loads the code of every folder under the same name. It keeps its source to be saved
-# again.
-import hashlib
-import sys
-from pathlib import Path
-
-_SOURCE = Path(__file__).read_text("utf-8")
-if __name__.startswith("diffusers_modules."):
-    # Bytecode is found by size and second, which another version can share.
-    Path(__spec__.cached).unlink(missing_ok=True)
-    _unique_name = f"{__name__}_{hashlib.sha256(_SOURCE.encode()).hexdigest()[:12]}"
-    sys.modules[_unique_name] = sys.modules.pop(__name__)
-    __name__ = _unique_name
-
-"""
-
 
 def native_dtype() -> torch.dtype:
     """bfloat16 where this CPU computes it natively, else float32."""
@@ -62,34 +40,12 @@ def _home(module: str) -> ModuleType:
     return importlib.import_module(f"{__name__.partition('.')[0]}.{module}")
 
 
-# --- the code of a release ------------------------------------------------------------------------
-
-
 def _travelling_source(module: ModuleType, file: Path) -> str:
-    """The source of a module as a release holds it: self-contained, under a name that is unique."""
+    """The source of a module as a release holds it: the one that it came with, or a new one."""
     if hasattr(module, "_SOURCE"):  # it came from a release
         return module._SOURCE
-    source = _joined_source(file)
-    end = ast.parse(source).body[0].end_lineno or 0
-    lines = source.splitlines(keepends=True)
-    return "".join([*lines[:end], _MODULE_NAME_GUARD, *lines[end:]])
-
-
-def _joined_source(file: Path, done: set[str] | None = None) -> str:
-    """The source of `file`, with the source of each sibling in place of its first import."""
-    done = set() if done is None else done
-    source = file.read_text(encoding="utf-8")
-    lines, pieces, position = source.splitlines(keepends=True), [], 0
-    for node in ast.parse(source).body:
-        if isinstance(node, ast.ImportFrom) and node.level:
-            if node.module is None or any(alias.asname for alias in node.names):
-                raise ValueError(f"{file.name}: only `from .sibling import name` can be joined.")
-            pieces += lines[position : node.lineno - 1]
-            position = node.end_lineno or position
-            if node.module not in done:
-                done.add(node.module)
-                pieces.append(_joined_source(file.with_name(f"{node.module}.py"), done))
-    return "".join(pieces + lines[position:])
+    home = module.__name__.partition(".")[0]
+    return importlib.import_module(f"{home}.release_code").travelling_source(file)
 
 
 def _without_local_path(file: Path) -> dict:
@@ -265,9 +221,8 @@ class SavingMixin(DiffusionPipeline):
             (folder / name).mkdir(parents=True, exist_ok=True)
             source = _travelling_source(module, Path(str(module.__file__)))
             (folder / name / f"{name}.py").write_text(source, "utf-8")
-        here = Path(__file__)  # a release has this file inside its pipeline.py
-        file = here if _RELEASED else here.with_name("pipeline.py")
-        source = _travelling_source(sys.modules[__name__], file)
+        pipeline = Path(__file__).with_name("pipeline.py")  # which a release has this file in
+        source = _travelling_source(sys.modules[__name__], pipeline)
         (folder / "pipeline.py").write_text(source, "utf-8")
         _write_json(folder / self.config_name, index)
         for part in folder.glob("*/*config.json"):

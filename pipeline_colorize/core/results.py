@@ -1,0 +1,122 @@
+"""From the colours on the grid to what a call returns, under the luminance of the input."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import PIL.Image
+import torch
+from diffusers.utils import BaseOutput
+from torch.nn import functional as F
+
+from .image_processor import ColorizationImageProcessor
+from .looks import Look
+from .margins import Frame
+from .options import ColorizationOptions
+from .sampling import ChromaDials
+
+
+@dataclass
+class ColorizationPipelineOutput(BaseOutput):
+    """What the pipeline returns.
+
+    Args:
+        images: as `output_type` says, flat: picture by picture, sample by sample. A list of PIL
+            pictures; an array (N, H, W, 3) or tensor (N, 3, H, W) in [0, 1]; chroma (N, 2, h, w).
+            Arrays and tensors of different sizes are a list of N instead.
+        uncertainty: one array (H, W) a picture: the standard deviation of the chroma of all that
+            was drawn for it, in units of a*b*; `None` unless asked for.
+        intermediates: one list of small PIL pictures for each of `images`, a picture a step.
+    """
+
+    images: list[PIL.Image.Image] | np.ndarray | torch.Tensor | list[np.ndarray | torch.Tensor]
+    uncertainty: list[np.ndarray] | None = None
+    intermediates: list[list[PIL.Image.Image]] | None = None
+
+
+class ResultMaker:
+    """Makes what a call returns of pictures that have their colours.
+
+    Args:
+        processor: of the pipeline.
+        dials: how chroma is shown.
+        options: of the call.
+    """
+
+    def __init__(
+        self,
+        processor: ColorizationImageProcessor,
+        dials: ChromaDials,
+        options: ColorizationOptions,
+    ):
+        self.processor, self.dials, self.options = processor, dials, options
+
+    def make(self, looks: list[Look]) -> ColorizationPipelineOutput:
+        """The results of the last look at each picture, picture by picture, sample by sample."""
+        images = []
+        for look in looks:
+            chroma = self.dials.show(look.chroma, look.influence)
+            images += [self._finish(look, one) for one in chroma]
+        output = ColorizationPipelineOutput(_stack(images))
+        if self.options.output_uncertainty:
+            output.uncertainty = [self._spread(look) for look in looks]
+        if self.options.output_intermediates:
+            output.intermediates = [
+                self._intermediates(look, sample)
+                for look in looks
+                for sample in range(self.options.num_samples)
+            ]
+        return output
+
+    def _size(self, look: Look, full: bool) -> tuple[torch.Tensor, Frame]:
+        """The luminance (1, H, W) that the photograph gets, and its frame."""
+        if full:
+            return look.luminance, look.frame
+        luminance = self.processor.preview(look.luminance, look.resolution)
+        height, width = luminance.shape[1:]
+        return luminance, look.frame.scaled((height, width))
+
+    def _finish(self, look: Look, chroma: torch.Tensor):
+        """One result in the form that was asked for."""
+        full, output_type = self.options.match_input_resolution, self.options.output_type
+        if output_type == "latent":
+            return torch.from_numpy(look.frame.place(chroma.numpy()))
+        if output_type == "pil":
+            return self._picture(look, chroma, full)
+        luminance, frame = self._size(look, full)
+        rgb = self.processor.colorize_float(luminance, chroma)
+        if not frame.is_whole:
+            whole = self.processor.grey(look.whole_luminance, frame.size)
+            whole[:, *frame.inside] = rgb
+            rgb = whole
+        return rgb if output_type == "pt" else rgb.movedim(0, -1).numpy()
+
+    def _picture(self, look: Look, chroma: torch.Tensor, full: bool) -> PIL.Image.Image:
+        """A photograph in colour, in its neutral margins."""
+        luminance, frame = self._size(look, full)
+        pixels = self.processor.colorize(luminance, chroma).numpy()
+        if not frame.is_whole:
+            grey = self.processor.grey(look.whole_luminance, frame.size)
+            whole = grey.mul(255).round().byte().movedim(0, -1).numpy()
+            whole[frame.inside] = pixels
+            pixels = whole
+        return PIL.Image.fromarray(pixels)
+
+    def _spread(self, look: Look) -> np.ndarray:
+        """Standard deviation of the chroma of all that was drawn, (H, W)."""
+        assert look.spread is not None  # the options ask for several candidates
+        luminance, frame = self._size(look, self.options.match_input_resolution)
+        spread = F.interpolate(look.spread[None, None], luminance.shape[1:], mode="bilinear")
+        whole = np.zeros(frame.size, np.float32)
+        whole[frame.inside] = spread[0, 0].numpy()
+        return whole
+
+    def _intermediates(self, look: Look, sample: int) -> list[PIL.Image.Image]:
+        return [self._picture(look, one[sample], full=False) for one in look.estimates]
+
+
+def _stack(images: list) -> list | np.ndarray | torch.Tensor:
+    """Arrays or tensors of one size as a batch; anything else as the list it is."""
+    shapes = {getattr(image, "shape", None) for image in images}
+    if shapes == {None} or len(shapes) > 1:
+        return images
+    return torch.stack(images) if torch.is_tensor(images[0]) else np.stack(images)
