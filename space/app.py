@@ -578,7 +578,7 @@ class Page:
             small, shown = coloring.shrunk(source.shown, coloring.LIVE), 0.0
             before, after = folder / "before.webp", folder / "after.webp"
             small.save(before)
-            for step, invented in enumerate(coloring.invent(read.image, settings), 1):
+            for step, invented in enumerate(coloring.invent(read.image_with_alpha, settings), 1):
                 if stop.is_set() or not wanted():
                     return
                 if isinstance(invented, Invented):

@@ -451,7 +451,7 @@ def color_one(
 ) -> list[Path]:
     """All colourings of one photograph as files; Refused where nobody wants them any more."""
     read = open_photograph(path, limits)
-    with contextlib.closing(invent(read.image, settings)) as steps:
+    with contextlib.closing(invent(read.image_with_alpha, settings)) as steps:
         for step in steps:
             if not wanted():
                 raise Refused("Nobody waits for this any more.")

@@ -33,7 +33,7 @@ def call_model(pipe, photos: list[photo.Photo], settings: Settings) -> list[Colo
         if candidates < 3:  # more results would share three and more, and be others
             drawn = max(samples, math.ceil(_UNCERTAINTY_SAMPLES / candidates))
     output = pipe(
-        [one.image for one in photos],
+        [one.image_with_alpha for one in photos],
         num_inference_steps=settings.steps,
         num_samples=drawn,
         num_candidates=settings.candidates,

@@ -13,8 +13,9 @@ from torch.nn import functional as F
 from .color import bytes_to_linear, linear_to_luminance, merge_luminance, rgb_to_luminance
 from .finishing import EVEN_VARIANCE, GUIDE_DETAIL, TEXTURE_HALF_POINT, heat_picture
 from .hints import HINT_FADE, Hint, draw_hints
-from .pil_input import upright_srgb
+from .pictures import normalise_array, pil_to_array, upright_alpha, upright_srgb
 from .sizes import fit_size, row_chunks
+from .transparency import Light, alpha_of_array, see_light
 
 
 def _pixels_to_luminance(pixels: torch.Tensor) -> torch.Tensor:
@@ -39,44 +40,11 @@ def _resized(luminance: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     return small[0].clamp(0, 100)
 
 
-def _normalise_array(array: np.ndarray) -> np.ndarray:
-    """Any picture array to (H, W, 1 or 3), uint8 or float32 in [0, 1]."""
-    if array.ndim == 2:
-        array = array[:, :, None]
-    if array.ndim != 3 or array.shape[2] not in (1, 2, 3, 4) or 0 in array.shape:
-        raise ValueError(
-            "A picture array is (H, W) or (H, W, 1 to 4 channels) with at least one pixel, "
-            f"not {array.shape}."
-        )
-    array = array[:, :, : 1 if array.shape[2] < 3 else 3]  # without alpha
-    if array.dtype == np.uint8:
-        return array
-    if array.dtype == np.uint16:
-        return array.astype(np.float32) / 65535
-    if array.dtype == bool:
-        return array.astype(np.float32)
-    if not np.issubdtype(array.dtype, np.floating):
-        raise ValueError(f"A picture array is bool, uint8, uint16 or float, not {array.dtype}.")
-    array = array.astype(np.float32)
-    low, high = float(array.min()), float(array.max())
-    if not (low >= 0 and high <= 1):  # also true for NaN
-        raise ValueError(f"A float picture lies in [0, 1], but this one in [{low}, {high}].")
-    return array
-
-
-def _pil_to_array(image: PIL.Image.Image) -> np.ndarray:
-    """Any mode to an array that `_normalise_array` takes."""
-    if image.mode.startswith("I"):  # "I;16" and its kin, and 32-bit "I" that holds 16-bit values
-        array = np.asarray(image).astype(np.int64)
-        if array.size and not 0 <= array.min() <= array.max() <= 65535:
-            raise ValueError(
-                f"An integer picture lies in 0..65535, but this one in "
-                f"{array.min()}..{array.max()}."
-            )
-        return array.astype(np.uint16)
-    if image.mode in ("F", "L", "RGB"):
-        return np.asarray(image)
-    return np.asarray(image.convert("L" if image.mode in ("1", "LA", "La") else "RGB"))
+def _tensor_to_array(image: torch.Tensor) -> np.ndarray:
+    """A tensor ([C, ]H, W) to an array (H, W[, C])."""
+    image = image.detach().cpu()
+    image = image.float() if image.dtype == torch.bfloat16 else image
+    return (image.movedim(0, -1) if image.ndim == 3 else image).numpy()
 
 
 class ColorizationImageProcessor:
@@ -108,14 +76,22 @@ class ColorizationImageProcessor:
                 or a tensor ([C, ]H, W) of the same types. Colour is taken as its luminance, alpha
                 is left out.
         """
+        return self._luminance_and_alpha(image)[0]
+
+    def see(self, image: PIL.Image.Image | np.ndarray | torch.Tensor) -> Light:
+        """The luminance of a picture as it is written, and as it decides the colours."""
+        luminance, alpha = self._luminance_and_alpha(image)
+        return see_light(luminance[0].numpy(), alpha)
+
+    @staticmethod
+    def _luminance_and_alpha(image) -> tuple[torch.Tensor, np.ndarray | None]:
         if isinstance(image, PIL.Image.Image):
-            image = _pil_to_array(upright_srgb(image))
-        elif torch.is_tensor(image):
-            image = image.detach().cpu()
-            image = image.float() if image.dtype == torch.bfloat16 else image
-            image = image.movedim(0, -1).numpy() if image.ndim == 3 else image.numpy()
-        pixels = torch.from_numpy(np.array(_normalise_array(image))).movedim(-1, 0)
-        return _pixels_to_luminance(pixels)
+            alpha, array = upright_alpha(image), pil_to_array(upright_srgb(image))
+        else:
+            array = _tensor_to_array(image) if torch.is_tensor(image) else image
+            alpha = alpha_of_array(array)
+        pixels = torch.from_numpy(np.array(normalise_array(array))).movedim(-1, 0)
+        return _pixels_to_luminance(pixels), alpha
 
     def as_list(self, image) -> list:
         """One picture, a list, or a batch array (N, H, W, C) or tensor (N, C, H, W), as a list."""
@@ -168,17 +144,24 @@ class ColorizationImageProcessor:
 
     # --- picture out ----------------------------------------------------------------------------
 
-    def colorize(self, luminance: torch.Tensor, chroma: torch.Tensor) -> torch.Tensor:
-        """Full-size L* (1, H, W) and chroma a*b* (2, h, w) on the grid to sRGB bytes (H, W, 3)."""
+    def colorize(
+        self, luminance: torch.Tensor, chroma: torch.Tensor, seen: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Full-size L* (1, H, W) and chroma a*b* (2, h, w) on the grid to sRGB bytes (H, W, 3).
+
+        `seen` is the L* that decided the colours, where transparency makes it another one.
+        """
         result = torch.empty(*luminance.shape[1:], 3, dtype=torch.uint8)
-        for rows, rgb in self._merged_rows(luminance, chroma):
+        for rows, rgb in self._merged_rows(luminance, chroma, seen):
             result[rows] = rgb.mul_(255).round_().byte().movedim(0, -1)
         return result
 
-    def colorize_float(self, luminance: torch.Tensor, chroma: torch.Tensor) -> torch.Tensor:
+    def colorize_float(
+        self, luminance: torch.Tensor, chroma: torch.Tensor, seen: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """As `colorize`, but float32 sRGB in [0, 1] (3, H, W)."""
         result = torch.empty(3, *luminance.shape[1:])
-        for rows, rgb in self._merged_rows(luminance, chroma):
+        for rows, rgb in self._merged_rows(luminance, chroma, seen):
             result[:, rows] = rgb
         return result
 
@@ -188,8 +171,10 @@ class ColorizationImageProcessor:
             luminance = _resized(luminance, size)
         return self.colorize_float(luminance, torch.zeros(2, 1, 1))
 
-    def _merged_rows(self, luminance: torch.Tensor, chroma: torch.Tensor):
-        slope, offset = fit_guided_upsampling(luminance, chroma)
+    def _merged_rows(
+        self, luminance: torch.Tensor, chroma: torch.Tensor, seen: torch.Tensor | None = None
+    ):
+        slope, offset = fit_guided_upsampling(luminance if seen is None else seen, chroma)
         down, across = interpolation_matrices(chroma.shape[1:], luminance.shape[1:])
         for rows in row_chunks(*luminance.shape[1:]):
             guide = luminance[:, rows]

@@ -14,6 +14,7 @@ class Look:
     """A picture at one of its working sizes: what the network sees, and the colours it gives."""
 
     luminance: torch.Tensor  # (1, H, W), L* of the photograph at full size, without margins
+    seen: torch.Tensor  # (1, H, W), the same without what transparency hides
     frame: Frame  # where it lies in the whole picture
     whole_luminance: torch.Tensor  # (1, H, W), L* of that
     resolution: float  # short side of the working picture

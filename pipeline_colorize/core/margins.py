@@ -2,7 +2,7 @@
 
 The network would take them for a part of the picture, so they are left out of what it sees. A
 margin is even in its lightness and ends at straight edges, inside which most of each line departs
-from it; the sky and other even grounds of a picture end otherwise. The file needs numpy alone, and
+from it; the sky and other even grounds of a picture end otherwise. The file needs no torch, and
 it travels to the Hub.
 """
 
@@ -10,6 +10,8 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+
+from .transparency import Light
 
 # How many margins one inside the other are looked for, such as a print's white rim on a black lid.
 MAX_ROUNDS = 4
@@ -242,11 +244,19 @@ class Frame:
     box: Box
 
     @classmethod
-    def find(cls, luminance: np.ndarray, find_margins: bool) -> "Frame":
-        """The frame of a picture (H, W) in L*; without margins if they are not looked for."""
-        height, width = luminance.shape
-        box = picture_box(luminance) if find_margins else (0, height, 0, width)
-        return cls((height, width), box)
+    def find(cls, light: Light, find_margins: bool) -> "Frame":
+        """The frame of a picture: what is fully transparent around it is a margin as well.
+
+        Args:
+            light: of the picture.
+            find_margins: whether even margins are looked for.
+        """
+        top, bottom, left, right = light.visible
+        if find_margins:
+            inner = picture_box(light.seen[top:bottom, left:right])
+            top, bottom = top + inner[0], top + inner[1]
+            left, right = left + inner[2], left + inner[3]
+        return cls(light.luminance.shape, (top, bottom, left, right))
 
     @property
     def is_whole(self) -> bool:

@@ -162,7 +162,8 @@ class ColorizationPipeline(SavingMixin):
             image: a PIL picture, an array (H, W[, C]) or a tensor ([C, ]H, W), a list of these
                 (their sizes may differ), or a batch. A PIL picture is turned upright by its EXIF
                 orientation and brought to sRGB by its colour profile. Only the luminance of
-                colour input is used.
+                colour input is used. What transparency hides decides nothing; the result is
+                opaque, and shows in its place the light of what lies around.
             num_inference_steps: denoising steps; `None` is the model's default.
             num_samples: results for each picture, from the coolest to the warmest where each is
                 made of three candidates or more.
@@ -286,23 +287,26 @@ class ColorizationPipeline(SavingMixin):
         self, image, hints: list[Hint], generator, options: ColorizationOptions
     ) -> list[Look]:
         """The first look at a picture, and the second where it has enough pixels."""
-        luminance = self.image_processor.to_luminance(image)
-        check_sides(*luminance.shape[1:])
-        whole, frame = luminance, Frame.find(luminance[0].numpy(), options.find_margins)
-        luminance = whole[:, *frame.inside]
+        light = self.image_processor.see(image)
+        check_sides(*light.luminance.shape)
+        frame = Frame.find(light, options.find_margins)
+        whole, seen = (torch.from_numpy(plane)[None] for plane in (light.luminance, light.seen))
+        luminance, seen = whole[:, *frame.inside], seen[:, *frame.inside]
         hints = hints if frame.is_whole else move_hints(hints, frame.box)
         height, width = frame.inner_size
         looks: list[Look] = []
         for size in look_resolutions(
             height, width, options.processing_resolution, options.second_look
         ):
-            working = self.image_processor.preprocess(luminance, size)
+            working = self.image_processor.preprocess(seen, size)
             raster = None
             if self._takes_hints:
                 raster = self.image_processor.rasterize_hints(hints, (height, width), size)
             first = looks[0] if looks else None
             looks.append(
-                Look(luminance, frame, whole, size, working, raster, generator, previous=first)
+                Look(
+                    luminance, seen, frame, whole, size, working, raster, generator, previous=first
+                )
             )
         return looks
 

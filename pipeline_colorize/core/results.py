@@ -67,13 +67,15 @@ class ResultMaker:
             ]
         return output
 
-    def _size(self, look: Look, full: bool) -> tuple[torch.Tensor, Frame]:
-        """The luminance (1, H, W) that the photograph gets, and its frame."""
+    def _size(self, look: Look, full: bool) -> tuple[torch.Tensor, torch.Tensor, Frame]:
+        """The luminance that the photograph gets, what guides its colours, and its frame."""
         if full:
-            return look.luminance, look.frame
-        luminance = self.processor.preview(look.luminance, look.resolution)
+            return look.luminance, look.seen, look.frame
+        luminance, seen = (
+            self.processor.preview(plane, look.resolution) for plane in (look.luminance, look.seen)
+        )
         height, width = luminance.shape[1:]
-        return luminance, look.frame.scaled((height, width))
+        return luminance, seen, look.frame.scaled((height, width))
 
     def _finish(self, look: Look, chroma: torch.Tensor):
         """One result in the form that was asked for."""
@@ -82,8 +84,8 @@ class ResultMaker:
             return torch.from_numpy(look.frame.place(chroma.numpy()))
         if output_type == "pil":
             return self._picture(look, chroma, full)
-        luminance, frame = self._size(look, full)
-        rgb = self.processor.colorize_float(luminance, chroma)
+        luminance, seen, frame = self._size(look, full)
+        rgb = self.processor.colorize_float(luminance, chroma, seen)
         if not frame.is_whole:
             whole = self.processor.grey(look.whole_luminance, frame.size)
             whole[:, *frame.inside] = rgb
@@ -92,8 +94,8 @@ class ResultMaker:
 
     def _picture(self, look: Look, chroma: torch.Tensor, full: bool) -> PIL.Image.Image:
         """A photograph in colour, in its neutral margins."""
-        luminance, frame = self._size(look, full)
-        pixels = self.processor.colorize(luminance, chroma).numpy()
+        luminance, seen, frame = self._size(look, full)
+        pixels = self.processor.colorize(luminance, chroma, seen).numpy()
         if not frame.is_whole:
             grey = self.processor.grey(look.whole_luminance, frame.size)
             whole = grey.mul(255).round().byte().movedim(0, -1).numpy()
@@ -104,7 +106,7 @@ class ResultMaker:
     def _spread(self, look: Look) -> np.ndarray:
         """Standard deviation of the chroma of all that was drawn, (H, W)."""
         assert look.spread is not None  # the options ask for several candidates
-        luminance, frame = self._size(look, self.options.match_input_resolution)
+        luminance, _, frame = self._size(look, self.options.match_input_resolution)
         spread = F.interpolate(look.spread[None, None], luminance.shape[1:], mode="bilinear")
         whole = np.zeros(frame.size, np.float32)
         whole[frame.inside] = spread[0, 0].numpy()

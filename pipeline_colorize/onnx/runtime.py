@@ -30,8 +30,14 @@ from pipeline_colorize.core.hints import (
 )
 from pipeline_colorize.core.margins import Frame
 from pipeline_colorize.core.options import ColorizationOptions, per_picture
-from pipeline_colorize.core.pil_input import upright_srgb
+from pipeline_colorize.core.pictures import (
+    normalise_array,
+    pil_to_array,
+    upright_alpha,
+    upright_srgb,
+)
 from pipeline_colorize.core.sizes import check_sides, fit_size, look_resolutions, row_chunks
+from pipeline_colorize.core.transparency import Light, alpha_of_array, see_light
 from pipeline_colorize.registry import find_model
 
 from .files import FILE_NAME, WEIGHTS_NAME, find_file, fits_weights
@@ -49,36 +55,43 @@ _RENAMED = {"default_refinement": "default_second_look", "later_schedule": "seco
 # --- pictures ------------------------------------------------------------------------------------
 
 
-def _linear_pixels(pixels: np.ndarray) -> np.ndarray:
-    """Linear RGB in [0, 1] of uint8, uint16 or floating-point pixels, any shape."""
-    if pixels.dtype.kind == "f":
-        return decode_srgb(pixels.astype(np.float32))
-    top = np.iinfo(pixels.dtype).max
-    return decode_srgb((np.arange(top + 1) / top).astype(np.float32))[pixels]
-
-
 def to_luminance(image: PIL.Image.Image | np.ndarray) -> np.ndarray:
     """L* (H, W), float32 in [0, 100], of a picture; colour is taken as its luminance.
 
     Args:
         image: PIL, which is turned upright and brought to sRGB by its profile; or an array (H, W)
-            or (H, W, 3) of uint8, uint16 or floating point in [0, 1].
+            or (H, W, 1 to 4) of bool, uint8, uint16 or floating point in [0, 1]. Alpha is left out.
 
     Raises:
         ValueError: if it is an array of another kind.
     """
+    return _luminance_and_alpha(image)[0]
+
+
+def see(image: PIL.Image.Image | np.ndarray) -> Light:
+    """The luminance of a picture as it is written, and as it decides the colours."""
+    return see_light(*_luminance_and_alpha(image))
+
+
+def _luminance_and_alpha(image) -> tuple[np.ndarray, np.ndarray | None]:
     if isinstance(image, PIL.Image.Image):
-        image = upright_srgb(image)
-        image = np.asarray(image if image.mode in ("L", "RGB") else image.convert("RGB"))
-    if image.dtype not in (np.uint8, np.uint16) and image.dtype.kind != "f":
-        raise ValueError(f"A picture array is uint8, uint16 or float, not {image.dtype}.")
-    if image.ndim == 2 and image.dtype == np.uint8:
-        return y_to_lightness(_linear_pixels(np.arange(256, dtype=np.uint8)))[image]
-    weights = np.array(RGB_TO_XYZ[1], np.float32)
-    result = np.empty(image.shape[:2], np.float32)
-    for rows in row_chunks(*image.shape[:2]):
-        linear = _linear_pixels(image[rows])
-        result[rows] = y_to_lightness(linear if image.ndim == 2 else linear @ weights)
+        alpha, image = upright_alpha(image), pil_to_array(upright_srgb(image))
+    else:
+        alpha = alpha_of_array(image)
+    return _pixels_to_luminance(normalise_array(image)), alpha
+
+
+def _pixels_to_luminance(pixels: np.ndarray) -> np.ndarray:
+    """(H, W, 1 or 3) uint8 or float sRGB in [0, 1] to L* (H, W), chunk by chunk."""
+    curve = decode_srgb((np.arange(256) / 255).astype(np.float32))
+    is_grey, is_coarse = pixels.shape[2] == 1, pixels.dtype == np.uint8
+    if is_grey and is_coarse:
+        return y_to_lightness(curve)[pixels[..., 0]]
+    weights = np.array([1.0] if is_grey else RGB_TO_XYZ[1], np.float32)
+    result = np.empty(pixels.shape[:2], np.float32)
+    for rows in row_chunks(*pixels.shape[:2]):
+        linear = curve[pixels[rows]] if is_coarse else decode_srgb(pixels[rows])
+        result[rows] = y_to_lightness(linear @ weights)
     return result
 
 
@@ -133,6 +146,7 @@ class _Look:
     """A picture at one of its working sizes: what the file takes, and what it gives."""
 
     luminance: np.ndarray  # (H, W), L* of the photograph at full size, without margins
+    seen: np.ndarray  # (H, W), the same without what transparency hides
     frame: Frame  # where it lies in the whole picture
     whole_luminance: np.ndarray  # (H, W), L* of that
     resolution: float  # short side of the working picture
@@ -353,20 +367,22 @@ class ORTColorizationPipeline:
 
     def _prepare(self, image, hints: list[Hint], options: ColorizationOptions) -> list[_Look]:
         """The first look at a picture, and the second where it has enough pixels."""
-        luminance = to_luminance(image)
-        check_sides(*luminance.shape)
-        frame = Frame.find(luminance, options.find_margins)
+        light = see(image)
+        check_sides(*light.luminance.shape)
+        frame = Frame.find(light, options.find_margins)
         hints = hints if frame.is_whole else move_hints(hints, frame.box)
         looks: list[_Look] = []
         sizes = options.processing_resolution, options.second_look
         for resolution in look_resolutions(*frame.inner_size, *sizes):
-            looks.append(self._look(luminance, frame, hints, resolution, *looks))
+            looks.append(self._look(light, frame, hints, resolution, *looks))
         return looks
 
     def _look(
-        self, whole: np.ndarray, frame: Frame, hints: list[Hint], resolution: float, previous=None
+        self, light: Light, frame: Frame, hints: list[Hint], resolution: float, previous=None
     ) -> _Look:
-        luminance = np.ascontiguousarray(whole[frame.inside])
+        luminance = seen = np.ascontiguousarray(light.luminance[frame.inside])
+        if light.seen is not light.luminance:
+            seen = np.ascontiguousarray(light.seen[frame.inside])
         cell, stride, detail = (
             self.properties[name] for name in ("chroma_stride", "stride", "guide_detail")
         )
@@ -377,12 +393,13 @@ class ORTColorizationPipeline:
         drawn[:, :2] /= self.config.default_saturation  # which multiplies what comes out
         return _Look(
             luminance=luminance,
+            seen=seen,
             frame=frame,
-            whole_luminance=whole,
+            whole_luminance=light.luminance,
             resolution=resolution,
-            working=_resize(luminance, *size)[None, None].clip(0, 100),
+            working=_resize(seen, *size)[None, None].clip(0, 100),
             hints=drawn,
-            guide=_resize(luminance, *(side * detail for side in grid))[None, None],
+            guide=_resize(seen, *(side * detail for side in grid))[None, None],
             previous=previous,
         )
 
@@ -483,14 +500,16 @@ class ORTColorizationPipeline:
         """The clean estimates of each sample, with the short side of the last look."""
         height, width = look.luminance.shape
         size = fit_size(height, width, look.resolution)
-        luminance = _resize(look.luminance, *size).clip(0, 100)
+        luminance, seen = (
+            _resize(plane, *size).clip(0, 100) for plane in (look.luminance, look.seen)
+        )
         frame = look.frame.scaled(size)
         small_whole = _resize(look.whole_luminance, *frame.size).clip(0, 100)
         canvas = _grey_canvas(small_whole, frame, np.uint8)
         films: list[list[PIL.Image.Image]] = [[] for _ in look.sample]
         whole = slice(0, size[0])
         for each in (look.previous, look) if look.previous else (look,):
-            guide = _resize(luminance, *each.guide.shape[2:])[None, None]
+            guide = _resize(seen, *each.guide.shape[2:])[None, None]
             small = replace(each, luminance=luminance, guide=guide)
             for index, film in enumerate(films):
                 for step in each.estimates[:, index]:

@@ -13,6 +13,7 @@ from PIL import Image, TiffImagePlugin
 
 from . import jp2, jxl, mending, rare_jpeg
 from .content import is_in_color
+from .hidden import without_hidden
 from .limits import check_size, full_pages
 from .metadata import (
     IPTC_TIFF_TAG,
@@ -178,6 +179,7 @@ def _read_rare_tiff(file: BinaryIO, page: int, sidecar: bytes) -> Photo:
     upright = _upright(pixels, orientation)
     turn = _turn(orientation, upright)
     color, alpha = _split_alpha(upright, space)
+    color, seen = without_hidden(color, alpha)
     return Photo(
         image=for_pipeline(color, space, profile, notes),
         depth=8 if pixels.dtype == np.uint8 else 16,
@@ -185,7 +187,7 @@ def _read_rare_tiff(file: BinaryIO, page: int, sidecar: bytes) -> Photo:
         exif=exif_bytes(exif, turn, notes),
         xmp=upright_xmp(joined_xmp(sidecar, xmp), turn, notes),
         iptc=iptc,
-        in_color=is_in_color(color, partial(to_srgb_cells, space=space, profile=profile)),
+        in_color=is_in_color(seen, partial(to_srgb_cells, space=space, profile=profile)),
         warnings=notes,
     )
 
@@ -214,6 +216,7 @@ def _photo(
     upright = _upright(pixels, orientation)
     turn = _turn(stored or orientation, upright)
     color, alpha = _split_alpha(upright, space)
+    color, seen = without_hidden(color, alpha)
     profile = read_profile(opened, space, notes)
     return Photo(
         image=for_pipeline(color, space, profile, notes),
@@ -225,7 +228,7 @@ def _photo(
         iptc=read_iptc(opened),
         texts=read_texts(opened),
         dpi=_dpi(opened),
-        in_color=is_in_color(color, partial(to_srgb_cells, space=space, profile=profile)),
+        in_color=is_in_color(seen, partial(to_srgb_cells, space=space, profile=profile)),
         warnings=notes,
     )
 

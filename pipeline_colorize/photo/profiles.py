@@ -7,6 +7,8 @@ import numpy as np
 from PIL import Image, ImageCms
 
 from ..core.colorimetry import LINEAR_SRGB_BELOW, RGB_TO_XYZ, decode_srgb
+from ..core.pictures import alpha_of
+from .hidden import without_hidden
 
 CHANNELS = {"gray": 1, "rgb": 3, "cmyk": 4}
 
@@ -33,8 +35,15 @@ def srgb_profile() -> bytes:
 
 
 def to_srgb(image: Image.Image) -> Image.Image:
-    """A picture in 8-bit sRGB, by way of its ICC profile where it has a sound one for RGB."""
-    profile, image = image.info.get("icc_profile"), image.convert("RGB")
+    """A picture in 8-bit sRGB, by way of its ICC profile where it has a sound one for RGB.
+
+    What is transparent takes the colours of what lies around.
+    """
+    profile, alpha = image.info.get("icc_profile"), alpha_of(image)
+    image = image.convert("LA").convert("L") if image.mode == "La" else image
+    image = image.convert("RGB")
+    if alpha is not None:
+        image = Image.fromarray(without_hidden(np.asarray(image), alpha)[1])
     try:
         if not profile or _profile_space(profile) != "rgb" or _is_srgb(profile):
             return image

@@ -66,6 +66,17 @@ class Photo:
     sidecar: bool | None = None  # whether it had one, and whether named by its ending, too
     warnings: list[str] = field(default_factory=list)  # one line each, for people
 
+    @property
+    def image_with_alpha(self) -> np.ndarray:
+        """The picture with its alpha as a last channel where it has one, for the pipeline."""
+        if self.alpha is None:
+            return self.image
+        color = self.image if self.image.ndim == 3 else self.image[..., None]
+        kind, alpha = color.dtype, self.alpha.astype(np.float32) / np.iinfo(self.alpha.dtype).max
+        if kind.kind == "u":
+            alpha = np.rint(alpha * np.iinfo(kind).max)
+        return np.concatenate([color, alpha.astype(kind)[..., None]], axis=2)
+
 
 @dataclass(frozen=True)
 class Mark:

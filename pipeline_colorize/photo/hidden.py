@@ -1,0 +1,32 @@
+"""Leaves out of a picture's colours what its transparency hides."""
+
+import numpy as np
+
+from ..core.transparency import leave_out_hidden
+
+
+def without_hidden(color: np.ndarray, alpha: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """A picture as it is written, and as it is judged.
+
+    Args:
+        color: (H, W, C), uint8, uint16 or floating point.
+        alpha: (H, W) in [0, 1], or of whole numbers up to their type's largest; `None` for a
+            picture without transparency.
+
+    Returns:
+        Two arrays like `color`. The first has the colours of its surroundings where alpha is 0,
+        and the second goes over to them by alpha.
+    """
+    if alpha is None:
+        return color, color
+    weight = alpha.astype(np.float32)
+    if alpha.dtype.kind == "u":
+        weight /= np.iinfo(alpha.dtype).max
+    if weight.min() == 1:
+        return color, color
+    written, seen = color.copy(), color.copy()
+    for channel in range(color.shape[2]):
+        planes = leave_out_hidden(color[..., channel], weight)
+        for result, plane in zip((written, seen), planes, strict=True):
+            result[..., channel] = plane if color.dtype.kind == "f" else np.rint(plane)
+    return written, seen
