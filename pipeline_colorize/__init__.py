@@ -7,6 +7,7 @@ __version__ = "0.2.0"
 
 # Loaded when first used (PEP 562): `colorize --help` must not wait for torch.
 _MODULES = {
+    "Chroma": "archive.chroma",
     "ColorizationImageProcessor": "core.image_processor",
     "ColorizationPipeline": "core.pipeline",
     "ColorizationPipelineOutput": "core.pipeline",
@@ -17,11 +18,15 @@ _MODULES = {
     "ORTColorizationPipeline": "onnx.runtime",
     "OffsetCosineScheduler": "core.scheduler",
     "RegressionUNet": "core.regression_unet",
+    "apply_chroma": "archive.overlay",
+    "read_chroma": "archive.chroma",
 }
 
 __all__ = [*_MODULES, "__version__"]
 
 if TYPE_CHECKING:
+    from .archive.chroma import Chroma, read_chroma
+    from .archive.overlay import apply_chroma
     from .core.hints import Hint
     from .core.image_processor import ColorizationImageProcessor
     from .core.pipeline import ColorizationPipeline, ColorizationPipelineOutput

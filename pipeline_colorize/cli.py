@@ -31,6 +31,8 @@ EXAMPLES = (
     ("colorize - < grandma.jpg > color.jpg", "as part of a pipe"),
     ("colorize faces.parquet -o faces/", "the pictures of a data set"),
     ("colorize album/ -o color/ --shard 2/8", "the second of eight parts"),
+    ("colorize small.jpg --chroma-only", "writes small.chroma.png"),
+    ("colorize master.tif --chroma small.chroma.png", "its colours at any size"),
 )
 NOTES = (
     "To continue a run that was interrupted, repeat the command: finished photographs are skipped "
@@ -84,6 +86,18 @@ def _print_manual(ctx: click.Context, param: click.Parameter, wanted: bool) -> N
     "--pages",
     is_flag=True,
     help="Take all pages of a TIFF, and write each to a file: NAME-page1, NAME-page2, ...",
+)
+@files(
+    "--chroma-only",
+    is_flag=True,
+    help="Write the colours alone, to NAME.chroma.png: some kilobytes, for masters of any size.",
+)
+@files(
+    "--chroma",
+    metavar="PATH",
+    type=PathText(),
+    help="Take the colours from a file that --chroma-only wrote, or from a folder of such files, "
+    "and lay them over the photographs.",
 )
 @files(
     "--shard",

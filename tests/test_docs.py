@@ -12,10 +12,14 @@ import subprocess
 from datetime import date
 from pathlib import Path
 
+import numpy as np
 import pytest
 import test_import
+from PIL import Image
 
 import pipeline_colorize
+from pipeline_colorize.archive.chroma import Chroma, Fingerprint, write_chroma
+from pipeline_colorize.core.luminance import to_luminance
 from pipeline_colorize.onnx.graph import write_model
 from pipeline_colorize.registry import model_folder
 from pipeline_colorize.training import config
@@ -136,6 +140,18 @@ def desk(tmp_path, monkeypatch):
     for name in ("photograph.jpg", "grandma.jpg"):
         shutil.copy(ROOT / "space" / "examples" / "mark-twain-1907.jpg", tmp_path / name)
     write_model(model_folder("default"), tmp_path / "default.onnx")
+    light = to_luminance(Image.open(tmp_path / "photograph.jpg"))
+    height, width = light.shape
+    write_chroma(
+        tmp_path / "photograph.chroma.png",
+        Chroma(
+            np.full((2, 96, 64), 10, np.float32),
+            (height, width),
+            (0, height, 0, width),
+            Fingerprint.of(light),
+            {"seed": 7},
+        ),
+    )
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

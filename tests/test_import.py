@@ -20,6 +20,7 @@ CORE_NUMPY = {
     "core.colorimetry",
     "core.finishing",
     "core.hints",
+    "core.luminance",
     "core.margins",
     "core.options",
     "core.pictures",
@@ -27,7 +28,7 @@ CORE_NUMPY = {
     "core.transparency",
 }
 MODULES = {
-    "__init__": {"core", "onnx", "training"},
+    "__init__": {"archive", "core", "onnx", "training"},
     "__main__": {"cli"},
     "cli": {
         "command.manual",
@@ -45,6 +46,12 @@ MODULES = {
     "core.colorimetry": set(),
     "core.finishing": set(),
     "core.hints": {"core.colorimetry"},
+    "core.luminance": {
+        "core.colorimetry",
+        "core.pictures",
+        "core.sizes",
+        "core.transparency",
+    },
     "core.margins": {"core.transparency"},
     "core.sizes": set(),
     "core.options": set(),
@@ -82,6 +89,7 @@ MODULES = {
         "photo.opening",
         "photo.profiles",
         "photo.record",
+        "photo.strips",
         "photo.xmp",
     },
     "photo.record": set(),
@@ -100,7 +108,21 @@ MODULES = {
     "photo.captions": {"photo.xmp"},
     "photo.sidecar": {"photo.limits", "photo.xmp"},
     "photo.metadata": {"photo.limits", "photo.upright", "photo.xmp"},
+    "photo.strips": {
+        "core.sizes",
+        "photo.decode",
+        "photo.encode",
+        "photo.limits",
+        "photo.metadata",
+        "photo.opening",
+        "photo.profiles",
+        "photo.record",
+        "photo.sidecar",
+        "photo.tiff",
+        "photo.xmp",
+    },
     "photo.tiff": {
+        "core.sizes",
         "photo.limits",
         "photo.mending",
         "photo.metadata",
@@ -136,11 +158,21 @@ MODULES = {
         "photo.tiff",
         "photo.xmp",
     },
+    "archive.chroma": {"core.luminance", "core.sizes", "photo"},
+    "archive.upsampling": {"core.colorimetry", "core.finishing"},
+    "archive.overlay": {
+        "archive.chroma",
+        "archive.upsampling",
+        "core.finishing",
+        "core.luminance",
+        "core.sizes",
+    },
+    "archive.masters": {"archive.chroma", "archive.overlay", "core.luminance", "photo"},
     "command.settings": set(),
     "command.parquet": set(),
     "command.options": {"command.settings", "registry"},
     "command.manual": {"command.options"},
-    "command.job": {"command.settings"},
+    "command.job": {"archive.chroma", "command.settings"},
     "command.report": {"command.job", "command.settings"},
     "command.discovery": {
         "command.job",
@@ -151,6 +183,7 @@ MODULES = {
         "pipeline_colorize",
     },
     "command.targets": {
+        "archive.chroma",
         "command.discovery",
         "command.job",
         "command.parquet",
@@ -171,6 +204,10 @@ MODULES = {
     "command.provenance": {"command.settings", "photo", "pipeline_colorize"},
     "command.decoding": {"command.job", "command.parquet", "photo", "pipeline_colorize"},
     "command.coloring": {
+        "archive.chroma",
+        "core.hints",
+        "core.luminance",
+        "core.margins",
         "command.engine",
         "command.report",
         "command.settings",
@@ -178,6 +215,7 @@ MODULES = {
         "pipeline_colorize",
     },
     "command.encoding": {
+        "archive.chroma",
         "command.coloring",
         "command.decoding",
         "command.job",
@@ -200,7 +238,20 @@ MODULES = {
         "photo",
         "pipeline_colorize",
     },
+    "command.masters": {
+        "archive.chroma",
+        "archive.masters",
+        "command.decoding",
+        "command.encoding",
+        "command.job",
+        "command.report",
+        "command.settings",
+        "command.sharing",
+        "photo",
+        "pipeline_colorize",
+    },
     "command.run": {
+        "command.masters",
         "command.engine",
         "command.job",
         "command.report",
@@ -255,7 +306,7 @@ MODULES = {
     "training.terms": {"hub", "registry", "training.config"},
     "evaluation.metrics": {"colorfulness"},
 }
-ROOMS = {"core", "onnx", "command", "training", "evaluation"}
+ROOMS = {"archive", "core", "onnx", "command", "training", "evaluation"}
 
 
 def name_of(path: Path) -> str:

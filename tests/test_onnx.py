@@ -23,9 +23,9 @@ from pipeline_colorize import ColorizationPipeline, Hint, OffsetCosineScheduler,
 from pipeline_colorize.command import engine as onnx_choice
 from pipeline_colorize.command.settings import Settings
 from pipeline_colorize.core import sizes
+from pipeline_colorize.core.luminance import to_luminance
 from pipeline_colorize.core.options import ColorizationOptions
 from pipeline_colorize.onnx import files as onnx_files
-from pipeline_colorize.onnx import runtime as onnx_runtime
 from pipeline_colorize.onnx.graph import (
     PRECISIONS,
     export_model,
@@ -187,16 +187,14 @@ def test_steps_out_of_range():
 def test_luminance_is_that_of_the_processor(engines, dtype, channels):
     picture = noise_picture(40, 30, *channels, dtype=dtype)
     expected = engines[0].image_processor.to_luminance(picture)[0]
-    np.testing.assert_allclose(onnx_runtime.to_luminance(picture), expected, atol=1e-3)
+    np.testing.assert_allclose(to_luminance(picture), expected, atol=1e-3)
 
 
 def test_pillow_pictures_of_any_mode():
     grey = Image.fromarray(noise_picture(9, 8))
-    expected = onnx_runtime.to_luminance(grey)
+    expected = to_luminance(grey)
     for mode in ("RGB", "RGBA", "LA"):
-        np.testing.assert_allclose(
-            onnx_runtime.to_luminance(grey.convert(mode)), expected, atol=1e-4
-        )
+        np.testing.assert_allclose(to_luminance(grey.convert(mode)), expected, atol=1e-4)
 
 
 # --- the whole -----------------------------------------------------------------------------------

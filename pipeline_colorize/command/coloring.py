@@ -1,12 +1,17 @@
 """Runs the model on photographs."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from pipeline_colorize import Hint, photo
+from pipeline_colorize.archive.chroma import Chroma, Fingerprint
+from pipeline_colorize.core.hints import move_hints
+from pipeline_colorize.core.luminance import see
+from pipeline_colorize.core.margins import Frame
 
 from . import engine
 from .report import one_line
@@ -23,10 +28,13 @@ class Coloring:
     images: list[Image.Image | np.ndarray]  # a sample each
     uncertainty: np.ndarray | None
     films: list[list[Image.Image]]  # a sample each, a frame a step
+    chroma: list[Chroma] = field(default_factory=list)  # a sample each, where it is all there is
 
 
 def call_model(pipe, photos: list[photo.Photo], settings: Settings) -> list[Coloring]:
     """Colour photographs of one depth together, each as if it were alone: by its own generator."""
+    if settings.chroma_only:
+        return [_invent_chroma(pipe, one, settings) for one in photos]
     samples = drawn = settings.samples
     if settings.uncertainty:
         candidates = settings.candidates or pipe.config.default_num_candidates
@@ -34,17 +42,10 @@ def call_model(pipe, photos: list[photo.Photo], settings: Settings) -> list[Colo
             drawn = max(samples, math.ceil(_UNCERTAINTY_SAMPLES / candidates))
     output = pipe(
         [one.image_with_alpha for one in photos],
-        num_inference_steps=settings.steps,
+        **_dials(pipe, settings, len(photos)),
         num_samples=drawn,
-        num_candidates=settings.candidates,
-        eta=settings.eta,
-        generator=[engine.make_generator(pipe, settings.seed) for _ in photos],
-        processing_resolution=settings.processing_resolution,
-        second_look=settings.second_look,
         find_margins=settings.find_margins,
-        hints=[[Hint(*hint) for hint in settings.hint] for _ in photos],
-        saturation=settings.saturation,
-        temperature=settings.temperature,
+        hints=[_hints(settings) for _ in photos],
         output_type="np" if photos[0].depth == 16 else "pil",
         output_uncertainty=settings.uncertainty,
         output_intermediates=settings.intermediates,
@@ -58,6 +59,43 @@ def call_model(pipe, photos: list[photo.Photo], settings: Settings) -> list[Colo
         )
         for index, first in enumerate(firsts)
     ]
+
+
+def _dials(pipe, settings: Settings, count: int) -> dict[str, Any]:
+    """The options of a call for `count` photographs that say how colours are invented."""
+    return {
+        "num_inference_steps": settings.steps,
+        "num_candidates": settings.candidates,
+        "eta": settings.eta,
+        "generator": [engine.make_generator(pipe, settings.seed) for _ in range(count)],
+        "processing_resolution": settings.processing_resolution,
+        "second_look": settings.second_look,
+        "saturation": settings.saturation,
+        "temperature": settings.temperature,
+    }
+
+
+def _hints(settings: Settings) -> list[Hint]:
+    return [Hint(*hint) for hint in settings.hint]
+
+
+def _invent_chroma(pipe, one: photo.Photo, settings: Settings) -> Coloring:
+    """Colour a photograph on the grid alone, over what lies inside its margins."""
+    image = one.image_with_alpha
+    light = see(image)
+    frame = Frame.find(light, settings.find_margins)
+    output = pipe(
+        [np.ascontiguousarray(image[frame.inside])],
+        **_dials(pipe, settings, 1),
+        num_samples=settings.samples,
+        find_margins=False,
+        hints=[move_hints(_hints(settings), frame.box)],
+        output_type="latent",
+        output_uncertainty=False,
+        output_intermediates=False,
+    )
+    seal, grids = Fingerprint.of(light.luminance), [np.asarray(grid) for grid in output.images]
+    return Coloring([], None, [], [Chroma(ab, frame.size, frame.box, seal) for ab in grids])
 
 
 def model_trouble(error: Exception) -> str:

@@ -66,10 +66,10 @@ def decode(job: Job, content: bytes | Exception | None) -> tuple[photo.Photo, st
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "picture"
         file.write_bytes(content)
-        return photo.read(file), _ending_of(content)
+        return photo.read(file), ending_of(content)
 
 
-def _ending_of(content: bytes) -> str:
+def ending_of(content: bytes) -> str:
     """Return the file name ending for encoded bytes; `.png` if their format is not written."""
     try:
         with photo.open_picture(io.BytesIO(content)) as opened:

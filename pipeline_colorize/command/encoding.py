@@ -5,6 +5,7 @@ import os
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -12,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from pipeline_colorize import photo
+from pipeline_colorize.archive.chroma import Chroma, encode_chroma
 from pipeline_colorize.core.finishing import heat_picture
 from pipeline_colorize.photo.display import as_picture, side_by_side
 
@@ -37,17 +39,21 @@ def write_all(one: Decoded, coloring: Coloring, pipe, settings: Settings) -> lis
     """
     job, began = one.job, time.perf_counter()
     marks = [provenance(pipe, settings, sample) for sample in range(settings.samples)]
+    files = [_encoded(chroma, mark) for chroma, mark in zip(coloring.chroma, marks, strict=False)]
     if job.target == STDOUT:
-        _write_stream(one, coloring.images[0], marks[0])
+        _write_stream(one, coloring, marks[0], files)
         written = [STDOUT]
     else:
         missing = job.missing(settings)
         job.target.parent.mkdir(parents=True, exist_ok=True)
         write_extras(one, coloring, marks, settings, missing)
         written = [path for path in job.results(settings) if path in missing]
-        for result, image, mark in zip(job.results(settings), coloring.images, marks, strict=True):
+        for result, image, mark in zip(job.results(settings), coloring.images, marks, strict=False):
             if result in missing:
                 one.notes = photo.write(result, image, one.photo, mark)
+        for result, data in zip(job.results(settings), files, strict=False):
+            if result in missing:
+                photo.write_bytes(result, data)
         written += [path for path in job.extras(settings) if path in missing]
         if settings.keep_dates and job.row is None and job.source != STDIN:
             for path in written:
@@ -56,12 +62,21 @@ def write_all(one: Decoded, coloring: Coloring, pipe, settings: Settings) -> lis
     return written
 
 
-def _write_stream(one: Decoded, image: Image.Image | np.ndarray, mark: photo.Mark) -> None:
-    """Write a result to standard output, in the format of its photograph."""
+def _encoded(chroma: Chroma, mark: photo.Mark) -> bytes:
+    """Encode a chroma file that says how its colours came to be."""
+    return encode_chroma(replace(chroma, settings=mark.settings, version=mark.version))
+
+
+def _write_stream(one: Decoded, coloring: Coloring, mark: photo.Mark, files: list[bytes]) -> None:
+    """Write a result to standard output: a chroma file, or the format of its photograph."""
+    if files:
+        sys.stdout.buffer.write(files[0])
+        sys.stdout.buffer.flush()
+        return
     ending = one.ending if one.ending.lower() in photo.WRITABLE else ".png"
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / f"result{ending}"
-        one.notes = photo.write(file, image, one.photo, mark)
+        one.notes = photo.write(file, coloring.images[0], one.photo, mark)
         sys.stdout.buffer.write(file.read_bytes())
         sys.stdout.buffer.flush()
 

@@ -7,6 +7,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline_colorize.archive.chroma import SUFFIX as CHROMA
+
 from .settings import Settings
 
 STDIN = Path("/dev/stdin")
@@ -20,7 +22,7 @@ _RESULT_NAME = re.compile(r"-colorized(-\d+)?(-compare|-uncertainty|-intermediat
 
 def is_named_like_a_result(path: Path) -> bool:
     """Tell whether a file's name is one that this command gives to its results."""
-    return _RESULT_NAME.search(path.stem) is not None
+    return path.name.endswith(CHROMA) or _RESULT_NAME.search(path.stem) is not None
 
 
 def real_path(path: str | Path) -> str:
@@ -45,6 +47,7 @@ class Job:
     target: Path
     row: int | None = None  # where the source is a data set
     page: int | None = None  # where the source has several, from 0
+    chroma: Path | None = None  # the chroma file that its colours are taken from
 
     @property
     def name(self) -> str:
@@ -103,9 +106,13 @@ class Job:
         return any(time is not None and time < changed for time in times)
 
     def _time_of_source(self) -> int:
-        return 0 if self.source == STDIN else _time_of(self.source) or 0
+        time = 0 if self.source == STDIN else _time_of(self.source) or 0
+        return max(time, _time_of(self.chroma) or 0) if self.chroma else time
 
     def _beside(self, addition: str, suffix: str) -> Path:
+        name = self.target.name
+        if name.endswith(CHROMA):
+            return self.target.with_name(f"{name.removesuffix(CHROMA)}{addition}{CHROMA}")
         return self.target.with_name(f"{self.target.stem}{addition}{suffix}")
 
 

@@ -4,7 +4,7 @@ import json
 import os
 import sys
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
@@ -90,10 +90,18 @@ class Report:
         self._settings, self._silent = settings, silent
         self._notes: dict[str, list[str]] = defaultdict(list)  # of photographs under way
 
-    def done(self, job: Job, written: list[Path], seconds: float, again: bool = False) -> None:
+    def done(
+        self,
+        job: Job,
+        written: list[Path],
+        seconds: float,
+        again: bool = False,
+        settings: Mapping[str, object] | None = None,
+    ) -> None:
         """Report a photograph with all files that were `written` for it, in `seconds`.
 
-        `again` says that it had been colorized before, and has changed since.
+        `again` says that it had been colorized before, and has changed since; `settings` holds
+        its model and seed where they are not those of the run.
         """
         self.counts.colorized += 1
         self.counts.changed += again
@@ -101,7 +109,8 @@ class Report:
         if not self._settings.json and not self._settings.quiet and job.target != STDOUT:
             for path in results:
                 _print(f"{job.name} -> {path}")
-        self._finish(job, "colorized", written, seconds=round(seconds, 3))
+        own = {name: settings.get(name) for name in ("model", "seed")} if settings else {}
+        self._finish(job, "colorized", written, **own, seconds=round(seconds, 3))
 
     def skip(self, job: Job) -> None:
         """Report a photograph whose results are there already."""

@@ -9,6 +9,7 @@ import click
 
 from . import engine
 from .job import Job
+from .masters import Masters
 from .report import Counts, Report, say
 from .settings import Settings
 from .sharing import Share, meet
@@ -58,7 +59,7 @@ def _run(settings: Settings, report: Report) -> Counts | None:
         _announce(todo, settings, report)
         return None
     if todo:
-        Work(settings, report, share).run(todo)
+        (Masters if settings.chroma else Work)(settings, report, share).run(todo)
     return meet(report.counts)
 
 
@@ -69,7 +70,8 @@ def _without(jobs: list[Job], others: list[Job]) -> list[Job]:
 
 def _announce(jobs: list[Job], settings: Settings, report: Report) -> None:
     """Print what a run would do."""
-    engine.check_model(settings.model)
+    if not settings.chroma:
+        engine.check_model(settings.model)
     for job in jobs:
         report.announce(job)
     skipped = report.counts.skipped

@@ -21,6 +21,8 @@ class Settings:
     keep_dates: bool = False
     recolor: bool = False
     pages: bool = False
+    chroma_only: bool = False
+    chroma: str | None = None  # as typed: a chroma file, or a folder of them
     shard: tuple[int, int] | None = None  # (which, of how many), the first one is 1
     dry_run: bool = False
     json: bool = False

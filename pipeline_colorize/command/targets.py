@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 
 from pipeline_colorize import photo
+from pipeline_colorize.archive.chroma import SUFFIX as CHROMA
 
 from . import parquet
 from .discovery import Found, find_photos, is_address
@@ -36,13 +37,51 @@ def plan(settings: Settings, report: Report) -> list[Job]:
         raise click.UsageError(
             f"--output {settings.output} is an address; results go to a file or folder."
         )
+    _check_chroma(settings)
     if STREAM in settings.inputs and is_terminal(sys.stdin):
         raise click.UsageError("standard input is a terminal; send a photograph to it.")
     found = find_photos(settings, report)
     photos = [part for one in found for part in _parts(one, settings, report)]
     if settings.hint and len(photos) > 1:
         raise click.UsageError(f"--hint is for one photograph, but there are {len(photos)}.")
-    return _without_clashes(_with_targets(photos, settings), settings, report)
+    jobs = _without_clashes(_with_targets(photos, settings), settings, report)
+    return _with_chroma(jobs, Path(settings.chroma), report) if settings.chroma else jobs
+
+
+def _check_chroma(settings: Settings) -> None:
+    """Raise a UsageError where --chroma or --chroma-only do not fit the other options."""
+    name = "--chroma-only" if settings.chroma_only else "--chroma"
+    if not settings.chroma_only and not settings.chroma:
+        return
+    if settings.chroma_only and settings.chroma:
+        raise click.UsageError("--chroma-only writes chroma files and --chroma reads them.")
+    if settings.compare or settings.uncertainty or settings.intermediates:
+        raise click.UsageError(f"{name} writes no other pictures, such as --compare.")
+    if settings.chroma and (settings.samples > 1 or settings.hint):
+        raise click.UsageError("--chroma takes colours as they are, without --samples or --hint.")
+    if settings.chroma and not os.path.exists(settings.chroma):
+        raise click.UsageError(f"--chroma {settings.chroma}: no such file or folder.")
+
+
+def _with_chroma(jobs: list[Job], place: Path, report: Report) -> list[Job]:
+    """Give each job its chroma file; jobs without one are reported and left out."""
+    if not place.is_dir():
+        if len(jobs) > 1:
+            raise click.UsageError(
+                f"--chroma {place} is one file, but there are {len(jobs)} photographs; give a "
+                "folder of chroma files."
+            )
+        return [replace(job, chroma=place) for job in jobs]
+    found = []
+    for job in jobs:
+        stem = job.target.stem if job.page is not None else job.source.stem
+        names = [f"{stem.removesuffix('-colorized')}-{job.source.suffix[1:]}", stem]
+        files = [place / f"{name}{CHROMA}" for name in names]
+        if file := next(filter(Path.is_file, files), None):
+            found.append(replace(job, chroma=file))
+        else:
+            report.fail(job, f"there is no {files[-1]}")
+    return found
 
 
 def _parts(one: Found, settings: Settings, report: Report) -> Iterable[Found]:
@@ -86,12 +125,15 @@ def _with_targets(photos: list[Found], settings: Settings) -> list[Job]:
     if target := _single_target(settings, len(photos)):
         return [Job(one.path, target, one.row, one.page) for one in photos]
     folder = Path(settings.output) if settings.output else None
-    targets = [_target(one, folder, one.path.stem) for one in photos]
+    kind = CHROMA if settings.chroma_only else None
+    targets = [_target(one, folder, one.path.stem, kind) for one in photos]
     uses = Counter(os.path.normcase(target) for target in targets)
     for index, (one, target) in enumerate(zip(photos, targets, strict=True)):
-        is_converted = one.row is None and target.suffix != one.path.suffix
+        is_converted = one.row is None and (
+            settings.chroma_only or target.suffix != one.path.suffix
+        )
         if is_converted and uses[os.path.normcase(target)] > 1:
-            targets[index] = _target(one, folder, f"{one.path.stem}-{one.path.suffix[1:]}")
+            targets[index] = _target(one, folder, f"{one.path.stem}-{one.path.suffix[1:]}", kind)
     return [
         Job(one.path, target, one.row, one.page)
         for one, target in zip(photos, targets, strict=True)
@@ -110,7 +152,7 @@ def _single_target(settings: Settings, count: int) -> Path | None:
         if STREAM in settings.inputs:
             raise click.UsageError(f"--output {output}: a photograph from {STREAM} needs a file.")
         return None
-    if not _is_file(output):
+    if not _is_file(output, settings):
         return None
     if count > 1:
         raise click.UsageError(
@@ -129,7 +171,7 @@ def _check_stream(settings: Settings, count: int) -> None:
         raise click.UsageError("standard output is a terminal; send it to a file, or use --output.")
 
 
-def _is_file(output: str) -> bool:
+def _is_file(output: str, settings: Settings) -> bool:
     """Tell whether --output names a picture; raise a UsageError if it is no folder, either."""
     suffix, endings = Path(output).suffix.lower(), " ".join(sorted(photo.WRITABLE))
     if os.path.exists(output) and not stat.S_ISREG(os.stat(output).st_mode):
@@ -137,6 +179,8 @@ def _is_file(output: str) -> bool:
             f"--output {output} is neither a file nor a folder; {STREAM} is standard output."
         )
     if suffix in photo.WRITABLE:
+        if settings.chroma_only and suffix != ".png":
+            raise click.UsageError(f"--output {output}: a chroma file is a PNG, NAME{CHROMA}.")
         return True
     if os.path.exists(output):
         raise click.UsageError(
@@ -150,16 +194,19 @@ def _is_file(output: str) -> bool:
     return False
 
 
-def _target(one: Found, output: Path | None, stem: str) -> Path:
-    """Name the result of a photograph, beside it or in the folder `output`."""
+def _target(one: Found, output: Path | None, stem: str, kind: str | None) -> Path:
+    """Name the result of a photograph, beside it or in the folder `output`.
+
+    The ending is `kind`, or that of the photograph where it can be written.
+    """
     source = one.path
     inner = source.parent.relative_to(one.root)
     if one.row is not None and output:
-        return output / inner / f"{stem}-{one.row:06d}.png"
+        return output / inner / f"{stem}-{one.row:06d}{kind or '.png'}"
     if one.page is not None:
         stem = f"{stem}-page{one.page + 1:0{len(str(one.pages))}d}"
-    suffix = source.suffix if source.suffix.lower() in photo.WRITABLE else ".png"
-    beside = f"{stem}-colorized{suffix}"
+    suffix = kind or (source.suffix if source.suffix.lower() in photo.WRITABLE else ".png")
+    beside = f"{stem}{kind}" if kind else f"{stem}-colorized{suffix}"
     if output is None:
         return source.with_name(beside)
     target = output / inner / f"{stem}{suffix}"

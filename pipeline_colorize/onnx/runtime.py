@@ -14,13 +14,7 @@ import numpy as np
 import PIL.Image
 
 from pipeline_colorize.core.agreement import agree, agreement_weights, warmth_order
-from pipeline_colorize.core.colorimetry import (
-    RGB_TO_XYZ,
-    decode_srgb,
-    encode_srgb,
-    lightness_to_y,
-    y_to_lightness,
-)
+from pipeline_colorize.core.colorimetry import encode_srgb, lightness_to_y
 from pipeline_colorize.core.hints import (
     Hint,
     draw_hints,
@@ -28,16 +22,11 @@ from pipeline_colorize.core.hints import (
     hints_by_picture,
     move_hints,
 )
+from pipeline_colorize.core.luminance import resize_plane, see
 from pipeline_colorize.core.margins import Frame
 from pipeline_colorize.core.options import ColorizationOptions, per_picture
-from pipeline_colorize.core.pictures import (
-    normalise_array,
-    pil_to_array,
-    upright_alpha,
-    upright_srgb,
-)
 from pipeline_colorize.core.sizes import check_sides, fit_size, look_resolutions, row_chunks
-from pipeline_colorize.core.transparency import Light, alpha_of_array, see_light
+from pipeline_colorize.core.transparency import Light
 from pipeline_colorize.registry import find_model
 
 from .files import FILE_NAME, WEIGHTS_NAME, find_file, fits_weights
@@ -55,46 +44,6 @@ _RENAMED = {"default_refinement": "default_second_look", "later_schedule": "seco
 # --- pictures ------------------------------------------------------------------------------------
 
 
-def to_luminance(image: PIL.Image.Image | np.ndarray) -> np.ndarray:
-    """L* (H, W), float32 in [0, 100], of a picture; colour is taken as its luminance.
-
-    Args:
-        image: PIL, which is turned upright and brought to sRGB by its profile; or an array (H, W)
-            or (H, W, 1 to 4) of bool, uint8, uint16 or floating point in [0, 1]. Alpha is left out.
-
-    Raises:
-        ValueError: if it is an array of another kind.
-    """
-    return _luminance_and_alpha(image)[0]
-
-
-def see(image: PIL.Image.Image | np.ndarray) -> Light:
-    """The luminance of a picture as it is written, and as it decides the colours."""
-    return see_light(*_luminance_and_alpha(image))
-
-
-def _luminance_and_alpha(image) -> tuple[np.ndarray, np.ndarray | None]:
-    if isinstance(image, PIL.Image.Image):
-        alpha, image = upright_alpha(image), pil_to_array(upright_srgb(image))
-    else:
-        alpha = alpha_of_array(image)
-    return _pixels_to_luminance(normalise_array(image)), alpha
-
-
-def _pixels_to_luminance(pixels: np.ndarray) -> np.ndarray:
-    """(H, W, 1 or 3) uint8 or float sRGB in [0, 1] to L* (H, W), chunk by chunk."""
-    curve = decode_srgb((np.arange(256) / 255).astype(np.float32))
-    is_grey, is_coarse = pixels.shape[2] == 1, pixels.dtype == np.uint8
-    if is_grey and is_coarse:
-        return y_to_lightness(curve)[pixels[..., 0]]
-    weights = np.array([1.0] if is_grey else RGB_TO_XYZ[1], np.float32)
-    result = np.empty(pixels.shape[:2], np.float32)
-    for rows in row_chunks(*pixels.shape[:2]):
-        linear = curve[pixels[rows]] if is_coarse else decode_srgb(pixels[rows])
-        result[rows] = y_to_lightness(linear @ weights)
-    return result
-
-
 def _as_list(image) -> list:
     """One picture, or a list or batch of them, as a list."""
     if isinstance(image, PIL.Image.Image) or (isinstance(image, np.ndarray) and image.ndim < 4):
@@ -105,12 +54,6 @@ def _as_list(image) -> list:
         found = type(wrong[0]).__name__ if wrong else "an empty list"
         raise ValueError(f"`image` is PIL pictures or arrays, not {found}.")
     return images
-
-
-def _resize(plane: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Antialiased bilinear resizing of (H, W) float32, in which Pillow and torch agree."""
-    image = PIL.Image.fromarray(plane).resize((width, height), PIL.Image.Resampling.BILINEAR)
-    return np.asarray(image)
 
 
 def _grey_canvas(luminance: np.ndarray, frame: Frame, kind: type) -> np.ndarray:
@@ -360,7 +303,7 @@ class ORTColorizationPipeline:
         if options.output_uncertainty:
             assert look.spread is not None  # the options ask for several candidates
             spread = np.zeros(look.frame.size, np.float32)
-            spread[look.frame.inside] = _resize(look.spread, *look.luminance.shape)
+            spread[look.frame.inside] = resize_plane(look.spread, *look.luminance.shape)
             output.uncertainty.append(spread)
         if options.output_intermediates:
             output.intermediates += self._intermediates(look, factor)
@@ -397,9 +340,9 @@ class ORTColorizationPipeline:
             frame=frame,
             whole_luminance=light.luminance,
             resolution=resolution,
-            working=_resize(seen, *size)[None, None].clip(0, 100),
+            working=resize_plane(seen, *size)[None, None].clip(0, 100),
             hints=drawn,
-            guide=_resize(seen, *(side * detail for side in grid))[None, None],
+            guide=resize_plane(seen, *(side * detail for side in grid))[None, None],
             previous=previous,
         )
 
@@ -449,7 +392,7 @@ class ORTColorizationPipeline:
     def _on_finer_grid(self, first: _Look, second: _Look) -> np.ndarray:
         """The sample of the first look (samples, 2, h, w), on the grid of the second."""
         grid, sample = second.hints.shape[2:], first.sample
-        planes = [_resize(plane, *grid) for plane in sample.reshape(-1, *sample.shape[2:])]
+        planes = [resize_plane(plane, *grid) for plane in sample.reshape(-1, *sample.shape[2:])]
         return np.stack(planes).reshape(-1, 2, *grid)
 
     def _agree(self, look: _Look, options: ColorizationOptions, factor) -> None:
@@ -501,15 +444,15 @@ class ORTColorizationPipeline:
         height, width = look.luminance.shape
         size = fit_size(height, width, look.resolution)
         luminance, seen = (
-            _resize(plane, *size).clip(0, 100) for plane in (look.luminance, look.seen)
+            resize_plane(plane, *size).clip(0, 100) for plane in (look.luminance, look.seen)
         )
         frame = look.frame.scaled(size)
-        small_whole = _resize(look.whole_luminance, *frame.size).clip(0, 100)
+        small_whole = resize_plane(look.whole_luminance, *frame.size).clip(0, 100)
         canvas = _grey_canvas(small_whole, frame, np.uint8)
         films: list[list[PIL.Image.Image]] = [[] for _ in look.sample]
         whole = slice(0, size[0])
         for each in (look.previous, look) if look.previous else (look,):
-            guide = _resize(seen, *each.guide.shape[2:])[None, None]
+            guide = resize_plane(seen, *each.guide.shape[2:])[None, None]
             small = replace(each, luminance=luminance, guide=guide)
             for index, film in enumerate(films):
                 for step in each.estimates[:, index]:

@@ -9,7 +9,7 @@ than 8 bits in several channels; littleCMS, inside imagecodecs, does the colour 
 """
 
 from .decode import count_pages, read
-from .encode import copy_dates, write, write_animation, write_picture
+from .encode import copy_dates, write, write_animation, write_bytes, write_picture
 from .limits import pixel_limit
 from .opening import open_picture
 from .profiles import srgb_profile, to_srgb
@@ -24,6 +24,7 @@ from .record import (
     PhotoError,
     TooLargeError,
 )
+from .strips import Strip, StripReader, write_strips
 from .xmp import marked_xmp, read_mark
 
 __all__ = [
@@ -35,6 +36,8 @@ __all__ = [
     "Mark",
     "Photo",
     "PhotoError",
+    "Strip",
+    "StripReader",
     "TooLargeError",
     "copy_dates",
     "count_pages",
@@ -47,5 +50,7 @@ __all__ = [
     "to_srgb",
     "write",
     "write_animation",
+    "write_bytes",
     "write_picture",
+    "write_strips",
 ]

@@ -55,8 +55,8 @@ def read(path: str | Path, page: int | None = None) -> Photo:
         PhotoError: with a line for people that says what is wrong with the file.
     """
     path = Path(path)
-    with _errors_for_people():
-        _check_kind(path)
+    with errors_for_people():
+        check_kind(path)
         notes: list[str] = []
         sidecar = read_sidecar(path, notes)
         with open(path, "rb") as file:
@@ -72,14 +72,14 @@ def count_pages(path: str | Path) -> int:
     Raises:
         PhotoError: where the file cannot be opened.
     """
-    with _errors_for_people():
-        _check_kind(Path(path))
+    with errors_for_people():
+        check_kind(Path(path))
         with open(path, "rb") as file:
             return max(1, len(full_pages(file)))
 
 
 @contextlib.contextmanager
-def _errors_for_people() -> Iterator[None]:
+def errors_for_people() -> Iterator[None]:
     """Turn whatever goes wrong with a file into a PhotoError of one line."""
     try:
         yield
@@ -99,7 +99,8 @@ def _errors_for_people() -> Iterator[None]:
         raise PhotoError(f"the file is damaged or cut off ({one_line(error)})") from error
 
 
-def _check_kind(path: Path) -> None:
+def check_kind(path: Path) -> None:
+    """Refuse what is no file, or an empty one, with a PhotoError."""
     found = path.stat()
     if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
         raise PhotoError("not a file but a pipe or device; save it as a file first")
@@ -129,7 +130,7 @@ def _read_sound(file: BinaryIO, page: int | None, sidecar: bytes) -> Photo:
         with open_picture(file) as opened:
             notes = _go_to_page(opened, file, page)
             check_size(opened.size)
-            return _photo(opened, file, None, sidecar, notes)
+            return photo_of(opened, file, None, sidecar, notes)
     except Image.UnidentifiedImageError:
         file.seek(0)
         start = file.read(12)
@@ -138,7 +139,7 @@ def _read_sound(file: BinaryIO, page: int | None, sidecar: bytes) -> Photo:
         if start.startswith(rare_jpeg.START):
             notes = []
             opened, pixels = rare_jpeg.decoded(file)
-            return _photo(opened, file, pixels, sidecar, notes)
+            return photo_of(opened, file, pixels, sidecar, notes)
         if start.startswith(_SIGNATURES) or start[4:8] == b"ftyp":
             raise PhotoError("the file is damaged or cut off in its header") from None
         raise
@@ -192,7 +193,7 @@ def _read_rare_tiff(file: BinaryIO, page: int, sidecar: bytes) -> Photo:
     )
 
 
-def _photo(
+def photo_of(
     opened: Image.Image,
     file: BinaryIO,
     pixels: np.ndarray | None,

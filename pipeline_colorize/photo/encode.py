@@ -33,8 +33,9 @@ def write(path: str | Path, image: Image.Image | np.ndarray, photo: Photo, mark:
 
     Args:
         path: one of the endings of `WRITABLE`.
-        image: RGB at the photograph's size, a Pillow picture or an array (H, W, 3) in [0, 1]. PNG
-            and TIFF get the photograph's depth, other formats 8 bits.
+        image: RGB at the photograph's size, a Pillow picture or an array (H, W, 3): of floating
+            point in [0, 1], or of uint8 or uint16 as the photograph has it. PNG and TIFF get the
+            photograph's depth, other formats 8 bits.
         photo: what was read, whose metadata is kept.
         mark: says how the colours came to be.
 
@@ -47,7 +48,7 @@ def write(path: str | Path, image: Image.Image | np.ndarray, photo: Photo, mark:
     """
     path = Path(path)
     kind = WRITABLE[path.suffix.lower()]
-    photo, notes = _fitted(photo, kind)
+    photo, notes = fitted(photo, kind)
     xmp = marked_xmp(photo.xmp, mark)
     pixels: np.ndarray | Image.Image
     if photo.depth == 16 and kind in ("PNG", "TIFF"):
@@ -58,10 +59,10 @@ def write(path: str | Path, image: Image.Image | np.ndarray, photo: Photo, mark:
         data = _encoded(kind, pixels, photo, xmp)
     except (ValueError, SystemError, TypeError, OSError) as error:
         raise PhotoError(f"cannot be written as {kind} ({one_line(error)})") from error
-    _write_bytes(path, data)
+    write_bytes(path, data)
     if photo.sidecar is not None:
         if sidecar := sidecar_path(path, photo.sidecar):
-            _write_bytes(sidecar, xmp)
+            write_bytes(sidecar, xmp)
         else:
             notes.append("a sidecar of another program lies beside the result, and was left alone")
     return notes
@@ -73,7 +74,7 @@ def copy_dates(source: str | Path, target: str | Path) -> None:
     os.utime(target, ns=(found.st_atime_ns, found.st_mtime_ns))
 
 
-def _fitted(photo: Photo, kind: str) -> tuple[Photo, list[str]]:
+def fitted(photo: Photo, kind: str) -> tuple[Photo, list[str]]:
     """A photograph whose metadata a format can hold, and notes about what it cannot."""
     wanted: dict[Property, list[str]] = {}
     lost: list[str] = []
@@ -119,10 +120,10 @@ def write_animation(path: str | Path, frames: list[Image.Image], milliseconds: i
     frames[0].save(
         buffer, "GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0
     )
-    _write_bytes(Path(path), buffer.getvalue())
+    write_bytes(Path(path), buffer.getvalue())
 
 
-def _write_bytes(path: Path, data: bytes) -> None:
+def write_bytes(path: Path, data: bytes) -> None:
     """Write to a temporary name beside `path`, which becomes `path` only when it is complete."""
     temporary = path.with_name(f".colorize-{uuid.uuid4().hex[:12]}.part")
     try:
@@ -136,7 +137,8 @@ def _with_alpha8(
     image: Image.Image | np.ndarray, alpha: np.ndarray | None, kind: str
 ) -> Image.Image:
     if isinstance(image, np.ndarray):
-        image = Image.fromarray(np.rint(image * 255).astype(np.uint8))
+        pixels = image if image.dtype == np.uint8 else np.rint(image * 255).astype(np.uint8)
+        image = Image.fromarray(pixels)
     if alpha is None:
         return image
     if alpha.dtype == np.uint16:
@@ -150,12 +152,20 @@ def _with_alpha8(
 
 
 def _with_alpha16(image: np.ndarray, alpha: np.ndarray | None) -> np.ndarray:
-    scale = 257 if image.dtype == np.uint8 else 65535
-    deep = np.rint(image.astype(np.float32) * scale).astype(np.uint16, order="C")
+    if image.dtype != np.uint16:
+        scale = 257 if image.dtype == np.uint8 else 65535
+        image = np.rint(image.astype(np.float32) * scale).astype(np.uint16, order="C")
+    return with_alpha(image, alpha)
+
+
+def with_alpha(image: np.ndarray, alpha: np.ndarray | None) -> np.ndarray:
+    """Join RGB (H, W, 3) of uint8 or uint16 and alpha (H, W) of either to (H, W, 4)."""
     if alpha is None:
-        return deep
-    alpha = alpha.astype(np.uint16) * (257 if alpha.dtype == np.uint8 else 1)
-    return np.concatenate([deep, alpha[..., None]], axis=2)
+        return image
+    if alpha.dtype != image.dtype:
+        is_deep = image.dtype == np.uint16
+        alpha = alpha.astype(np.uint16) * 257 if is_deep else np.rint(alpha / 257).astype(np.uint8)
+    return np.concatenate([image, alpha[..., None]], axis=2)
 
 
 def _save_options(kind: str, photo: Photo, xmp: bytes) -> dict[str, object]:

@@ -7,12 +7,14 @@ import contextlib
 import io
 import os
 import struct
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from PIL import ExifTags, Image, TiffImagePlugin
 
+from ..core.sizes import row_chunks
 from .limits import MOST_SAMPLES, check_bytes, check_shape, check_size
 from .mending import CUT_OFF, check_enough
 from .metadata import IPTC_TIFF_TAG, WINDOWS_TAGS, keep_texts
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     import tifffile
 
 _JPEG_IN_TIFF = frozenset([6, 7, 33007, 34892])
+_BIG = b"\x2b\0"  # the version of BigTIFF, for files of more than 4 GB
 _LAB = frozenset(["CIELAB", "ICCLAB", "ITULAB"])
 
 # Compressions of TIFF whose strips and tiles are JPEG, JPEG 2000, PNG or WebP files.
@@ -83,7 +86,7 @@ def _stored(file: BinaryIO, index: int, notes: list[str]) -> _Stored:
     with tifffile.TiffFile(file) as tiff:
         page = tiff.pages[index]
         assert isinstance(page, tifffile.TiffPage)
-        _check_page(page)
+        check_page(page)
         try:
             pixels = page.asarray()
         except Exception:  # decoders raise nearly anything on damaged files
@@ -113,7 +116,7 @@ def _from_ycbcr(pixels: np.ndarray) -> np.ndarray:
     )
 
 
-def _check_page(page) -> None:
+def check_page(page) -> None:
     """Refuse a page of tifffile's that would cost far more than a photograph of its size does."""
     import tifffile
 
@@ -195,13 +198,136 @@ def unit_range(pixels: np.ndarray, notes: list[str]) -> np.ndarray:
     return pixels.clip(0, 1)
 
 
-def encoded_tiff(pixels: np.ndarray, photo: Photo, xmp: bytes) -> bytes:
-    """A TIFF of RGB or RGBA pixels (H, W, C), uint8 or uint16, with the photograph's metadata."""
+def strip_rows(file: BinaryIO, index: int) -> Iterator[np.ndarray]:
+    """Yield the pixels of a plain page from the top, some rows (R, W, C) at a time.
+
+    Args:
+        file: the TIFF.
+        index: of the page among its directories; it has plain strips or tiles, with the samples
+            of a pixel beside one another.
+    """
     import tifffile
 
+    file.seek(0)
+    with tifffile.TiffFile(file) as tiff:
+        page = tiff.pages[index]
+        assert isinstance(page, tifffile.TiffPage)
+        if page.is_contiguous and not page.is_tiled and page.compression == 1:
+            blocks = _raw_rows(page)
+        else:
+            blocks = _segment_rows(page)
+        for block in blocks:
+            for rows in row_chunks(*block.shape[:2]):
+                yield block[rows]
+
+
+def _raw_rows(page: "tifffile.TiffPage") -> Iterator[np.ndarray]:
+    """Rows of pixels that lie in the file one after the other, without compression."""
+    file, samples = page.parent.filehandle, page.samplesperpixel
+    assert page.dtype is not None
+    kind = page.dtype.newbyteorder(page.parent.byteorder)
+    file.seek(page.dataoffsets[0])
+    for rows in row_chunks(page.imagelength, page.imagewidth):
+        shape = rows.stop - rows.start, page.imagewidth, samples
+        data = file.read(int(np.prod(shape)) * kind.itemsize)
+        yield np.frombuffer(data, kind).reshape(shape).astype(page.dtype)
+
+
+def _segment_rows(page: "tifffile.TiffPage") -> Iterator[np.ndarray]:
+    """Rows of strips, or of tiles beside one another."""
+    file = page.parent.filehandle
+    assert page.dtype is not None
+    across = -(-page.imagewidth // page.tilewidth) if page.is_tiled else 1
+    down = page.tilelength if page.is_tiled else page.rowsperstrip
+    places = list(zip(page.dataoffsets, page.databytecounts, strict=True))
+    for row, first in enumerate(range(0, len(places), across)):
+        rows = min(down, page.imagelength - row * down)
+        if rows <= 0:
+            return
+        block = np.zeros((rows, page.imagewidth, page.samplesperpixel), page.dtype)
+        for index, (place, count) in enumerate(places[first : first + across], first):
+            file.seek(place)
+            part, (_, _, _, left, _), shape = page.decode(file.read(count), index)
+            if part is not None:  # tiles that are left out are black
+                into = block[:, left : left + shape[2]]
+                into[...] = part[0, : into.shape[0], : into.shape[1]]
+        yield block
+
+
+def encoded_tiff(pixels: np.ndarray, photo: Photo, xmp: bytes) -> bytes:
+    """A TIFF of RGB or RGBA pixels (H, W, C), uint8 or uint16, with the photograph's metadata."""
+    file = io.BytesIO()
+    write_tiff(file, pixels, pixels.shape, pixels.dtype, photo, xmp)
+    return file.getvalue()
+
+
+def write_tiff(
+    file: BinaryIO,
+    pixels: np.ndarray | Iterable[np.ndarray],
+    shape: tuple[int, ...],
+    kind: np.dtype,
+    photo: Photo,
+    xmp: bytes,
+) -> list[str]:
+    """Write a TIFF of RGB or RGBA pixels with the photograph's metadata.
+
+    Args:
+        file: open for reading and writing.
+        pixels: (H, W, C), or blocks of its rows from the top, (R, W, C).
+        shape: of all pixels, (H, W, C).
+        kind: their type, uint8 or uint16.
+        photo: whose metadata is written.
+        xmp: to be written in place of the photograph's own.
+
+    Returns:
+        A line for people about each part of the metadata that was left out.
+    """
+    import tifffile
+
+    rows = max(1, 2**20 // (shape[1] * shape[2] * kind.itemsize))
+    tifffile.imwrite(
+        file,
+        pixels if isinstance(pixels, np.ndarray) else _encoded_strips(pixels, rows, shape[0], kind),
+        shape=shape,
+        dtype=kind,
+        byteorder="<",
+        photometric="rgb",
+        extrasamples=["unassalpha"] if shape[2] == 4 else None,
+        compression="zlib",
+        predictor=True,
+        rowsperstrip=rows,
+        resolution=photo.dpi,
+        resolutionunit=2 if photo.dpi else None,
+        iccprofile=srgb_profile(),
+        software=False,
+        metadata=None,
+        extratags=_tags(photo, xmp),
+    )
     exif = Image.Exif()
     exif.load(photo.exif)
-    told: list[tuple[int, int, int, Any, bool]] = [
+    directories = {
+        int(tag): exif.get_ifd(tag)
+        for tag in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
+        if exif.get_ifd(tag)
+    }
+    if not directories:
+        return []
+    file.seek(2)
+    if file.read(2) == _BIG:
+        return ["a TIFF of this size has no place for its EXIF"]
+    _append_directories(file, directories)
+    return []
+
+
+def _tags(photo: Photo, xmp: bytes) -> list[tuple[int, int, int, Any, bool]]:
+    """The metadata that tifffile writes as it is."""
+    exif = Image.Exif()
+    exif.load(photo.exif)
+    tags: list[tuple[int, int, int, Any, bool]] = [(274, 3, 1, 1, True)]
+    tags.append((700, 1, len(xmp), xmp, True))
+    if photo.iptc:
+        tags.append((IPTC_TIFF_TAG, 7, len(photo.iptc), photo.iptc, True))
+    tags += [
         (int(tag), 2, 0, value.encode("latin-1") + b"\0", True)
         for tag, value in exif.items()
         if isinstance(value, str)
@@ -209,35 +335,29 @@ def encoded_tiff(pixels: np.ndarray, photo: Photo, xmp: bytes) -> bytes:
     for tag in WINDOWS_TAGS.intersection(exif):
         value = exif[tag]
         if isinstance(value, bytes):
-            told.append((tag, 1, len(value), value, True))
+            tags.append((tag, 1, len(value), value, True))
         elif isinstance(value, int):
-            told.append((tag, 3, 1, value, True))
-    iptc = [(IPTC_TIFF_TAG, 7, len(photo.iptc), photo.iptc, True)] if photo.iptc else []
-    file = io.BytesIO()
-    tifffile.imwrite(
-        file,
-        pixels,
-        byteorder="<",
-        photometric="rgb",
-        extrasamples=["unassalpha"] if pixels.shape[2] == 4 else None,
-        compression="zlib",
-        predictor=True,
-        rowsperstrip=max(1, 2**20 // (pixels.shape[1] * pixels.shape[2] * pixels.itemsize)),
-        resolution=photo.dpi,
-        resolutionunit=2 if photo.dpi else None,
-        iccprofile=srgb_profile(),
-        software=False,
-        metadata=None,
-        extratags=[(274, 3, 1, 1, True), (700, 1, len(xmp), xmp, True), *iptc, *told],
-    )
-    directories = {
-        int(tag): exif.get_ifd(tag)
-        for tag in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
-        if exif.get_ifd(tag)
-    }
-    if directories:
-        _append_directories(file, directories)
-    return file.getvalue()
+            tags.append((tag, 3, 1, value, True))
+    return tags
+
+
+def _encoded_strips(
+    blocks: Iterable[np.ndarray], rows: int, height: int, kind: np.dtype
+) -> Iterator[bytes]:
+    """Strips of `rows` rows as zlib and the horizontal predictor encode them."""
+    import imagecodecs
+
+    left: np.ndarray | None = None
+    done = 0
+    for block in blocks:
+        left = block if left is None else np.concatenate([left, block])
+        is_last = done + len(left) == height
+        end = len(left) if is_last else len(left) // rows * rows
+        for top in range(0, end, rows):
+            part = np.ascontiguousarray(left[top : min(top + rows, end)], kind.newbyteorder("<"))
+            differences = imagecodecs.delta_encode(part, axis=1).tobytes()
+            yield bytes(imagecodecs.zlib_encode(differences, level=6))
+        left, done = left[end:], done + end
 
 
 def _append_directories(file: BinaryIO, directories: dict[int, dict]) -> None:

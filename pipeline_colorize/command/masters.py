@@ -1,0 +1,96 @@
+"""Lays the colours of chroma files over photographs, one after the other."""
+
+import contextlib
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from pipeline_colorize import photo
+from pipeline_colorize.archive.chroma import read_chroma
+from pipeline_colorize.archive.masters import color_master
+
+from .decoding import contents, ending_of
+from .encoding import HOPELESS, cannot_write, writable
+from .job import STDIN, STDOUT, Job
+from .report import Bar, Report, one_line
+from .settings import Settings
+from .sharing import Claims, Share
+
+
+class Masters:
+    """Colours the photographs of a process from chroma files, without a model.
+
+    Whatever one photograph causes is reported as its failure, and the others go on.
+
+    Args:
+        settings: of the run.
+        report: gets each photograph when it is through.
+        share: this process's.
+    """
+
+    def __init__(self, settings: Settings, report: Report, share: Share):
+        self._settings, self._report = settings, report
+        self._shows_bar = share.local_rank == 0 and not settings.quiet
+
+    def run(self, jobs: list[Job]) -> None:
+        """Colour the photographs; one that another run is working on is waited for."""
+        jobs = writable(jobs, self._report)
+        with Bar(len(jobs), self._shows_bar) as bar, Claims() as claims:
+            self._report.advance = bar.advance
+            bar.say("colorizing")
+            for job, content in contents(jobs):
+                while job.target != STDOUT and not claims.take(job.target):
+                    claims.wait(job.target)
+                self._color(job, content)
+                claims.release(job.target)
+
+    def _color(self, job: Job, content: bytes | Exception | None) -> None:
+        """Colour one photograph, and report what became of it."""
+        if not job.missing(self._settings):
+            self._report.skip(job)
+            return
+        began, again = time.perf_counter(), job.has_changed(self._settings)
+        try:
+            assert job.chroma is not None
+            chroma = read_chroma(job.chroma)
+            with _as_files(job, content) as (source, target):
+                notes = color_master(source, target, chroma, job.page)
+        except OSError as error:
+            if error.errno in HOPELESS:
+                raise cannot_write(job.target.parent, error) from error
+            self._report.fail(job, one_line(error))
+            return
+        except Exception as error:  # whatever a file causes is its failure alone
+            more = "; --max-pixels raises it" if isinstance(error, photo.TooLargeError) else ""
+            self._report.fail(job, one_line(error) + more)
+            return
+        for note in notes:
+            self._report.note(job.name, note)
+        if self._settings.keep_dates and job.row is None and job.source != STDIN:
+            photo.copy_dates(job.source, job.target)
+        seconds = time.perf_counter() - began
+        self._report.done(job, [job.target], seconds, again, chroma.settings)
+
+
+@contextlib.contextmanager
+def _as_files(job: Job, content: bytes | Exception | None) -> Iterator[tuple[Path, Path]]:
+    """Provide a photograph as a file, and one that takes its result, also for streams."""
+    if isinstance(content, Exception):
+        raise content
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = job.source, job.target
+        if content is not None:
+            source = Path(folder) / "picture"
+            source.write_bytes(content)
+        if target == STDOUT:
+            ending = source.suffix if content is None else ending_of(content)
+            is_known = ending.lower() in photo.WRITABLE
+            target = Path(folder) / f"result{ending if is_known else '.png'}"
+        else:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        yield source, target
+        if job.target == STDOUT:
+            sys.stdout.buffer.write(target.read_bytes())
+            sys.stdout.buffer.flush()

@@ -1,0 +1,85 @@
+"""Seconds and memory of laying colours over a master of 100 megapixels, and whether tiles agree.
+
+Makes a grey TIFF of 16 bits from a photograph, colours a small copy with `--chroma-only`, lays the
+colours over the TIFF with `--chroma`, and compares four tiles with the same parts of the result.
+
+    python scripts/benchmark_masters.py space/examples/migrant-mother-1936.jpg
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import click
+import numpy as np
+import tifffile
+from PIL import Image
+
+from pipeline_colorize import apply_chroma
+from pipeline_colorize.photo import open_picture
+
+_SMALL = 512
+
+
+def make_files(photograph: Path, folder: Path, megapixels: float) -> None:
+    """Write a small JPEG and a large TIFF, with grain, of one photograph."""
+    picture = open_picture(photograph).convert("L")
+    scale = (megapixels * 1e6 / (picture.width * picture.height)) ** 0.5
+    size = int(picture.width * scale), int(picture.height * scale)
+    large = np.asarray(picture.resize(size, Image.Resampling.BICUBIC)).astype(np.uint16) * 256
+    large += np.random.default_rng(0).integers(0, 256, large.shape, np.uint16)
+    tifffile.imwrite(folder / "master.tif", large, compression="zlib", rowsperstrip=16)
+    picture.thumbnail((_SMALL, _SMALL))
+    picture.save(folder / "small.jpg", quality=90)
+
+
+def timed(*options: str) -> tuple[float, float]:
+    """Seconds and peak memory in GB of one run of the command."""
+    began = time.perf_counter()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipeline_colorize", *options], stdout=subprocess.DEVNULL
+    )
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise SystemExit(f"colorize {' '.join(options)} failed")
+    return time.perf_counter() - began, usage.ru_maxrss / 1e6
+
+
+def count_tiles(folder: Path) -> int:
+    """Count the tiles, of four, that equal the same parts of the whole to the last bit."""
+    master = tifffile.imread(folder / "master.tif")
+    whole = tifffile.imread(folder / "out.tif")
+    middle, equal = [side // 2 for side in master.shape], 0
+    for top, bottom in ((0, middle[0]), (middle[0], master.shape[0])):
+        for left, right in ((0, middle[1]), (middle[1], master.shape[1])):
+            tile = apply_chroma(master, folder / "small.chroma.png", (left, top, right, bottom))
+            equal += np.array_equal(tile, whole[top:bottom, left:right])
+    return equal
+
+
+@click.command(help=__doc__.split("\n\n")[0])
+@click.argument("photograph", type=click.Path(exists=True, path_type=Path))
+@click.option("--megapixels", default=99.9, show_default=True)
+def main(photograph: Path, megapixels: float) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        make_files(photograph, folder, megapixels)
+        small, master = str(folder / "small.jpg"), str(folder / "master.tif")
+        chroma, out = str(folder / "small.chroma.png"), str(folder / "out.tif")
+        alone = timed(small, "--chroma-only")
+        laid = timed(master, "--chroma", chroma, "-o", out)
+        with tifffile.TiffFile(out) as result:
+            page = result.pages[0]
+            click.echo(f"{page.imagewidth} x {page.imagelength} pixels, {page.dtype}")
+        click.echo(f"--chroma-only on 512 pixels  {alone[0]:7.1f} s  {alone[1]:.2f} GB")
+        click.echo(f"chroma file                  {Path(chroma).stat().st_size:7,} bytes")
+        click.echo(f"--chroma on the master       {laid[0]:7.1f} s  {laid[1]:.2f} GB")
+        click.echo(f"load of the machine          {os.getloadavg()[0]:7.1f} on {os.cpu_count()}")
+        click.echo(f"tiles equal to the whole     {count_tiles(folder)} of 4")
+
+
+if __name__ == "__main__":
+    main()
