@@ -20,6 +20,7 @@ CORE_NUMPY = {
     "core.colorimetry",
     "core.finishing",
     "core.hints",
+    "core.levels",
     "core.luminance",
     "core.margins",
     "core.options",
@@ -46,6 +47,7 @@ MODULES = {
     "core.colorimetry": set(),
     "core.finishing": set(),
     "core.hints": {"core.colorimetry"},
+    "core.levels": set(),
     "core.luminance": {
         "core.colorimetry",
         "core.pictures",

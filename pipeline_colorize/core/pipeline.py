@@ -12,6 +12,7 @@ from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 
 from .hints import Hint, hints_by_picture, move_hints
 from .image_processor import ColorizationImageProcessor
+from .levels import Levels
 from .looks import Look, group_looks, leave_grey
 from .margins import Frame
 from .options import ColorizationOptions, per_picture
@@ -294,11 +295,12 @@ class ColorizationPipeline(SavingMixin):
         luminance, seen = whole[:, *frame.inside], seen[:, *frame.inside]
         hints = hints if frame.is_whole else move_hints(hints, frame.box)
         height, width = frame.inner_size
+        levels = Levels.measure(seen[0].numpy())
         looks: list[Look] = []
         for size in look_resolutions(
             height, width, options.processing_resolution, options.second_look
         ):
-            working = self.image_processor.preprocess(seen, size)
+            working = levels.apply(self.image_processor.preprocess(seen, size))
             raster = None
             if self._takes_hints:
                 raster = self.image_processor.rasterize_hints(hints, (height, width), size)

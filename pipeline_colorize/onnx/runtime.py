@@ -22,6 +22,7 @@ from pipeline_colorize.core.hints import (
     hints_by_picture,
     move_hints,
 )
+from pipeline_colorize.core.levels import Levels
 from pipeline_colorize.core.luminance import resize_plane, see
 from pipeline_colorize.core.margins import Frame
 from pipeline_colorize.core.options import ColorizationOptions, per_picture
@@ -340,7 +341,7 @@ class ORTColorizationPipeline:
             frame=frame,
             whole_luminance=light.luminance,
             resolution=resolution,
-            working=resize_plane(seen, *size)[None, None].clip(0, 100),
+            working=Levels.measure(seen).apply(resize_plane(seen, *size)[None, None].clip(0, 100)),
             hints=drawn,
             guide=resize_plane(seen, *(side * detail for side in grid))[None, None],
             previous=previous,
