@@ -1,6 +1,10 @@
-"""To the Hub and back whole: a version is one commit, and no damaged file stays in the cache."""
+"""Publishing to the Hub and fetching from it.
+
+Whatever goes up, goes up as one commit or not at all; no damaged file stays in the cache.
+"""
 
 import contextlib
+import dataclasses
 import fnmatch
 import hashlib
 import os
@@ -39,7 +43,7 @@ tags: [colorization]
 
 # {repo_id}
 
-Gives black-and-white photographs colours: believable ones, not known ones.
+Gives black-and-white photographs colours. They are believable, and invented.
 
 ```python
 from pipeline_colorize import ColorizationPipeline
@@ -63,7 +67,7 @@ _REASONS = {
 
 
 def _status(error: BaseException) -> int | None:
-    """The HTTP status behind an error of the client."""
+    """Find the HTTP status behind an error of the client."""
     for one in (error, error.__cause__):
         response = getattr(one, "response", None)
         if response is not None:
@@ -72,7 +76,7 @@ def _status(error: BaseException) -> int | None:
 
 
 def _patiently(call, *args, **options):
-    """Call up to five times, while what goes wrong is of the kind that passes."""
+    """Call a function up to five times, while its errors are of the kind that passes."""
     for wait in (1, 2, 4, 8, None):
         try:
             return call(*args, **options)
@@ -84,7 +88,7 @@ def _patiently(call, *args, **options):
 
 
 def _reason(error: BaseException, token: str | None) -> str:
-    """One line about an error of the client, without the token."""
+    """Say in one line what is wrong, without the token."""
     status = _status(error)
     if isinstance(error, LocalTokenNotFoundError):
         return "there is no token; set HF_TOKEN or run `hf auth login`"
@@ -103,7 +107,7 @@ def _reason(error: BaseException, token: str | None) -> str:
 
 @contextlib.contextmanager
 def _clear_errors(what: list[str], token: str | None, keep: tuple[type[Exception], ...] = ()):
-    """Errors of the client, but for those in `keep`, become an OSError: `what` and a reason."""
+    """Turn errors of the client, but for those in `keep`, into an OSError: `what` and a reason."""
     try:
         yield
     except keep:
@@ -118,11 +122,11 @@ def _clear_errors(what: list[str], token: str | None, keep: tuple[type[Exception
         raise OSError(line) from None
 
 
-# --- there --------------------------------------------------------------------------------------
+# --- publishing -----------------------------------------------------------------------------------
 
 
 def _checksums(path: Path) -> tuple[str, str]:
-    """What git calls a file (a SHA-1), and its SHA-256, which the Hub uses for large files."""
+    """Compute git's name of a file (a SHA-1), and its SHA-256, the Hub's for large ones."""
     git, sha256 = hashlib.sha1(b"blob %d\0" % path.stat().st_size), hashlib.sha256()
     with open(path, "rb") as file:
         while chunk := file.read(1 << 20):
@@ -137,10 +141,10 @@ def _local_files(folder: Path) -> dict[str, Path]:
 
 
 def full_name(repo_id: str, token: str | None = None) -> str:
-    """Complete "name" to "user/name" by the token, which is thereby found to be good.
+    """Complete "name" to "user/name" by the token, which is checked by this.
 
     Raises:
-        OSError: one line about what is wrong.
+        OSError: one line about what is wrong, such as a token that the Hub does not accept.
     """
     with _clear_errors([f"{repo_id} was not published"], token):
         user = _patiently(HfApi(token=token).whoami)["name"]
@@ -148,35 +152,61 @@ def full_name(repo_id: str, token: str | None = None) -> str:
 
 
 def address_card(card: Path, repo_id: str) -> None:
-    """Let the lines of a card that show how to load the model name this repository."""
+    """Write the name of a repository into the lines of a card that show how to load the model."""
     text = card.read_text("utf-8")
     text = re.sub(r'from_pretrained\("[^"]*"', f'from_pretrained("{repo_id}"', text)
     card.write_text(text, "utf-8")
 
 
+@dataclasses.dataclass(frozen=True)
+class PublishOptions:
+    """What becomes of a folder on the Hub.
+
+    Args:
+        repo_type: "model", "dataset" or "space".
+        space_sdk: of a Space, such as "gradio".
+        private: whether a repository that is made for this is private; `None` leaves that to the
+            Hub.
+        skip: names of files of the folder that do not go up.
+        keep: names of files that stay as they are where the repository has them.
+        replace: patterns of files of the repository that go where the folder lacks them.
+        tag: name of the version.
+        create_pr: propose the commit in place of making it.
+    """
+
+    repo_type: str = "model"
+    space_sdk: str | None = None
+    private: bool | None = None
+    skip: tuple[str, ...] = ()
+    keep: tuple[str, ...] = ()
+    replace: tuple[str, ...] = ()
+    tag: str | None = None
+    create_pr: bool = False
+
+
 class _Upload:
     """What `publish` does, step by step."""
 
-    def __init__(self, folder, repo_id, repo_type, token, skip, keep, replace):
-        self.api, self.repo_id = HfApi(token=token), repo_id
-        self.kind = {"repo_type": repo_type}
-        self.files, self.keep, self.replace = _local_files(Path(folder)), keep, replace
-        for name in skip:
+    def __init__(self, folder, repo_id: str, options: PublishOptions, token: str | None):
+        self.api, self.repo_id, self.options = HfApi(token=token), repo_id, options
+        self.kind = {"repo_type": options.repo_type}
+        self.files = _local_files(Path(folder))
+        for name in options.skip:
             self.files.pop(name, None)
         self.ids = {name: _checksums(path) for name, path in self.files.items()}
 
-    def make_repository(self, options: dict) -> bool:
-        """Make the repository if need be; whether that was done."""
+    def make_repository(self) -> bool:
+        """Make the repository if need be; returns whether that was done."""
         try:
             _patiently(self.api.repo_info, self.repo_id, **self.kind)
             return False
         except RepositoryNotFoundError:
-            options = {**options, **self.kind, "exist_ok": True}
-            _patiently(self.api.create_repo, self.repo_id, **options)
+            options = {"space_sdk": self.options.space_sdk, "private": self.options.private}
+            _patiently(self.api.create_repo, self.repo_id, exist_ok=True, **options, **self.kind)
             return True
 
     def delete_repository(self) -> bool:
-        """Remove what was just made; whether that was possible."""
+        """Remove the repository that was just made; returns whether that was possible."""
         try:
             _patiently(self.api.delete_repo, self.repo_id, missing_ok=True, **self.kind)
         except (OSError, _HTTPError):
@@ -184,17 +214,20 @@ class _Upload:
         return True
 
     def missing_in(self, revision: str | None) -> tuple[list[str], list[str]]:
-        """Our files that a revision lacks or has otherwise; files there that should go."""
+        """List our files that a revision lacks or has otherwise, and its files that should go."""
         tree = _patiently(
             lambda: list(
                 self.api.list_repo_tree(
-                    self.repo_id, recursive=True, revision=revision, **self.kind
+                    self.repo_id,
+                    recursive=True,
+                    revision=revision,
+                    repo_type=self.options.repo_type,
                 )
             )
         )
         files = [entry for entry in tree if hasattr(entry, "blob_id")]
         there = {file.path: file.lfs.sha256 if file.lfs else file.blob_id for file in files}
-        kept = [name for name in self.keep if name in there]
+        kept = [name for name in self.options.keep if name in there]
         changed = [
             name
             for name, ids in self.ids.items()
@@ -202,11 +235,13 @@ class _Upload:
         ]
         others = [name for name in there if name not in self.files and name != ".gitattributes"]
         return changed, [
-            name for name in others if any(fnmatch.fnmatch(name, one) for one in self.replace)
+            name
+            for name in others
+            if any(fnmatch.fnmatch(name, one) for one in self.options.replace)
         ]
 
     def tagged(self, tag: str) -> str | None:
-        """The commit of that name, which has to hold just our files; `None` if there is none."""
+        """Find the commit of a tag, which has to hold just our files; `None` if there is none."""
         refs = _patiently(self.api.list_repo_refs, self.repo_id, **self.kind).tags
         found = [ref.target_commit for ref in refs if ref.name == tag]
         if found and any(self.missing_in(found[0])):
@@ -216,27 +251,31 @@ class _Upload:
             )
         return found[0] if found else None
 
-    def commit(self, message: str, create_pr: bool) -> tuple[str, bool]:
+    def commit(self, message: str) -> tuple[str, bool]:
         """Give the commit that holds our files, and whether it is new.
 
         A commit whose answer was lost is found by the next try, so that it is not made twice; a
         proposed one would not be.
         """
-        if create_pr:
-            return self._commit_once(message, create_pr)
-        return _patiently(self._commit_once, message, create_pr)
+        if self.options.create_pr:
+            return self._commit_once(message)
+        return _patiently(self._commit_once, message)
 
-    def _commit_once(self, message: str, create_pr: bool) -> tuple[str, bool]:
+    def _commit_once(self, message: str) -> tuple[str, bool]:
         head = _patiently(self.api.repo_info, self.repo_id, **self.kind).sha
         changed, stale = self.missing_in(None)
         if not changed and not stale:
             return head, False
-        operations = [
+        operations: list[CommitOperationAdd | CommitOperationDelete] = [
             *(CommitOperationAdd(name, self.files[name]) for name in changed),
             *(CommitOperationDelete(name) for name in stale),
         ]
         commit = self.api.create_commit(
-            self.repo_id, operations, commit_message=message, create_pr=create_pr, **self.kind
+            self.repo_id,
+            operations,
+            commit_message=message,
+            create_pr=self.options.create_pr,
+            repo_type=self.options.repo_type,
         )
         if damaged := self.missing_in(commit.oid)[0]:
             raise OSError(f"{self.repo_id}: {', '.join(damaged)} arrived damaged; push again.")
@@ -247,15 +286,8 @@ def publish(
     folder: str | Path,
     repo_id: str,
     message: str,
-    repo_type: str = "model",
-    space_sdk: str | None = None,  # where `repo_type` is "space"
-    private: bool | None = None,  # of a repository that is made for this
+    options: PublishOptions = PublishOptions(),
     token: str | None = None,
-    skip: tuple[str, ...] = (),  # names of files that do not go up
-    keep: tuple[str, ...] = (),  # names of files that stay as they are where they exist
-    replace: tuple[str, ...] = (),  # patterns of files that go where `folder` lacks them
-    tag: str | None = None,  # name of the version
-    create_pr: bool = False,
 ) -> tuple[str, bool]:
     """Bring a folder to the Hub in one commit, or not at all.
 
@@ -263,29 +295,36 @@ def publish(
     compared with what was sent. Files that are there already are not sent again, and where all
     are, nothing is done.
 
+    Args:
+        folder: whose files go up.
+        repo_id: "user/name", or "name" for the user whom the token belongs to.
+        message: one line for the history.
+        options: what becomes of the folder there.
+        token: in place of the one that HF_TOKEN or `hf auth login` gives.
+
     Returns:
         "user/name@commit", and whether that commit is new.
 
     Raises:
         OSError: one line about what went wrong on the way; the token is not in it.
-        ValueError: if `tag` names other content already, or the card's front matter is wrong.
+        ValueError: if the tag names other content already, or the card's front matter is wrong.
     """
     repo_id = full_name(repo_id, token)
-    upload = _Upload(folder, repo_id, repo_type, token, skip, keep, replace)
+    upload, tag = _Upload(folder, repo_id, options, token), options.tag
     what = [f"{repo_id} was not published"]
     with _clear_errors(what, token):
-        made = upload.make_repository({"space_sdk": space_sdk, "private": private})
+        made = upload.make_repository()
         try:
             commit = upload.tagged(tag) if tag and not made else None
-            commit, new = (commit, False) if commit else upload.commit(message, create_pr)
+            commit, new = (commit, False) if commit else upload.commit(message)
         except BaseException:
             if made and not upload.delete_repository():
                 what.append(f"{what[0]}, and an empty repository was left")
             raise
         if tag:
             what.append(f"{repo_id} was published, but not yet named {tag}; push again for that")
-            options = {"tag": tag, "revision": commit, "repo_type": repo_type, "exist_ok": True}
-            _patiently(upload.api.create_tag, upload.repo_id, **options)
+            named = {"tag": tag, "revision": commit, "exist_ok": True, **upload.kind}
+            _patiently(upload.api.create_tag, upload.repo_id, **named)
     return f"{upload.repo_id}@{commit}", new
 
 
@@ -298,7 +337,9 @@ def publish_model(
     message: str,
     generated_card: bool,
     variant: str | None = None,
-    **options,
+    private: bool | None = None,
+    token: str | None = None,
+    create_pr: bool = False,
 ) -> tuple[str, bool]:
     """Bring a model's folder to the Hub; the pipeline and the trainer both follow this rule.
 
@@ -312,14 +353,17 @@ def publish_model(
         message: one line for the history.
         generated_card: whether the README.md of the folder was written by a program.
         variant: replace the weights of this name alone.
-        options: as of `publish`.
+        private: whether a repository that is made for this is private.
+        token: as of `publish`.
+        create_pr: propose the commit in place of making it.
 
     Returns:
         "user/name@commit", and whether that commit is new.
     """
     replace = (f"unet/*.{variant}*",) if variant else _MODEL_FILES
     keep = ("README.md",) if generated_card else ()
-    return publish(folder, repo_id, message, keep=keep, replace=replace, **options)
+    options = PublishOptions(private=private, keep=keep, replace=replace, create_pr=create_pr)
+    return publish(folder, repo_id, message, options, token)
 
 
 def publish_pipeline(
@@ -342,13 +386,14 @@ def publish_pipeline(
         for file in companions:
             shutil.copyfile(file, Path(folder, file.name))
         address_card(card, repo_id)
-        options = {"private": private, "token": token, "create_pr": create_pr}
         message = commit_message or "Upload model"
-        return publish_model(folder, repo_id, message, generated, variant, **options)[0]
+        return publish_model(
+            folder, repo_id, message, generated, variant, private, token, create_pr
+        )[0]
 
 
 def _companions(pipe, repo_id: str, token: str | None) -> list[Path]:
-    """Card, pictures and licence of the folder or other repository that a pipeline came from."""
+    """Find card, pictures and licence in the folder or repository that a pipeline came from."""
     source = str(pipe.config.get("_name_or_path") or "")
     if source and source != repo_id and not os.path.isdir(source):
         weights = Path(pipe.unet.config.get("_name_or_path") or "")
@@ -360,11 +405,11 @@ def _companions(pipe, repo_id: str, token: str | None) -> list[Path]:
     return [file for pattern in _COMPANIONS for file in sorted(Path(source).glob(pattern))]
 
 
-# --- and back -----------------------------------------------------------------------------------
+# --- fetching -------------------------------------------------------------------------------------
 
 
 def _is_damaged(path: Path) -> bool:
-    """Whether a file of the cache is not what its checksum says: a SHA-256, or git's SHA-1."""
+    """Compare a file of the cache with the checksum in its name: a SHA-256, or git's SHA-1."""
     if not path.is_symlink():  # where there are no links, no checksums are kept
         return False
     # The name of the first link's target; that may be a link again, to a store for all models.
@@ -380,10 +425,15 @@ def _remove_with_target(path: Path) -> None:
 
 
 def fetch(repo_id: str, patterns: list[str], options: dict) -> str:
-    """The folder with those files of a repository that match; each is checked on every call.
+    """Fetch the files of a repository that match; each is checked on every call.
 
     Args:
+        repo_id: "user/name".
+        patterns: of the files.
         options: of `snapshot_download`: revision, token and so on.
+
+    Returns:
+        The folder of the cache that holds them.
 
     Raises:
         OSError: if files cannot be had or arrived damaged; these do not stay in the cache.

@@ -1,318 +1,209 @@
-"""Speed and memory beside what one could use instead, all in one run.
+"""Measure speed and memory: of the pipeline, the command, the page and the training.
 
-    python scripts/benchmark.py --model default
+    python scripts/benchmark.py systems --model default
+    python scripts/benchmark.py command space/examples
 
-Each system colours grey pictures of 128, 512 and 1024 pixels a side, in a process of its own, with
-random weights unless it is this project's: speed does not depend on them. Of a sampler with many
-steps a few are timed and multiplied. All run in bfloat16 where the CPU computes it natively, else
-in float32, with channels-last weights.
+Times are medians, and what is compared takes turns, so that a machine that is busy now and then
+favours none. `benchmark.py NAME --help` says what each of the benchmarks measures.
 """
 
 import json
-import os
-import resource
-import subprocess
-import sys
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from statistics import median
+from pathlib import Path
 
 import click
-import numpy as np
-import torch
-from diffusers import DDIMScheduler, DDPMScheduler, UNet2DModel
-from torch import nn
-from torch.nn import functional as F
-from torch.utils.flop_counter import FlopCounterMode
 
-from pipeline_colorize import ColorizationPipeline, ColorizationUNet
-from pipeline_colorize.core.saving import native_dtype
-
-OURS = "this project"
-
-
-@dataclass
-class System:
-    """A colorizer to be timed.
-
-    Args:
-        note: what it is, and what stands in for what.
-        steps: network calls a picture that `prepare` multiplies; 1 where its function does all.
-        build: () -> network, or pipeline.
-        prepare: (network, picture side) -> function that makes one step.
-        side: picture side -> side at which the network works.
-    """
-
-    note: str
-    steps: int
-    build: Callable[[], nn.Module | ColorizationPipeline]
-    prepare: Callable[[nn.Module | ColorizationPipeline, int], Callable[[], None]]
-    side: Callable[[int], int]
+ROOT = Path(__file__).resolve().parents[1]
+EXAMPLES = ROOT / "space" / "examples"
+FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
+MODEL = click.option(
+    "--model",
+    default="default",
+    show_default=True,
+    help="Name of a model that ships, a folder or a repository of the Hub.",
+)
+OUTPUT = click.option(
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="JSON file for the figures.",
+)
+LEAST = click.option(
+    "--seconds", "least", default=2.0, show_default=True, help="Least time to spend on each."
+)
+MORE = click.argument("more", metavar="[-- OPTIONS]", nargs=-1, type=click.UNPROCESSED)
 
 
-# --- the networks -------------------------------------------------------------------------------
+@click.group(help=__doc__.replace("\n\n    ", "\n\n\b\n    "))
+def main():
+    pass
 
 
-def stock_unet() -> UNet2DModel:
-    """diffusers' own, about as large as the default model: chroma and luminance in, chroma out."""
-    return UNet2DModel(
-        in_channels=3,
-        out_channels=2,
-        block_out_channels=(32, 64, 128, 160),
-        layers_per_block=2,
-        down_block_types=("DownBlock2D", "DownBlock2D", "DownBlock2D", "AttnDownBlock2D"),
-        up_block_types=("AttnUpBlock2D", "UpBlock2D", "UpBlock2D", "UpBlock2D"),
-        attention_head_dim=32,
-    )
-
-
-def wide_unet_with_encoder() -> ColorizationUNet:
-    """Widths 128 to 384 and a grey encoder as wide, with attention at the coarsest level only."""
-    widths = (128, 256, 384, 384)
-    return ColorizationUNet(
-        sample_channels=2,
-        block="scale_shift",
-        time_embedding="timestep",
-        time_embedding_dim=256,
-        attention=True,
-        block_out_channels=widths,
-        layers_per_block=2,
-        encoder_block_out_channels=widths,
-    )
-
-
-def unet_with_attention_everywhere() -> UNet2DModel:
-    return UNet2DModel(
-        in_channels=3,
-        out_channels=2,
-        block_out_channels=(64, 128, 256),
-        layers_per_block=2,
-        down_block_types=("AttnDownBlock2D",) * 3,
-        up_block_types=("AttnUpBlock2D",) * 3,
-        attention_head_dim=32,
-    )
-
-
-class OnePassNetwork(nn.Module):
-    """ConvNeXt-T and a pixel-shuffle decoder, of the published size of DDColor-tiny: 55 million."""
-
-    def __init__(self):
-        super().__init__()
-        from transformers import ConvNextBackbone, ConvNextConfig
-
-        stages = ["stage1", "stage2", "stage3", "stage4"]
-        self.encoder = ConvNextBackbone(
-            ConvNextConfig(hidden_sizes=[96, 192, 384, 768], out_features=stages)
-        )
-        widths, skips = (768, 512, 256, 256), (384, 192, 96)
-        self.up, self.merge = nn.ModuleList(), nn.ModuleList()
-        for before, after, skip in zip(widths[:-1], widths[1:], skips, strict=True):
-            self.up.append(nn.Conv2d(before, 4 * after, 3, padding=1))
-            self.merge.append(nn.Conv2d(after + skip, after, 3, padding=1))
-        self.head = nn.Conv2d(widths[-1], 2 * 16, 1)
-
-    def forward(self, picture: torch.Tensor) -> torch.Tensor:
-        *skips, h = self.encoder(picture).feature_maps
-        for up, merge, skip in zip(self.up, self.merge, reversed(skips), strict=True):
-            h = F.pixel_shuffle(F.relu(up(h)), 2)
-            h = F.relu(merge(torch.cat([h, skip], dim=1)))
-        return F.pixel_shuffle(self.head(h), 4)
-
-
-# --- one step of each ---------------------------------------------------------------------------
-
-
-def whole_pipeline(pipe: ColorizationPipeline, side: int) -> Callable[[], None]:
-    """Everything from the grey picture to the picture in colour."""
-    picture = np.random.default_rng(0).integers(0, 256, (side, side), dtype=np.uint8)
-    return lambda: pipe(picture)
-
-
-def denoising_step(scheduler, steps: int):
-    """One call of a network and one step of its sampler, on a picture of `side`."""
-
-    def prepare(network: nn.Module, side: int) -> Callable[[], None]:
-        scheduler.set_timesteps(steps)
-        timestep, dtype = scheduler.timesteps[steps // 2], next(network.parameters()).dtype
-        stock = isinstance(network, UNet2DModel)
-        channels = network.config.out_channels if stock else network.config.sample_channels
-        sample = torch.randn(1, channels, side, side)
-        grey = torch.rand(1, 1, side, side).to(dtype)
-
-        def step():
-            noisy = sample.to(dtype)
-            given = (torch.cat([noisy, grey], 1), timestep) if stock else (noisy, timestep, grey)
-            predicted = network(*given, return_dict=False)[0].float()
-            scheduler.step(predicted, timestep, sample)
-
-        return step
-
-    return prepare
-
-
-def one_pass(network: nn.Module, side: int) -> Callable[[], None]:
-    picture = torch.rand(1, 3, side, side).to(next(network.parameters()).dtype)
-    return lambda: network(picture)
-
-
-def systems(model: str, steps: int) -> dict[str, System]:
-    """What is compared; `steps` is the number that this project's model takes by default."""
-    linear = {"beta_start": 1e-4, "beta_end": 0.02, "beta_schedule": "linear"}
-    short = DDPMScheduler(num_train_timesteps=350, **linear)
-
-    def same(side: int) -> int:
-        return side
-
-    return {
-        OURS: System(
-            "the whole pipeline at its defaults, reading and writing of files left out",
-            1,
-            lambda: ColorizationPipeline.from_pretrained(model),
-            whole_pipeline,
-            same,
-        ),
-        "UNet2DModel + DDPM": System(
-            "diffusers' stock classes at full size, with as many steps as this project's default",
-            steps,
-            stock_unet,
-            denoising_step(DDPMScheduler(**linear), steps),
-            same,
-        ),
-        "seed U-Net, 100 steps": System(
-            "1,955,331 parameters, DDIM; made for 128 pixels, here at full size",
-            100,
-            ColorizationUNet,
-            denoising_step(DDIMScheduler(**linear), 100),
-            same,
-        ),
-        "Color-diffusion's settings": System(
-            "64 pixels out whatever comes in, 350 steps, grey encoder run again at each; stands in "
-            "with its widths, but 47 of its 61 million parameters and attention at one level only",
-            350,
-            wide_unet_with_encoder,
-            denoising_step(short, 350),
-            lambda side: 64,
-        ),
-        "Flowers-Colorization's settings": System(
-            "64 pixels out whatever comes in, 1000 ancestral steps, attention at all levels; here "
-            "with 16 of its 19 million parameters",
-            1000,
-            unet_with_attention_everywhere,
-            denoising_step(DDPMScheduler(**linear), 1000),
-            lambda side: 64,
-        ),
-        "one pass, DDColor-tiny's size": System(
-            "ConvNeXt-T and a convolutional decoder, 55 million parameters, at its 512 pixels",
-            1,
-            OnePassNetwork,
-            one_pass,
-            lambda side: 512,
-        ),
-    }
-
-
-# --- measuring ----------------------------------------------------------------------------------
-
-
-def seconds_of(step: Callable[[], None], least: float) -> float:
-    """Median seconds, over at least three runs and `least` seconds, after one to warm up."""
-    step()
-    times = []
-    while len(times) < 3 or sum(times) < least:
-        started = time.perf_counter()
-        step()
-        times.append(time.perf_counter() - started)
-    return median(times)
-
-
-@torch.inference_mode()
-def measure(system: System, sides: list[int], least: float) -> dict:
-    """Figures of one system, in a process that has run nothing else."""
-    torch.manual_seed(0)
-    network = system.build()
-    if isinstance(network, nn.Module):
-        module = network.eval().to(native_dtype(), memory_format=torch.channels_last)
-    else:
-        network.set_progress_bar_config(disable=True)
-        module = network.unet
-    result = {"parameters": sum(parameter.numel() for parameter in module.parameters())}
-    for side in sorted(sides):  # ascending, as the peak never falls
-        step = system.prepare(network, system.side(side))
-        seconds = system.steps * seconds_of(step, least)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-        with FlopCounterMode(display=False) as counter:
-            step()
-        work = system.steps * counter.get_total_flops() / 2
-        result[str(side)] = {"seconds": seconds, "peak_mib": peak, "multiply_adds": work}
-    return result
-
-
-def measure_apart(name: str, model: str, sides: list[int], least: float) -> dict:
-    """`measure` in a new process, so that its peak memory is its own."""
-    request = json.dumps({"name": name, "model": model, "sides": sides, "least": least})
-    command = [sys.executable, __file__, "--request", request]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
-    if done.returncode:
-        raise click.ClickException(f"{name} failed, see above.")
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def default_steps(model: str) -> int:
-    return ColorizationPipeline.from_pretrained(model).config.default_num_inference_steps
-
-
-# --- report -------------------------------------------------------------------------------------
-
-
-def to_markdown(results: dict, sides: list[int], notes: dict[str, str]) -> str:
-    heads = ["", "parameters", *[f"{side} px: s" for side in sides]]
-    heads += [f"{side} px: ratio" for side in sides]
-    heads += [f"{side} px: 10^9 multiply-adds" for side in sides] + ["peak memory"]
-    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
-    for name, result in results.items():
-        at = [result[str(side)] for side in sides]
-        ratios = [
-            one["seconds"] / results[OURS][str(side)]["seconds"]
-            for one, side in zip(at, sides, strict=True)
-        ]
-        cells = [name, f"{result['parameters'] / 1e6:.1f} M"]
-        cells += [f"{one['seconds']:.2f}" for one in at] + [f"{ratio:.1f}" for ratio in ratios]
-        cells += [f"{one['multiply_adds'] / 1e9:.0f}" for one in at]
-        lines.append("| " + " | ".join([*cells, f"{at[-1]['peak_mib']:.0f} MiB"]) + " |")
-    lines += ["", *[f"- {name}: {note}." for name, note in notes.items()]]
-    return "\n".join(lines)
-
-
-@click.command(help=__doc__.split("\n\n")[0])
-@click.option("--model", default="default", show_default=True, help="Shipped name, folder, Hub id.")
-@click.option("--side", "sides", multiple=True, default=(128, 512, 1024), show_default=True)
-@click.option("--only", multiple=True, help="Names of systems; this project always runs.")
-@click.option("--seconds", "least", default=2.0, show_default=True, help="Time to spend on each.")
-@click.option("--output", type=click.Path(), help="JSON file for the figures.")
-@click.option("--request", hidden=True, help="Of a process that measures one system.")
-def main(model, sides, only, least, output, request):
-    if request is not None:
-        asked = json.loads(request)
-        system = systems(asked["model"], default_steps(asked["model"]))[asked["name"]]
-        click.echo(json.dumps(measure(system, asked["sides"], asked["least"])))
-        return
-    chosen = systems(model, default_steps(model))
-    if unknown := set(only) - set(chosen):
-        raise click.BadParameter(
-            f"{sorted(unknown)}; there are {list(chosen)}", param_hint="--only"
-        )
-    chosen = {key: one for key, one in chosen.items() if not only or key in (OURS, *only)}
-    results = {}
-    for name in chosen:
-        click.echo(f"{name} ...", err=True)
-        results[name] = measure_apart(name, model, sorted(sides), least)
-    dtype = str(native_dtype()).removeprefix("torch.")
-    click.echo(f"{torch.get_num_threads()} threads, {dtype}, torch {torch.__version__}\n")
-    click.echo(to_markdown(results, sorted(sides), {key: one.note for key, one in chosen.items()}))
+def save(figures: dict, output: Path | None) -> None:
+    """Write figures as JSON where a file is given."""
     if output is not None:
-        with open(output, "w") as file:
-            json.dump({"cpus": os.cpu_count(), "dtype": dtype, "systems": results}, file, indent=2)
+        output.write_text(json.dumps(figures, indent=1) + "\n", "utf-8")
+
+
+@main.command()
+@MODEL
+@click.option(
+    "--side",
+    "sides",
+    multiple=True,
+    default=(128, 512, 1024),
+    show_default=True,
+    help="Side of a picture in pixels; repeatable.",
+)
+@click.option("--only", multiple=True, help="Name of a system beside this project; repeatable.")
+@LEAST
+@OUTPUT
+def systems(model, sides, only, least, output):
+    """Time the pipeline beside what one could use instead.
+
+    Each system colours grey pictures in a process of its own, in bfloat16 where the CPU computes it
+    natively, else in float32. The others have random weights, since speed does not depend on them,
+    and of samplers with many steps a few are timed and multiplied.
+    """
+    from benchmarks.systems import compare
+
+    try:
+        save(compare(model, list(sides), only, least), output)
+    except (RuntimeError, ValueError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+@main.command()
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    metavar="NAME=FOLDER",
+    help="Model of the recipe NAME; repeatable. By default those that ship.",
+)
+@LEAST
+@OUTPUT
+def recipes(models, least, output):
+    """Time two of the recipes beside the settings that their systems were published with.
+
+    Each colours a grey picture of 64x64 pixels, with everything from picture to picture where it is
+    ours. The published settings are timed by a few steps of networks of their widths with random
+    weights, multiplied by their number of steps.
+    """
+    from benchmarks.recipes import PUBLISHED, compare
+
+    chosen = dict(one.split("=", 1) for one in models) or {name: name for name in PUBLISHED}
+    try:
+        save(compare(chosen, least), output)
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error
+
+
+@main.command()
+@MODEL
+@click.option("--rounds", default=9, show_default=True, help="Turns, whose median is shown.")
+def pipeline(model, rounds):
+    """Time what makes the pipeline quick on a CPU, and its parts.
+
+    Every setting colours the same photograph in turns, in one process, without reading and writing
+    files. Then come the parts of the default setting, for 1024x768 pixels and for 12 megapixels.
+    """
+    from benchmarks.pipeline import compare
+
+    compare(model, rounds)
+
+
+@main.command()
+@click.argument("source", type=FOLDER)
+@click.option("--runs", default=5, show_default=True, help="Runs, whose median is shown.")
+@click.option("--further", default=10, show_default=True, help="Further photographs of a run.")
+@click.option("--runtime", default="auto", show_default=True, help="auto, onnx or torch.")
+@MORE
+def command(source, runs, further, runtime, more):
+    """Time the command `colorize` from shell to file, on photographs (JPEG) made from SOURCE.
+
+    Measures one photograph of 1024x768 pixels with start-up and loading of the model, what each
+    further one adds, 12 megapixels, and peak memory. Behind `--` stand options of the command.
+    """
+    from benchmarks.command import measure
+
+    measure(source, runs, further, ["--runtime", runtime, *more])
+
+
+@main.command()
+@click.option(
+    "--source",
+    type=FOLDER,
+    default=EXAMPLES,
+    show_default="space/examples",
+    help="Folder of photographs.",
+)
+@click.option(
+    "--processes",
+    multiple=True,
+    default=(1, 2),
+    show_default=True,
+    help="Number of processes; repeatable.",
+)
+@click.option(
+    "--pictures",
+    multiple=True,
+    default=(10, 100, 1000, 10000),
+    show_default=True,
+    help="Number of pictures; repeatable.",
+)
+@click.option("--share", default=200, show_default=True, help="Pictures that processes share.")
+@click.option("--side", default=192, show_default=True, help="Short side of a picture in pixels.")
+@click.option("--limit", default=1800.0, show_default=True, help="Seconds for each run.")
+@MORE
+def scale(more, **options):
+    """Count pictures a second against processes, and peak memory against pictures.
+
+    Runs the command `colorize` on folders of small pictures, each time in new processes that share
+    the work as under a launcher. Behind `--` stand options of the command.
+    """
+    from benchmarks.scale import ScaleOptions, compare
+
+    compare(ScaleOptions(**options), list(more))
+
+
+@main.command()
+@click.argument("folder", type=FOLDER)
+@click.option("--size", default="1024x768", show_default=True, help="Of the photograph, in pixels.")
+@click.option("--visits", default=3, show_default=True, help="Visits, whose median is shown.")
+def browser(folder, size, visits):
+    """Time the page in FOLDER, which scripts/build_browser.py has built, in a headless Chromium.
+
+    Each visit begins with nothing kept from the one before. The page comes from this computer, so
+    that loading is without the network. It needs the extra `test`, and a browser.
+    """
+    from benchmarks.browser import report
+
+    width, height = map(int, size.split("x"))
+    report(folder, (width, height), visits)
+
+
+@main.command(context_settings={"ignore_unknown_options": True})
+@click.option("--steps", default=8, show_default=True, help="Steps of each turn.")
+@click.option("--rounds", default=5, show_default=True, help="Turns of each.")
+@click.option(
+    "--stock-batch",
+    default=8,
+    show_default=True,
+    help="Pictures a step for the stock network; 0 leaves it out.",
+)
+@click.option(
+    "--settings", is_flag=True, help="Also compare precisions, memory formats, torch.compile."
+)
+@click.option("--profile", is_flag=True, help="Also list the operators that take most time.")
+@click.argument("fields", metavar="[--config FILE] [--FIELD VALUE]...", nargs=-1)
+def training(fields, **options):
+    """Time train_colorize.py against a bare loop, part by part, and against UNet2DModel.
+
+    Pictures are made up, so that no data set is needed; what is measured begins at decoded pictures
+    in memory. FIELDs are those of train_colorize.py.
+    """
+    from benchmarks.training import BenchmarkOptions, benchmark
+
+    benchmark(list(fields), BenchmarkOptions(**options))
 
 
 if __name__ == "__main__":

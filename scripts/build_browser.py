@@ -4,10 +4,9 @@
     python scripts/build_browser.py --output page --serve
 
 The first build fetches onnxruntime-web and Vite from the npm registry (node and npm are needed);
-later ones work offline. docs/browser.md tells about the page.
+later ones work offline. docs/browser.md describes the page.
 """
 
-import argparse
 import functools
 import hashlib
 import json
@@ -18,6 +17,8 @@ import sys
 import tempfile
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+
+import click
 
 from pipeline_colorize import __version__
 
@@ -31,15 +32,14 @@ def export(model: str, precision: str, file: Path) -> None:
     if Path(model).suffix == ".onnx":
         shutil.copyfile(model, file)
         return
-    script = ROOT / "scripts" / "export_onnx.py"
-    options = ["--model", model, "--precision", precision, "--output", str(file)]
-    done = subprocess.run([sys.executable, str(script), *options], capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(done.stderr.strip())
+    from pipeline_colorize.onnx.graph import write_model
+    from pipeline_colorize.registry import model_folder
+
+    write_model(model_folder(model), file, precision)
 
 
-def write_model(folder: Path, model: str, precision: str) -> None:
-    """Put the ONNX file into `folder`, and model.json with what the page must know of it.
+def add_model(folder: Path, model: str, precision: str) -> None:
+    """Put the ONNX file into `folder`, and model.json with what the page needs to know about it.
 
     The file has its checksum in its name, so that no browser takes an old one for a new one.
     """
@@ -47,23 +47,23 @@ def write_model(folder: Path, model: str, precision: str) -> None:
 
     file = folder / "model.onnx"
     export(model, precision, file)
-    told = {one.key: json.loads(one.value) for one in onnx.load(file).metadata_props}
+    properties = {one.key: json.loads(one.value) for one in onnx.load(file).metadata_props}
     checksum = hashlib.sha256(file.read_bytes()).hexdigest()[:12]
-    file = file.rename(folder / f"{told['model']}-{checksum}.onnx")
-    told |= {"version": __version__, "file": file.name, "bytes": file.stat().st_size}
-    (folder / "model.json").write_text(json.dumps(told), "utf-8")
+    file = file.rename(folder / f"{properties['model']}-{checksum}.onnx")
+    properties |= {"version": __version__, "file": file.name, "bytes": file.stat().st_size}
+    (folder / "model.json").write_text(json.dumps(properties), "utf-8")
 
 
 def npm(*arguments: str, **variables: str) -> None:
     """Run npm in the page's folder; its output is shown only where it fails."""
     program = shutil.which("npm")
     if program is None:
-        raise SystemExit("npm is needed to build the page; it comes with Node.js (20 or newer).")
+        raise RuntimeError("npm is needed to build the page; it comes with Node.js (20 or newer).")
     command = [program, "--no-audit", "--no-fund", "--no-update-notifier", *arguments]
     environment = os.environ | variables
     done = subprocess.run(command, cwd=SOURCE, env=environment, capture_output=True, text=True)
     if done.returncode:
-        raise SystemExit(f"`npm {arguments[0]}` failed:\n{done.stdout}{done.stderr}")
+        raise RuntimeError(f"`npm {arguments[0]}` failed:\n{done.stdout}{done.stderr}")
 
 
 def install() -> None:
@@ -79,7 +79,7 @@ def build(output: Path, model: str, precision: str) -> None:
     """Build the page with `model` into the folder `output`, which is emptied first."""
     install()
     with tempfile.TemporaryDirectory() as folder:
-        write_model(Path(folder), model, precision)
+        add_model(Path(folder), model, precision)
         target = ["--outDir", str(output.resolve()), "--emptyOutDir"]
         npm("run", "build", "--", *target, COLORIZE_MODEL=folder)
     shutil.copyfile(SOURCE / "README.md", output / "README.md")
@@ -95,7 +95,7 @@ class Handler(SimpleHTTPRequestHandler):
     }
 
     def end_headers(self) -> None:
-        """Add the page's own headers."""
+        """Add the headers of the page."""
         for name, value in HEADERS.items():
             self.send_header(name, value)
         super().end_headers()
@@ -105,34 +105,55 @@ class Handler(SimpleHTTPRequestHandler):
 
 
 def make_server(folder: Path, port: int = 0) -> ThreadingHTTPServer:
-    """A server for `folder` on the loopback interface; port 0: any that is free."""
+    """Make a server for `folder` on the loopback interface; port 0 stands for any free port."""
     handler = functools.partial(Handler, directory=str(folder))
     return ThreadingHTTPServer(("127.0.0.1", port), handler)
 
 
 def sizes(folder: Path) -> dict[str, int]:
-    """Bytes of what a visitor loads: model, runtime (without a graphics card), and the page."""
-    told = json.loads((folder / "model" / "model.json").read_text("utf-8"))
+    """Count the bytes that a visitor loads: model, runtime (without a graphics card), and page."""
+    properties = json.loads((folder / "model" / "model.json").read_text("utf-8"))
     runtime = [file for file in folder.glob("assets/*.wasm") if "threaded-" in file.name]
     page = [*folder.glob("assets/*s"), *folder.glob("*.*")]  # scripts and styles; the rest
-    weigh = lambda files: sum(file.stat().st_size for file in files)  # noqa: E731
-    return {"model": told["bytes"], "runtime": weigh(runtime), "page": weigh(page)}
+
+    def weigh(files: list[Path]) -> int:
+        return sum(file.stat().st_size for file in files)
+
+    return {"model": properties["bytes"], "runtime": weigh(runtime), "page": weigh(page)}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default="default", help="name, folder or ONNX file")
-    parser.add_argument("--precision", default="fp16", help="fp32, fp16 or int8 weights")
-    parser.add_argument("--output", type=Path, required=True, help="a folder; it is emptied first")
-    parser.add_argument("--serve", action="store_true", help="then show it on this computer")
-    parser.add_argument("--port", type=int, default=8000)
-    options = parser.parse_args()
-    build(options.output, options.model, options.precision)
-    told = ", ".join(f"{name} {size / 1e6:.1f} MB" for name, size in sizes(options.output).items())
-    print(f"{options.output}: {told}")
-    if options.serve:
-        with make_server(options.output, options.port) as server:
-            print(f"http://localhost:{server.server_port}/ (Ctrl-C ends it)")
+@click.command(help=__doc__.replace("\n\n    ", "\n\n\b\n    "))
+@click.option(
+    "--model",
+    default="default",
+    show_default=True,
+    help="Name of a model that ships, a folder or an ONNX file.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "fp16", "int8"]),
+    default="fp16",
+    show_default=True,
+    help="Precision of the weights.",
+)
+@click.option(
+    "--output",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder for the page; it is emptied first.",
+)
+@click.option("--serve", is_flag=True, help="Then show the page on this computer.")
+@click.option("--port", default=8000, show_default=True, help="Port to show it on.")
+def main(model, precision, output, serve, port):
+    try:
+        build(output, model, precision)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise click.ClickException(str(error)) from error
+    parts = ", ".join(f"{name} {size / 1e6:.1f} MB" for name, size in sizes(output).items())
+    click.echo(f"{output}: {parts}")
+    if serve:
+        with make_server(output, port) as server:
+            click.echo(f"http://localhost:{server.server_port}/ (Ctrl-C ends it)")
             try:
                 server.serve_forever()
             except KeyboardInterrupt:

@@ -7,40 +7,59 @@ Without --output, the graph goes beside the model's weights and points into them
 runs it without torch. With --output, one file holds the graph and the weights.
 """
 
-import argparse
 import json
 from pathlib import Path
 
-import onnx
+import click
 
-from pipeline_colorize.onnx.graph import PRECISIONS, read_properties, write_graph, write_model
-from pipeline_colorize.registry import model_folder
+PRECISIONS = ("fp32", "fp16", "int8")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--model", default="default", help="a model that ships, or a folder")
-    parser.add_argument("--output", type=Path, help="one file with the weights in it")
-    parser.add_argument(
-        "--precision",
-        choices=PRECISIONS,
-        default="fp16",
-        help="of the stored weights; the computation is in float32 (default: fp16)",
-    )
-    parser.add_argument("--steps", type=int, help="denoising steps, unless a call says otherwise")
-    parser.add_argument("--metadata", type=Path, help="also write the file's properties, as JSON")
-    options = parser.parse_args()
+@click.command(help=__doc__.replace("\n\n    ", "\n\n\b\n    "))
+@click.option(
+    "--model",
+    default="default",
+    show_default=True,
+    help="Name of a model that ships, or a folder.",
+)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="One file with the weights in it.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    default="fp16",
+    show_default=True,
+    help="Precision of the stored weights; the computation is in float32.",
+)
+@click.option(
+    "--steps", type=click.IntRange(1), help="Denoising steps, unless a call says otherwise."
+)
+@click.option(
+    "--metadata",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Also write the file's properties, as JSON.",
+)
+def main(model, output, precision, steps, metadata):
+    import onnx
+
+    from pipeline_colorize.onnx.graph import read_properties, write_graph, write_model
+    from pipeline_colorize.registry import model_folder
+
     try:
-        folder = model_folder(options.model)
-        output = options.output or write_graph(folder)
-        if options.output:
-            write_model(folder, output, options.precision, options.steps)
+        folder = model_folder(model)
+        if output:
+            write_model(folder, output, precision, steps)
+        else:
+            output = write_graph(folder)
     except (OSError, ValueError) as error:
-        raise SystemExit(f"export_onnx: {error}") from error
-    if options.metadata:
+        raise click.ClickException(str(error)) from error
+    if metadata:
         properties = read_properties(onnx.load(output, load_external_data=False))
-        options.metadata.write_text(json.dumps(properties, indent=1) + "\n", "utf-8")
-    print(f"{output} ({output.stat().st_size / 1e6:.1f} MB)")
+        metadata.write_text(json.dumps(properties, indent=1) + "\n", "utf-8")
+    click.echo(f"{output} ({output.stat().st_size / 1e6:.1f} MB)")
 
 
 if __name__ == "__main__":

@@ -81,13 +81,11 @@ def pytest_collection_modifyitems(items):
 
 
 def load_script(name: str):
-    """`scripts/NAME.py` as a module; while it is loaded, it finds its siblings."""
+    """`scripts/NAME.py`, or "FOLDER.NAME" below it, as a module that finds its siblings."""
     folder = str(Path(__file__).parents[1] / "scripts")
-    sys.path.insert(0, folder)
-    try:
-        return importlib.import_module(name)
-    finally:
-        sys.path.remove(folder)
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    return importlib.import_module(name)
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""scripts/benchmark.py: that what it counts is what there is."""
+"""The benchmark of systems: that what it counts is what there is."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from pipeline_colorize import ColorizationPipeline, OffsetCosineScheduler
 
 @pytest.fixture(scope="module")
 def benchmark():
-    return load_script("benchmark")
+    return load_script("benchmarks.systems")
 
 
 def test_work_is_counted_in_multiply_adds_and_multiplied_by_the_steps(benchmark):

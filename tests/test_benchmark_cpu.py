@@ -1,4 +1,4 @@
-"""The CPU benchmark: that its parts are those of the pipeline, and its variants colour the same."""
+"""The benchmark of the pipeline: that its parts are the pipeline's, and variants colour alike."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from pipeline_colorize import ColorizationPipeline, OffsetCosineScheduler
 
 @pytest.fixture(scope="module")
 def benchmark():
-    return load_script("benchmark_cpu")
+    return load_script("benchmarks.pipeline")
 
 
 @pytest.fixture

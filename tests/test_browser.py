@@ -49,7 +49,7 @@ FACTS = {
 SHARED_OPTIONS = ("least_candidates", "second_look_candidates")
 
 build_browser = load_script("build_browser")
-benchmark_browser = load_script("benchmark_browser")
+benchmark_browser = load_script("benchmarks.browser")
 
 pytestmark = pytest.mark.skipif(
     not (shutil.which("node") and shutil.which("npm")), reason="no node or npm on this machine"

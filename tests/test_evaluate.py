@@ -18,6 +18,8 @@ from PIL import Image
 from pipeline_colorize import ColorizationPipeline, OffsetCosineScheduler
 from pipeline_colorize.core.image_processor import ColorizationImageProcessor
 from pipeline_colorize.evaluation import metrics
+from pipeline_colorize.evaluation.protocol import EvaluationSettings, measure_with_hints
+from pipeline_colorize.evaluation.report import to_markdown
 
 for name in ("accelerate", "datasets"):
     pytest.importorskip(name)
@@ -123,7 +125,7 @@ def test_two_processes_give_the_same(folder, report):
         assert (folder / "two" / name).read_bytes() == (folder / "one" / name).read_bytes()
 
 
-def test_the_model_s_weights_are_told_apart(folder, report):
+def test_the_weights_are_named_by_their_checksum(folder, report):
     weights = (folder / "model" / "unet" / "diffusion_pytorch_model.safetensors").read_bytes()
     model = report[1]["model"]
     assert list(model["sha256"].values()) == [hashlib.sha256(weights).hexdigest()]
@@ -172,13 +174,13 @@ def evaluate():
     return load_script("evaluate")
 
 
-def test_hints_that_are_obeyed_are_met_and_help(evaluate):
+def test_hints_that_are_obeyed_are_met_and_help():
     truths = [
         (255 * smooth_picture(*size, seed=seed).movedim(0, -1).numpy()).astype(np.uint8)
         for seed, size in enumerate([(48, 48), (50, 71)])
     ]
-    settings = {"hints": (5, 20), "processing_resolution": None, "second_look": None, "call": {}}
-    records = evaluate.with_hints(Obedient(), truths, [0, 1], settings)
+    settings = EvaluationSettings(hints=(5, 20))
+    records = measure_with_hints(Obedient(), truths, [0, 1], settings)
     for record in records:
         assert record[20]["grid"] == pytest.approx([0] * 20, abs=1e-3)
         psnr = [record[count]["psnr"] for count in (0, 1, 5, 20)]
@@ -191,13 +193,13 @@ def test_hints_that_are_obeyed_are_met_and_help(evaluate):
     assert summary["psnr"][3] == np.mean([record[20]["psnr"] for record in records])
 
 
-def test_a_report_read_from_its_file_says_the_same(report, evaluate):
+def test_a_report_read_from_its_file_says_the_same(report):
     """Model cards are written, and held against the figures, that way."""
     text, results = report
-    assert evaluate.to_markdown(results).strip() == text.strip()
+    assert to_markdown(results).strip() == text.strip()
     results = json.loads(json.dumps(results))
     results["sets"]["pictures"]["diversity"] = None  # what NaN becomes in the file
-    assert "| nan |" in evaluate.to_markdown(results)
+    assert "| nan |" in to_markdown(results)
 
 
 @pytest.fixture

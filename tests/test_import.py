@@ -94,6 +94,7 @@ MODULES = {
         "photo.strips",
         "photo.xmp",
     },
+    "photo.column": {"photo.opening"},
     "photo.record": set(),
     "photo.content": {"core.colorimetry"},
     "photo.display": set(),
@@ -287,7 +288,25 @@ MODULES = {
         "training.draws",
     },
     "training.hinting": {"training.config", "training.draws"},
+    "training.baselines": {
+        "core.color",
+        "training.augmentation",
+        "training.batches",
+        "training.config",
+        "training.objectives",
+    },
     "training.cleaning": {"photo", "training.decoding"},
+    "training.collecting": {"photo", "training.cleaning"},
+    "training.pairs": {"training.augmentation", "training.decoding", "training.survey"},
+    "training.pretrained": {"pipeline_colorize"},
+    "training.survey": {
+        "training.augmentation",
+        "training.cleaning",
+        "training.config",
+        "training.decoding",
+        "training.draws",
+        "training.sources",
+    },
     "training.sources": {"training.config", "training.decoding", "training.draws"},
     "training.batches": {
         "core.color",
@@ -307,6 +326,17 @@ MODULES = {
     "training.card": {"training.checkpoint", "training.config", "training.terms"},
     "training.terms": {"hub", "registry", "training.config"},
     "evaluation.metrics": {"colorfulness"},
+    "evaluation.protocol": {
+        "core.sizes",
+        "evaluation.metrics",
+        "evaluation.report",
+        "onnx.noise",
+        "onnx.runtime",
+        "photo",
+        "pipeline_colorize",
+        "registry",
+    },
+    "evaluation.report": {"evaluation.metrics"},
 }
 ROOMS = {"archive", "core", "onnx", "command", "training", "evaluation"}
 

@@ -239,7 +239,7 @@ def test_feature_distances_of_gaussians():
 @pytest.mark.parametrize("size, grid", [((40, 60), (8, 12)), ((37, 53), (9, 13)), ((5, 6), (5, 6))])
 def test_known_colors_are_those_of_their_cells(size, grid):
     truth = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
-    known = metrics.draw_known_colors(truth, grid, 1000, seed=3)
+    known = metrics.draw_true_hints(truth, grid, 1000, seed=3)
     assert len({(one.row, one.column) for one in known}) == len(known) == grid[0] * grid[1]
     assert sum(one.of(truth)[..., 0].size for one in known) == size[0] * size[1]
     for one in known:
@@ -251,12 +251,12 @@ def test_known_colors_are_those_of_their_cells(size, grid):
 def test_fewer_hints_are_the_first_of_more():
     truth = np.zeros((32, 32, 3), np.uint8)
     more, fewer, other = (
-        metrics.draw_known_colors(truth, (8, 8), count, seed)
+        metrics.draw_true_hints(truth, (8, 8), count, seed)
         for count, seed in ((20, 0), (5, 0), (20, 1))
     )
     assert fewer == more[:5] and other != more
     with pytest.raises(ValueError, match=r"\(64, 64\).*\(32, 32\)"):
-        metrics.draw_known_colors(truth, (64, 64), 1, 0)
+        metrics.draw_true_hints(truth, (64, 64), 1, 0)
 
 
 def test_hint_errors_by_hand():
@@ -264,7 +264,7 @@ def test_hint_errors_by_hand():
     delta = skimage.color.deltaE_ciede2000
     grey, red = (119, 119, 119), (200, 60, 50)
     truth = np.full((8, 8, 3), grey, np.uint8)
-    (known,) = metrics.draw_known_colors(truth, (2, 2), 1, seed=0)
+    (known,) = metrics.draw_true_hints(truth, (2, 2), 1, seed=0)
     result = np.full_like(truth, 0)
     result[known.top : known.bottom, known.left : known.right] = red
     chroma = np.full((2, 2, 2), 99.0)
@@ -278,7 +278,7 @@ def test_hint_errors_by_hand():
 
 def test_the_reach_of_a_hint_is_by_distance():
     before = np.full((100, 200, 3), 128, np.uint8)
-    known = metrics.KnownColor(0, 0, 48, 52, 98, 102, (0, 0, 0))
+    known = metrics.TrueHint(0, 0, 48, 52, 98, 102, (0, 0, 0))
     after = before.copy()
     rows, columns = np.indices(before.shape[:2]) + 0.5
     after[np.hypot(rows - 50, columns - 100) <= 10] = (160, 110, 110)

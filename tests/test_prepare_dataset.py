@@ -1,19 +1,20 @@
 """The script that makes data sets: what it leaves out, splits and refuses."""
 
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
+from conftest import load_script
 from datasets import load_dataset
 from PIL import Image
 from skimage.color import rgb2lab
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
+from pipeline_colorize.training.cleaning import near_pairs
+from pipeline_colorize.training.survey import hash_picture, split_sizes
 
-import prepare_dataset
+prepare_dataset = load_script("prepare_dataset")
 
 
 def scene(seed: int, size=(48, 40)) -> Image.Image:
@@ -112,14 +113,14 @@ def test_near_pairs_are_all_those_within_the_distance():
             for second in range(first + 1, 200)
             if int(hashes[first] ^ hashes[second]).bit_count() <= distance
         ]
-        assert prepare_dataset.near_pairs(hashes, distance) == expected
+        assert near_pairs(hashes, distance) == expected
         assert len(expected) >= 20 * (distance + 1)
 
 
 def test_hash_keeps_through_compression_and_tells_pictures_apart():
     def hash_of(image):
         pixels = np.asarray(image.convert("RGB")).copy()
-        return prepare_dataset.dhash(prepare_dataset.torch.from_numpy(pixels).permute(2, 0, 1))
+        return hash_picture(torch.from_numpy(pixels).permute(2, 0, 1))
 
     assert (hash_of(scene(1)) ^ hash_of(scene(1, (96, 80)))).bit_count() <= 2
     assert (hash_of(scene(1)) ^ hash_of(scene(2))).bit_count() > 10
@@ -127,5 +128,5 @@ def test_hash_keeps_through_compression_and_tells_pictures_apart():
 
 def test_impossible_splits_are_refused():
     with pytest.raises(ValueError, match="10 usable pictures do not make.*28000"):
-        prepare_dataset.split_sizes({"train": 28000, "test": 1}, 10)
-    assert prepare_dataset.split_sizes({"train": 0.8, "test": 2}, 10) == {"train": 8, "test": 2}
+        split_sizes({"train": 28000, "test": 1}, 10)
+    assert split_sizes({"train": 0.8, "test": 2}, 10) == {"train": 8, "test": 2}

@@ -20,24 +20,25 @@ from skimage.color import rgb2lab
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 
-import benchmark  # noqa: E402
 import diffusers  # noqa: E402
-import evaluate  # noqa: E402
-import recipe  # noqa: E402
-import recipe_baselines  # noqa: E402
-import recipe_docs  # noqa: E402
-import recipe_speed  # noqa: E402
-import release  # noqa: E402
 from accelerate.state import AcceleratorState, GradientState  # noqa: E402
 
+import benchmark  # noqa: E402
+import evaluate  # noqa: E402
 import pipeline_colorize  # noqa: E402
+import recipe as command  # noqa: E402
+import recipe_docs  # noqa: E402
 import train_colorize  # noqa: E402
+from benchmarks import recipes as recipe_speed  # noqa: E402
+from benchmarks import systems  # noqa: E402
 from pipeline_colorize import ColorizationPipeline, OffsetCosineScheduler, cli  # noqa: E402
 from pipeline_colorize.evaluation import metrics  # noqa: E402
-from pipeline_colorize.training import config  # noqa: E402
+from pipeline_colorize.training import baselines, config  # noqa: E402
 from pipeline_colorize.training.batches import BatchFormat  # noqa: E402
 from pipeline_colorize.training.config import DataConfig  # noqa: E402
 from pipeline_colorize.training.optimizers import learning_rate  # noqa: E402
+from recipes import pages, recipe, stages  # noqa: E402
+from releasing import checks  # noqa: E402
 
 NAMES = ("faces-rgb", "faces-lab", "flowers-ddpm", "driving-regression")
 FULL = {name: ROOT / "configs" / f"{name}.yaml" for name in NAMES}
@@ -159,7 +160,7 @@ class Made:
 
     def __init__(self, **options):
         self.inputs, self.count, self.fails = {"a": "1", "b": "1"}, 0, False
-        self.stage = recipe.Stage(
+        self.stage = stages.Stage(
             "train", lambda: dict(self.inputs), self.work, "product", **options
         )
 
@@ -174,47 +175,47 @@ class Made:
 
 def test_a_stage_is_done_once_for_the_same_inputs(tmp_path):
     made = Made()
-    assert recipe.run_stage(made.stage, tmp_path / "train")
-    assert not recipe.run_stage(made.stage, tmp_path / "train")
+    assert stages.run_stage(made.stage, tmp_path / "train")
+    assert not stages.run_stage(made.stage, tmp_path / "train")
     made.inputs["b"] = "2"
-    assert recipe.run_stage(made.stage, tmp_path / "train")
+    assert stages.run_stage(made.stage, tmp_path / "train")
     assert "'1'" in (tmp_path / "old" / "train-1" / "product").read_text()
-    assert recipe.run_stage(made.stage, tmp_path / "train", again=True)
+    assert stages.run_stage(made.stage, tmp_path / "train", again=True)
     assert made.count == 3 and (tmp_path / "old" / "train-2").is_dir()
     (tmp_path / "train" / "product").unlink()
-    assert recipe.run_stage(made.stage, tmp_path / "train")
+    assert stages.run_stage(made.stage, tmp_path / "train")
 
 
 def test_a_stage_that_failed_is_done_again(tmp_path):
     made = Made()
     made.fails = True
     with pytest.raises(click.ClickException):
-        recipe.run_stage(made.stage, tmp_path / "train")
+        stages.run_stage(made.stage, tmp_path / "train")
     made.fails = False
-    assert recipe.run_stage(made.stage, tmp_path / "train")
+    assert stages.run_stage(made.stage, tmp_path / "train")
     assert (tmp_path / "train" / "log").read_text() == "2\n"
-    assert not recipe.run_stage(made.stage, tmp_path / "train")
+    assert not stages.run_stage(made.stage, tmp_path / "train")
 
 
 def test_a_stage_that_resumes_finds_its_folder_as_it_was(tmp_path):
     made = Made(resumes=True, mild=("b",))
     made.fails = True
     with pytest.raises(click.ClickException):
-        recipe.run_stage(made.stage, tmp_path / "train")
+        stages.run_stage(made.stage, tmp_path / "train")
     made.fails = False
-    recipe.run_stage(made.stage, tmp_path / "train")
+    stages.run_stage(made.stage, tmp_path / "train")
     made.inputs["b"] = "2"
-    recipe.run_stage(made.stage, tmp_path / "train")
+    stages.run_stage(made.stage, tmp_path / "train")
     assert (tmp_path / "train" / "log").read_text() == "1\n2\n3\n"
     made.inputs["a"] = "2"
-    recipe.run_stage(made.stage, tmp_path / "train")
+    stages.run_stage(made.stage, tmp_path / "train")
     assert (tmp_path / "train" / "log").read_text() == "4\n"
 
 
 def test_a_folder_of_someone_else_is_not_lost(tmp_path):
     (tmp_path / "train").mkdir()
     (tmp_path / "train" / "mine").write_text("kept")
-    recipe.run_stage(Made().stage, tmp_path / "train")
+    stages.run_stage(Made().stage, tmp_path / "train")
     assert (tmp_path / "old" / "train-1" / "mine").read_text() == "kept"
 
 
@@ -232,7 +233,7 @@ def test_a_program_is_told_to_stop_and_waited_for(tmp_path):
 
     threading.Thread(target=stop_when_ready, daemon=True).start()
     with pytest.raises(click.ClickException, match="ended with 3"):
-        recipe.call("-c", patient)
+        stages.call("-c", patient)
 
 
 # A whole recipe
@@ -272,12 +273,12 @@ def tiny(tmp_path, monkeypatch):
     Image.fromarray(pixels).save(tmp_path / "photographs" / "old.jpg")
     monkeypatch.setattr(recipe, "call", in_process)
     monkeypatch.setattr(recipe, "STEPS", (2,))
-    monkeypatch.setattr(benchmark, "seconds_of", lambda step, least: 0.1)
+    monkeypatch.setattr(systems, "seconds_of", lambda step, least: 0.1)
     monkeypatch.setattr(
-        benchmark,
+        systems,
         "measure_apart",
-        lambda name, model, sides, least: benchmark.measure(
-            benchmark.systems(model, 2)[name], sides, least
+        lambda name, model, sides, least: systems.measure(
+            systems.systems(model, 2)[name], sides, least
         ),
     )
     fields = {
@@ -295,14 +296,15 @@ def tiny(tmp_path, monkeypatch):
     }
     flags = [part for name, value in fields.items() for part in (f"--{name}", str(value))]
     flags += ["--model.block_out_channels", "8", "8", "8", "16"]
-    own = ["--photographs", str(tmp_path / "photographs"), "--size", "32", "--samples", "2"]
-    return [str(SMALL["flowers-ddpm"]), *flags, *own, "--splits", "train=8,validation=2,test=3"]
+    options = ["--photographs", str(tmp_path / "photographs"), "--size", "32", "--samples", "2"]
+    splits = ["--splits", "train=8,validation=2,test=3"]
+    return [str(SMALL["flowers-ddpm"]), *flags, *options, *splits]
 
 
 def run(arguments, capsys):
     """Names of the stages that did something."""
     capsys.readouterr()
-    recipe.main.main(arguments, standalone_mode=False)
+    command.main(arguments, standalone_mode=False)
     lines = capsys.readouterr().out.splitlines()
     return [line.split()[0] for line in lines if " ..." in line and not line.startswith(" ")]
 
@@ -327,12 +329,12 @@ def check_documents(folder, tmp_path, monkeypatch):
         "before\n<!-- recipes -->\nold\n<!-- end of recipes -->\nafter\n"
     )
     for name, value in {"DOCS": tmp_path / "docs", "MODELS": tmp_path / "models"}.items():
-        monkeypatch.setattr(recipe_docs, name, value)
-    monkeypatch.setattr(recipe_docs, "INDEX", tmp_path / "README.md")
-    monkeypatch.setattr(recipe_docs, "ORDER", ("flowers-ddpm",))
-    monkeypatch.setattr(recipe_docs, "SIDE", 32)
-    for command in (["ship", str(done)], ["page", str(done)], ["table"]):
-        recipe_docs.main(command, standalone_mode=False)
+        monkeypatch.setattr(pages, name, value)
+    monkeypatch.setattr(pages, "INDEX", tmp_path / "README.md")
+    monkeypatch.setattr(pages, "ORDER", ("flowers-ddpm",))
+    monkeypatch.setattr(pages, "SIDE", 32)
+    for words in (["ship", str(done)], ["page", str(done)], ["table"]):
+        recipe_docs.main(words, standalone_mode=False)
     summary = json.loads((done / "evaluate" / "results.json").read_text())["sets"]["flowers"]
     text = (tmp_path / "docs" / "flowers-ddpm.md").read_text()
     for kind in ("grey", "constant", "sample", "mean"):
@@ -436,7 +438,7 @@ def test_the_best_guess_from_mean_and_variance_has_its_closed_form():
     shape = (64, 2, 32, 32)
     view = (1, 2, 1, 1)
     color = mean.view(view) + variance.sqrt().view(view) * torch.randn(shape, generator=generator)
-    guess = recipe_baselines.Guess(schedule, mean, variance)
+    guess = baselines.Guess(schedule, mean, variance)
     for step in (10, 300, 900):
         batch = {
             "condition": torch.zeros(64, 1, 32, 32),
@@ -444,16 +446,16 @@ def test_the_best_guess_from_mean_and_variance_has_its_closed_form():
             "noise": torch.randn(shape, generator=generator),
             "timesteps": torch.full((64,), step),
         }
-        loss = recipe_baselines.denoising_loss(guess, schedule, batch).mean()
+        loss = baselines.denoising_loss(guess, schedule, batch).mean()
         signal = schedule.alphas_cumprod[step]
         expected = (signal * variance / (signal * variance + 1 - signal)).mean()
         assert loss == pytest.approx(expected.item(), rel=0.02)
 
 
 def test_a_one_pass_guess_is_the_mean_colour():
-    guess = recipe_baselines.Guess(None, torch.tensor([0.5, -0.25]), torch.ones(2))
+    guess = baselines.Guess(None, torch.tensor([0.5, -0.25]), torch.ones(2))
     batch = {"condition": torch.zeros(1, 1, 4, 4), "color": torch.zeros(1, 2, 4, 4)}
-    loss = recipe_baselines.regression_loss(guess, batch)
+    loss = baselines.regression_loss(guess, batch)
     assert loss.item() == pytest.approx((0.5**2 + 0.25**2) / 2)
 
 
@@ -463,10 +465,10 @@ def test_moments_of_what_colour_adds_to_grey():
     chroma = lab[:, 1:] / 110
     pictures = DataConfig(resolution=8)
     layout = BatchFormat(2, ab_scale=110.0)
-    mean, square = recipe_baselines.color_moments([red, blue], layout, pictures)
+    mean, square = baselines.color_moments([red, blue], layout, pictures)
     np.testing.assert_allclose(mean, chroma.mean(0), atol=1e-5)
     np.testing.assert_allclose(square, np.square(chroma).mean(0), atol=1e-5)
-    mean, _ = recipe_baselines.color_moments([red, blue], BatchFormat(3), pictures)
+    mean, _ = baselines.color_moments([red, blue], BatchFormat(3), pictures)
     # What red and blue have more than the grey of their luminance, in [-1, 1].
     linear = [((light + 16) / 116) ** 3 for light in lab[:, 0]]  # both are brighter than L* 8
     level = 1.055 * np.power(linear, 1 / 2.4) - 0.055
@@ -484,11 +486,11 @@ SHIPPED = [name for name in NAMES if (MODELS / name).is_dir()]
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_a_model_that_ships_is_small_told_of_and_keeps_the_light(name):
+def test_a_model_that_ships_is_small_has_a_card_and_keeps_the_light(name):
     weights = list((MODELS / name).rglob("*.safetensors"))
     assert sum(file.stat().st_size for file in weights) <= 4_000_000
     assert not list((MODELS / name).rglob("*.py"))
-    assert not release.check_card(MODELS / name)
+    assert not checks.check_card(MODELS / name)
     pipe = ColorizationPipeline.from_pretrained(name)
     parameters = sum(parameter.numel() for parameter in pipe.unet.parameters())
     wanted = network(parse(SMALL[name])[1])
@@ -507,12 +509,12 @@ def test_a_model_that_ships_is_small_told_of_and_keeps_the_light(name):
 @pytest.mark.parametrize("name", SHIPPED)
 def test_the_page_and_the_table_have_the_figures_of_the_card(name):
     facts = json.loads((ROOT / "docs" / "recipes" / f"{name}.json").read_text())
-    told = json.loads((MODELS / name / "evaluation.json").read_text())
-    assert told["sets"][facts["set"]] == facts["test"]
+    report = json.loads((MODELS / name / "evaluation.json").read_text())
+    assert report["sets"][facts["set"]] == facts["test"]
     page = (ROOT / "docs" / "recipes" / f"{name}.md").read_text()
-    assert recipe_docs.figures_table(facts) in page
+    assert pages.figures_table(facts) in page
     index = (ROOT / "docs" / "recipes" / "README.md").read_text()
-    assert recipe_docs.index_table([facts]).splitlines()[-1] in index
+    assert pages.index_table([facts]).splitlines()[-1] in index
 
 
 @pytest.mark.parametrize("name", SHIPPED)

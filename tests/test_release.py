@@ -38,6 +38,7 @@ sys.path.insert(0, str(ROOT / "scripts"))
 
 import evaluate  # noqa: E402
 import release  # noqa: E402
+from releasing import building, checks  # noqa: E402
 
 WRONG = f"hf_{secrets.token_hex(16)}"  # a token that the Hub does not know
 TOKENS = (WRITER, WRONG)
@@ -76,7 +77,9 @@ PREAMBLE = """
 import numpy, os, torch
 from click.testing import CliRunner
 from pipeline_colorize import ColorizationPipeline
-from pipeline_colorize.hub import publish
+from pipeline_colorize import hub
+def publish(folder, repo_id, message, **options):
+    return hub.publish(folder, repo_id, message, hub.PublishOptions(**options))
 def load(where, **options):
     pipe = ColorizationPipeline.from_pretrained(where, **options)
     pipe.set_progress_bar_config(disable=True)
@@ -223,7 +226,7 @@ def with_card(tmp_path_factory, evaluation):
 @pytest.fixture(scope="module")
 def built(tmp_path_factory, with_card):
     folder = tmp_path_factory.mktemp("built") / "release"
-    release.build_release(str(with_card), folder, "tester/model", "5GB")
+    building.build_release(str(with_card), folder, "tester/model", "5GB")
     return folder
 
 
@@ -329,10 +332,10 @@ SPOILED = {
 
 @pytest.mark.parametrize("problem", SPOILED)
 def test_the_check_refuses(problem, copy, monkeypatch):
-    monkeypatch.setattr(release, "check_loading", lambda folder: [])
-    assert release.check_release(copy) == []
+    monkeypatch.setattr(checks, "check_loading", lambda folder: [])
+    assert checks.check_release(copy) == []
     SPOILED[problem](copy)
-    assert problem in "\n".join(release.check_release(copy))
+    assert problem in "\n".join(checks.check_release(copy))
 
 
 SHIPPED = sorted(
@@ -344,8 +347,8 @@ SHIPPED = sorted(
 @pytest.mark.process
 @pytest.mark.parametrize("name", SHIPPED)
 def test_what_ships_is_fit_to_be_published(name, tmp_path):
-    release.build_release(name, tmp_path / name, None, "10GB")
-    assert release.check_release(tmp_path / name) == []
+    building.build_release(name, tmp_path / name, None, "10GB")
+    assert checks.check_release(tmp_path / name) == []
 
 
 def test_figures_need_an_evaluation(copy):
@@ -358,18 +361,18 @@ def test_figures_need_an_evaluation(copy):
         + card.text.split("## Training data")[1]
     )
     card.save(copy / "README.md")
-    assert release.check_card(copy) == []
+    assert checks.check_card(copy) == []
 
 
 @pytest.mark.slow
 @pytest.mark.process
 def test_the_check_sees_code_that_colours_otherwise(copy):
     edit("pipeline.py", "EVEN_VARIANCE = 20.0", "EVEN_VARIANCE = 90.0")(copy)
-    problems = "\n".join(release.check_release(copy))
+    problems = "\n".join(checks.check_release(copy))
     assert "Plain diffusers' result of the model" in problems
     assert "Plain diffusers' result of variant fp16" in problems
     edit("pipeline.py", "EVEN_VARIANCE = 90.0", "import this_is_missing")(copy)
-    assert "imports this_is_missing" in "\n".join(release.check_release(copy))
+    assert "imports this_is_missing" in "\n".join(checks.check_release(copy))
 
 
 @pytest.mark.slow
@@ -391,7 +394,7 @@ def test_releases_of_other_parts(tmp_path):
     ColorizationPipeline(stock, swapped, **options).save_pretrained(tmp_path / "stock")
     ColorizationPipeline(tiny_unet("grid"), None, **options).save_pretrained(tmp_path / "one_pass")
     for name in ("stock", "one_pass"):
-        assert release.check_loading(tmp_path / name) == []
+        assert checks.check_loading(tmp_path / name) == []
     assert [path.name for path in tmp_path.glob("stock/**/*.py")] == ["pipeline.py"]
     loaded = ColorizationPipeline.from_pretrained(tmp_path / "stock")
     assert type(loaded.scheduler) is UniPCMultistepScheduler
@@ -432,7 +435,7 @@ print(json.dumps(files))
 @pytest.fixture
 def pushed(hub, client, with_card):
     code, output = client.command(
-        "release", "push", with_card, "--repo_id", "tester/model", "--tag", "v1.0"
+        "release", "push", with_card, "--repo-id", "tester/model", "--tag", "v1.0"
     )
     assert code == 0, output
     return hub
@@ -452,7 +455,7 @@ def test_push_and_load_back(pushed, client, built, with_card, tmp_path):
     # Again: nothing is sent and nothing changes.
     pushed.log.clear()
     code, output = client.command(
-        "release", "push", with_card, "--repo_id", "tester/model", "--tag", "v1.0"
+        "release", "push", with_card, "--repo-id", "tester/model", "--tag", "v1.0"
     )
     assert code == 0 and "nothing has changed" in output
     assert len(model.order) == 2 and not pushed.asked("/commit/|^PUT|preupload")
@@ -468,8 +471,8 @@ def test_push_and_load_back(pushed, client, built, with_card, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     full, half = json.loads(done.stdout.splitlines()[-1])
-    assert full[0] == release.fetched_files(built)
-    assert half[0] == release.fetched_files(built, "fp16")
+    assert full[0] == checks.fetched_files(built)
+    assert half[0] == checks.fetched_files(built, "fp16")
 
     # Our class: bit for bit, first from the Hub and then from the cache while the Hub is down.
     code = f"""
@@ -538,9 +541,9 @@ def test_versions(hub, client, built, tmp_path):
 
 
 def test_shards_come_and_go(hub, client, with_card, tmp_path):
-    release.build_release(str(with_card), tmp_path / "shards", None, "20KB")
-    release.build_release(str(with_card), tmp_path / "whole", None, "5GB")
-    shards = release.fetched_files(tmp_path / "shards")
+    building.build_release(str(with_card), tmp_path / "shards", None, "20KB")
+    building.build_release(str(with_card), tmp_path / "whole", None, "5GB")
+    shards = checks.fetched_files(tmp_path / "shards")
     assert "unet/diffusion_pytorch_model.safetensors.index.json" in shards
     assert len([name for name in shards if name.endswith(".safetensors")]) > 1
     for name, size in (("shards", len(shards)), ("whole", 7)):
@@ -557,8 +560,8 @@ result = weights(ours) == weights(theirs) == weights(load({str(with_card)!r}, dt
         assert client.run(code)
         (snapshot,) = Path(cache).glob("*/snapshots/*")
         names = [path.relative_to(snapshot).as_posix() for path in snapshot.rglob("*.*")]
-        assert set(release.fetched_files(tmp_path / name)) <= set(names)
-        assert len(release.fetched_files(tmp_path / name)) == size
+        assert set(checks.fetched_files(tmp_path / name)) <= set(names)
+        assert len(checks.fetched_files(tmp_path / name)) == size
 
 
 def test_two_versions_in_one_process_run_their_own_code(client, built, tmp_path):
@@ -731,7 +734,7 @@ def test_the_licence_of_a_base_model_goes_on_to_apply(copy, tmp_path):
     file = copy / "README.md"
     plain = file.read_text("utf-8")
     file.write_text(plain.replace("license:", "base_model: default\nlicense:", 1), "utf-8")
-    (problem,) = release.check_card(copy)
+    (problem,) = checks.check_card(copy)
     assert "its base model default is under non-commercial-research" in problem
     (tmp_path / "notes.yaml").write_text(yaml.safe_dump(NOTES))
     arguments = ["card", str(copy), "--notes", str(tmp_path / "notes.yaml")]
@@ -742,7 +745,7 @@ def test_the_licence_of_a_base_model_goes_on_to_apply(copy, tmp_path):
     (copy / "evaluation.json").unlink()
     assert CliRunner().invoke(release.main, arguments).exit_code == 0
     assert ModelCard.load(file).data.to_dict()["base_model"] == ["default"]
-    assert release.check_card(copy) == []
+    assert checks.check_card(copy) == []
 
 
 # --- nothing runs -------------------------------------------------------------------------------
@@ -859,7 +862,7 @@ def test_faults_while_pushing(name, existing, hub, client, built):
 
 def test_the_command_says_it_in_a_line(hub, client, with_card, monkeypatch):
     client.run(f"os.environ['HF_TOKEN'] = '{WRONG}'")
-    code, output = client.command("release", "push", with_card, "--repo_id", "tester/model")
+    code, output = client.command("release", "push", with_card, "--repo-id", "tester/model")
     client.run(f"os.environ['HF_TOKEN'] = '{WRITER}'")
     assert code == 1 and REFUSED in output and "Traceback" not in output
     assert output.strip().splitlines()[-1].startswith("Error: tester/model was not published")
@@ -868,7 +871,7 @@ def test_the_command_says_it_in_a_line(hub, client, with_card, monkeypatch):
 
 def test_what_fails_the_check_does_not_go_up(hub, client, tmp_path):
     model = save_model(tmp_path / "model")  # has no card
-    code, output = client.command("release", "push", model, "--repo_id", "tester/model")
+    code, output = client.command("release", "push", model, "--repo-id", "tester/model")
     assert code == 1 and "There is no card" in output
     assert set(hub.log) == {"GET /api/whoami-v2"} and hub.repositories == {}
 
@@ -964,18 +967,18 @@ result = [local == pixels("tester/pairs", "hub"), [len(rows) for rows in local.v
 
 
 def test_a_space_is_its_folder_with_the_package(hub, client, with_card, tmp_path):
-    with pytest.raises(release.click.ClickException, match="app.py is missing"):
-        release.build_space(tmp_path, tmp_path / "out")
+    with pytest.raises(ValueError, match="app.py is missing"):
+        building.build_space(tmp_path, tmp_path / "out")
     (tmp_path / "app.py").write_text("import pipeline_colorize\n")
     (tmp_path / "README.md").write_text("---\nsdk: gradio\napp_file: app.py\n---\n")
-    assert release.build_space(tmp_path, tmp_path / "out") == "gradio"
+    assert building.build_space(tmp_path, tmp_path / "out") == "gradio"
     names = {path.relative_to(tmp_path / "out").as_posix() for path in tmp_path.rglob("out/**/*")}
     assert {"app.py", "pipeline_colorize/core/pipeline.py", "requirements.txt"} <= names
     assert not any("__pycache__" in name for name in names)
     assert "diffusers>=" in (tmp_path / "out" / "requirements.txt").read_text()
     client.run(
-        f"import release; release.publish_release({str(tmp_path / 'out')!r}, 'space', "
-        "'tester/model', 'gradio', False, None)"
+        f"publish({str(tmp_path / 'out')!r}, 'tester/model', 'x', repo_type='space', "
+        "space_sdk='gradio')"
     )
     space = hub.repositories["space", "tester/model"]
     assert space.sdk == "gradio" and "pipeline_colorize/core/unet.py" in space.files
@@ -1006,7 +1009,7 @@ def test_the_space_that_goes_up_runs_by_itself(hub, client, with_card, home, tmp
         "release",
         "push",
         with_card,
-        "--repo_id",
+        "--repo-id",
         "tester/model",
         "--space",
         "tester/demo",
@@ -1024,7 +1027,7 @@ def test_the_space_that_goes_up_runs_by_itself(hub, client, with_card, home, tmp
         (app.parent / name).write_bytes(content)
 
     cache, picture = tmp_path / "cache", tmp_path / "grandma.png"
-    Image.fromarray(release.sample_picture()).save(picture)
+    Image.fromarray(checks.sample_picture()).save(picture)
     settings = hub.environment(tmp_path / "home", token=None) | {
         "COLORIZE_KEEP_MINUTES": "0.15",
         "GRADIO_TEMP_DIR": str(cache),

@@ -298,7 +298,7 @@ def test_few_rows_are_in_memory_however_many_there_are(tmp_path):
 
 @pytest.fixture(scope="module")
 def benchmark():
-    return load_script("benchmark_scale")
+    return load_script("benchmarks.scale")
 
 
 def test_a_benchmark_s_run_is_counted(benchmark, folder, tmp_path):

@@ -1,4 +1,4 @@
-"""scripts/sheets.py, on a tiny model and tiny pictures."""
+"""The sheets of `scripts/illustrate.py`, on a tiny model and tiny pictures."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ pytest.importorskip("skimage")
 
 @pytest.fixture(scope="module")
 def sheets():
-    return load_script("sheets")
+    return load_script("illustrations.sheets")
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,8 @@ def test_pages_are_written(sheets, pipe, tmp_path, capsys):
     (output / "color-2.jpg").write_text("of an earlier run")
     options = ["--photographs", tmp_path / "pictures", "--color", tmp_path / "pictures"]
     options += ["--large", large, "--model", tmp_path / "model", "--output", output]
-    sheets.main([str(option) for option in options])
+    words = ["sheets", *map(str, options)]
+    load_script("illustrate").main(words, standalone_mode=False)
     written = sorted(path.name for path in output.iterdir())
     assert written == ["color-1.jpg", "crops-1.jpg", "photographs-1.jpg"]
     assert capsys.readouterr().out.split() == [
@@ -98,5 +99,5 @@ def test_a_page_that_is_too_large_loses_quality(sheets, monkeypatch):
     monkeypatch.setattr(sheets, "LARGEST_PAGE", large // 2)
     assert len(sheets.encode(page)) <= large // 2
     monkeypatch.setattr(sheets, "LARGEST_PAGE", 100)
-    with pytest.raises(SystemExit, match="does not fit"):
+    with pytest.raises(ValueError, match="does not fit"):
         sheets.encode(page)

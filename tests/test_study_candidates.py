@@ -1,6 +1,5 @@
 """The study of candidates: its settings, its pictures, its figures and its table."""
 
-import click
 import numpy as np
 import pytest
 import torch
@@ -17,7 +16,7 @@ for name in ("accelerate", "datasets", "onnx", "onnxruntime"):
 
 @pytest.fixture(scope="module")
 def study():
-    return load_script("study_candidates")
+    return load_script("studies.candidates")
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +45,7 @@ def test_settings_are_the_model_s_properties(study):
     assert study.parse("") == {}
     assert isinstance(study.parse("steps 3")["default_num_inference_steps"], int)
     for wrong in ("3 stepps", "steps", "steps three"):
-        with pytest.raises(click.ClickException, match=wrong):
+        with pytest.raises(ValueError, match=wrong):
             study.parse(wrong)
 
 
@@ -55,7 +54,7 @@ def test_large_pictures_are_made_smaller_and_small_ones_stay(study, folder):
     assert [one.shape for one in pictures] == [(32, 32, 3), (32, 48, 3), (32, 64, 3)]
     with Image.open(folder / "pictures" / "1.png") as own:
         assert np.array_equal(pictures[1], np.asarray(own))
-    with pytest.raises(click.ClickException, match="no photographs"):
+    with pytest.raises(ValueError, match="No photographs"):
         study.load(str(folder / "nothing*"), "validation", 10, side=32)
 
 
@@ -72,7 +71,7 @@ def test_the_setting_is_what_is_measured(study, folder, tmp_path):
         chroma = study.answers(pipe, picture, 7, count)
         torch.testing.assert_close(chroma, expected, atol=0.05, rtol=0)
     one, two = (plain(picture, generator=seeded(seed), **options).images for seed in (0, 1_000_003))
-    figures = study.measure(pipe, [picture], {"seeds": 2, "samples": 3})
+    figures = study.measure(pipe, [picture], study.StudyOptions(seeds=2, samples=3))
     luminance = plain.image_processor.to_luminance(picture)
     errors = [
         metrics.compare(plain.image_processor.colorize(luminance, one[0]).numpy(), picture)
@@ -92,7 +91,9 @@ def test_a_second_run_goes_on_where_the_first_was_stopped(study, folder, tmp_pat
 
     def run(*settings):
         options = [word for one in settings for word in ("--setting", one)]
-        done = CliRunner().invoke(study.main, [str(word) for word in [*fixed, *options]])
+        done = CliRunner().invoke(
+            load_script("study").main, ["candidates", *map(str, [*fixed, *options])]
+        )
         assert done.exit_code == 0, done.output
         return study.read(tmp_path / "figures.jsonl"), done.output
 

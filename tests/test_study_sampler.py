@@ -12,7 +12,7 @@ from pipeline_colorize import ColorizationPipeline, OffsetCosineScheduler
 
 @pytest.fixture(scope="module")
 def study():
-    return load_script("study_sampler")
+    return load_script("studies.sampler")
 
 
 @pytest.fixture
@@ -71,10 +71,10 @@ def test_every_point_is_measured_once_and_a_second_run_adds_nothing(study, pipe,
         lines = study.read(file)
         assert len(lines) == len(points) == len(set(points))
     at = {tuple(line["setting"].values()): line["mean"] for line in lines}
-    assert at["own, eta 0", 2, 0.0, 1.0] == pytest.approx(at["DDIM", 2, 0.0, 1.0], abs=1e-2)
+    assert at["model's, eta 0", 2, 0.0, 1.0] == pytest.approx(at["ddim", 2, 0.0, 1.0], abs=1e-2)
     study.draw(lines, tmp_path / "plot.png")
     assert Image.open(tmp_path / "plot.png").size[0] > 500
-    assert "| own, eta 1 |" in study.to_markdown(lines)
+    assert "| model's, eta 1 |" in study.to_markdown(lines)
 
 
 def test_figures_of_left_grey_are_those_of_the_metrics(study, pipe):

@@ -28,7 +28,7 @@ def make_study(folder, **trials):
 
 
 def test_a_trial_goes_over_the_fields_and_these_over_the_base(tmp_path):
-    script = load_script("study_training")
+    script = load_script("studies.training")
     file = make_study(tmp_path, plain={}, wide={"model": {"block_out_channels": [16, 32]}})
     plain, wide = script.read_trials(file).values()
     assert plain["model"] == TINY["model"] | {"layers_per_block": 1}
@@ -36,7 +36,7 @@ def test_a_trial_goes_over_the_fields_and_these_over_the_base(tmp_path):
 
 
 def test_the_study_of_the_project_changes_one_thing_a_trial():
-    script = load_script("study_training")
+    script = load_script("studies.training")
     trials = script.read_trials(script.ROOT / "configs" / "studies" / "default.yaml")
     base = trials.pop("as the default")
     for name, settings in trials.items():
@@ -51,7 +51,7 @@ def test_the_study_of_the_project_changes_one_thing_a_trial():
 
 @pytest.mark.slow
 def test_a_trial_is_trained_and_measured_once(tmp_path, monkeypatch):
-    script = load_script("study_training")
+    script = load_script("studies.training")
     monkeypatch.setattr(script, "PROBE_STEPS", 12)
     rgb = [smooth_picture(16, 16, seed=seed).movedim(0, -1).numpy() for seed in range(6)]
     pictures = [Image.fromarray((255 * one).astype(np.uint8)) for one in rgb]

@@ -5,9 +5,10 @@ import json
 import pytest
 import torch
 import transformers
-from conftest import UNET_CONFIGS, load_script, save_network
+from conftest import UNET_CONFIGS, save_network
 
 from pipeline_colorize import ColorizationUNet
+from pipeline_colorize.training.pretrained import LITE0, convert
 from pipeline_colorize.training.teacher import Distillation, Teacher, TeacherHeads
 
 UNET = {**UNET_CONFIGS["lab"], "chroma_stride": 2}
@@ -154,16 +155,15 @@ def test_there_must_be_an_encoder_to_teach(resnet, changes):
 
 @torch.no_grad()
 def test_published_weights_become_a_teacher_that_lets_everything_pass(tmp_path):
-    script = load_script("convert_efficientnet_lite")
     torch.manual_seed(0)
-    source = transformers.EfficientNetModel(transformers.EfficientNetConfig(**script.LITE0)).eval()
+    source = transformers.EfficientNetModel(transformers.EfficientNetConfig(**LITE0)).eval()
     for block in source.encoder.blocks:
         block.squeeze_excite = torch.nn.Identity()
     weights = source.state_dict() | {"fc.weight": torch.zeros(9, 1280), "fc.bias": torch.zeros(9)}
-    script.convert(weights, script.LITE0).save_pretrained(tmp_path)
+    convert(weights, LITE0).save_pretrained(tmp_path)
     expected = source(pictures() / 255, output_hidden_states=True).hidden_states[-1]
     teacher = Teacher(str(tmp_path))
     teacher.image_mean.zero_(), teacher.image_std.fill_(1)
     assert torch.allclose(teacher(pictures())[-1], expected, rtol=1e-4, atol=1e-6)
     with pytest.raises(ValueError, match="not the weights of that"):
-        script.convert({**weights, "more": torch.zeros(1)}, script.LITE0)
+        convert({**weights, "more": torch.zeros(1)}, LITE0)

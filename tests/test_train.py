@@ -31,6 +31,8 @@ from safetensors.torch import load_file
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
+from conftest import load_script  # noqa: E402
+
 import pipeline_colorize  # noqa: E402
 import train_colorize  # noqa: E402
 from pipeline_colorize.core.pipeline import ColorizationPipeline  # noqa: E402
@@ -1211,12 +1213,10 @@ def test_the_manual_shows_the_whole_loop_as_it_is():
     assert lines == pytest.approx(int(claimed), abs=10)
 
 
-def test_benchmark_measures_script_bare_loop_and_stock_network(capsys, monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
-    import benchmark_training
-
-    argv = ["--config", str(ROOT / "configs" / "tiny.yaml"), "--steps", "1", "--rounds", "1"]
-    benchmark_training.main([*argv, "--stock_batch", "1", "--batch_size", "2"])
+def test_benchmark_measures_script_bare_loop_and_stock_network(capsys):
+    argv = ["training", "--config", str(ROOT / "configs" / "tiny.yaml"), "--batch_size", "2"]
+    argv += ["--steps", "1", "--rounds", "1", "--stock-batch", "1"]
+    load_script("benchmark").main(argv, standalone_mode=False)
     output = capsys.readouterr().out
     for words in ("script against bare loop", "UNet2DModel", "EMA", "data"):
         assert words in output

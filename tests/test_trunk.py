@@ -67,7 +67,8 @@ def config_file(folder, **changes):
 
 
 def add_trunk(*arguments):
-    return CliRunner().invoke(load_script("add_trunk").main, [str(one) for one in arguments])
+    words = ["trunk", *map(str, arguments)]
+    return CliRunner().invoke(load_script("pretrained").main, words)
 
 
 @torch.no_grad()

@@ -308,7 +308,7 @@ def _mean_over_best(records: list[dict], name: str) -> float:
 
 
 @dataclass(frozen=True)
-class KnownColor:
+class TrueHint:
     """The true colour of one cell of the chroma grid, to be given as a hint.
 
     Args:
@@ -339,10 +339,10 @@ class KnownColor:
         return picture[self.top : self.bottom, self.left : self.right]
 
 
-def draw_known_colors(
+def draw_true_hints(
     truth: np.ndarray, grid: tuple[int, int], count: int, seed: int
-) -> list[KnownColor]:
-    """True colours at random cells of a grid, none twice; a smaller `count` gives the first ones.
+) -> list[TrueHint]:
+    """Draw true colours at random cells of a grid, none twice; fewer are the first of more.
 
     Args:
         truth: 8-bit sRGB (H, W, 3).
@@ -361,43 +361,43 @@ def draw_known_colors(
         (top, bottom), (left, right) = edges[0][row : row + 2], edges[1][column : column + 2]
         pixels = truth[top:bottom, left:right].reshape(-1, 3)
         red, green, blue = np.rint(pixels.mean(0)).astype(int).tolist()
-        result.append(KnownColor(row, column, top, bottom, left, right, (red, green, blue)))
+        result.append(TrueHint(row, column, top, bottom, left, right, (red, green, blue)))
     return result
 
 
 def hint_errors(
-    known: list[KnownColor], result: np.ndarray, chroma: np.ndarray
+    hints: list[TrueHint], result: np.ndarray, chroma: np.ndarray
 ) -> tuple[list[float], list[float]]:
-    """How far results are from the colours that they were given: CIEDE2000, one a hint.
+    """Measure how far a result is from the colours of its hints: CIEDE2000, a figure for each.
 
-    The hint's own lightness plays no part, it is compared at the picture's.
+    The lightness of a hint plays no part: colours are compared at that of the picture.
 
     Args:
-        known: the hints, one at least.
+        hints: at least one.
         result: 8-bit sRGB (H, W, 3).
         chroma: (2, h, w), a*, b* on the grid that the result was made from.
 
     Returns:
         On the grid; and of the mean colour of the cell's pixels in the result.
     """
-    given = to_lab(np.array([[one.color for one in known]], np.uint8))[0]
-    there = np.stack([to_lab(one.of(result)).reshape(-1, 3).mean(0) for one in known])
+    given = to_lab(np.array([[one.color for one in hints]], np.uint8))[0]
+    there = np.stack([to_lab(one.of(result)).reshape(-1, 3).mean(0) for one in hints])
     given[:, 0] = there[:, 0]
     on_grid = there.copy()
-    on_grid[:, 1:] = [chroma[:, one.row, one.column] for one in known]
+    on_grid[:, 1:] = [chroma[:, one.row, one.column] for one in hints]
     return deltaE_ciede2000(given, on_grid).tolist(), deltaE_ciede2000(given, there).tolist()
 
 
 def measure_hints(
-    known: list[KnownColor], result: np.ndarray, chroma: np.ndarray, truth: np.ndarray
+    hints: list[TrueHint], result: np.ndarray, chroma: np.ndarray, truth: np.ndarray
 ) -> dict:
-    """PSNR and CIEDE2000 of a result, and where it was given colours, its `hint_errors`."""
+    """Measure PSNR and CIEDE2000 of a result and, where it had hints, their `hint_errors`."""
     figures: dict[str, float | list[float]] = {
         "psnr": psnr(result, truth),
         "ciede2000": float(deltaE_ciede2000(to_lab(truth), to_lab(result)).mean()),
     }
-    if known:
-        figures["grid"], figures["picture"] = hint_errors(known, result, chroma)
+    if hints:
+        figures["grid"], figures["picture"] = hint_errors(hints, result, chroma)
     return figures
 
 
@@ -405,8 +405,8 @@ HINT_DISTANCES = (0.05, 0.1, 0.2, 0.4)
 """Upper ends of the distances of `hint_reach`, as shares of the short side; the last has none."""
 
 
-def hint_reach(one: KnownColor, before: np.ndarray, after: np.ndarray) -> list[float]:
-    """What one hint changes, near it and far from it.
+def hint_reach(one: TrueHint, before: np.ndarray, after: np.ndarray) -> list[float]:
+    """Measure what one hint changes, near it and far from it.
 
     `before` and `after` are 8-bit sRGB (H, W, 3). Returns the mean distance in a*b* between the two
     at pixels up to each of HINT_DISTANCES from the hint, and beyond; `nan` where there are none.
@@ -423,7 +423,7 @@ def hint_reach(one: KnownColor, before: np.ndarray, after: np.ndarray) -> list[f
 
 
 def summarize_hints(records: list[dict]) -> dict:
-    """The figures of a set with colour hints.
+    """Compute the figures of a set with colour hints.
 
     Args:
         records: one a picture: by number of hints, `measure_hints`; and the `reach` of one hint.
@@ -485,8 +485,8 @@ def load_lpips():
     return LearnedPerceptualImagePatchSimilarity(net_type="alex", normalize=True)
 
 
-class _Known(torch.nn.Module):
-    """In place of Inception where its features are known."""
+class _KeptFeatures(torch.nn.Module):
+    """Stands in for Inception where its features are at hand."""
 
     def __init__(self, num_features: int):
         super().__init__()
@@ -504,9 +504,9 @@ def feature_distances(features: torch.Tensor, true_features: torch.Tensor) -> di
     from torchmetrics.image.fid import FrechetInceptionDistance
     from torchmetrics.image.kid import KernelInceptionDistance
 
-    known = _Known(features.shape[1])
-    fid = FrechetInceptionDistance(feature=known)
-    kid = KernelInceptionDistance(feature=known, subset_size=min(1000, len(features)))
+    kept = _KeptFeatures(features.shape[1])
+    fid = FrechetInceptionDistance(feature=kept)
+    kid = KernelInceptionDistance(feature=kept, subset_size=min(1000, len(features)))
     for metric in (fid, kid):
         metric.update(true_features, real=True)
         metric.update(features, real=False)

@@ -1,31 +1,17 @@
 """Decode pictures to 8-bit sRGB tensors, and tell which of them have no colour to learn from."""
 
-import io
-import os
-
 import numpy as np
 import torch
 from PIL import Image, ImageOps
 
 from pipeline_colorize.core.color import bytes_to_linear, linear_to_xyz, merge_luminance, xyz_to_lab
-from pipeline_colorize.photo import open_picture, to_srgb
+from pipeline_colorize.photo import to_srgb
+from pipeline_colorize.photo.column import open_record
 
 
 def bytes_to_lab(pictures: torch.Tensor) -> torch.Tensor:
     """Convert 8-bit sRGB (B, 3, H, W) to L*a*b*; a table takes the place of the sRGB curve."""
     return xyz_to_lab(linear_to_xyz(bytes_to_linear(pictures)))
-
-
-def open_record(record: dict) -> Image.Image:
-    """Open an undecoded `datasets` image with Pillow, not yet turned upright.
-
-    Raises:
-        OSError: if it is no readable picture.
-    """
-    content, path = record["bytes"], record["path"]
-    if content is None and not os.path.isfile(path):  # a pipe would be waited for without end
-        raise FileNotFoundError(f"{path} is no file.")
-    return open_picture(path if content is None else io.BytesIO(content))
 
 
 def decode(record: dict, short_side: int) -> torch.Tensor:

@@ -1,13 +1,5 @@
-"""Take the pictures of the Space and of the page without a server that the docs show.
+"""Pictures of the Space and of the page without a server, taken in a headless Chromium."""
 
-    python scripts/screenshots.py
-    python scripts/screenshots.py browser --output FOLDER
-
-It starts what it shows and opens it in a headless Chromium (extras `test` and `onnx`, and a
-browser).
-"""
-
-import argparse
 import contextlib
 import io
 import sys
@@ -16,10 +8,11 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from build_browser import build, make_server
 from PIL import Image
 
-ROOT = Path(__file__).resolve().parents[1]
+from build_browser import build, make_server
+
+ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
 
 from space_server import Space, find_browser, running_space  # noqa: E402
@@ -32,7 +25,7 @@ GAP = 20  # pixels between pictures of a phone
 
 
 def open_page(browser, space: Space, **options):
-    """The Space's page, ready to be used."""
+    """Open the Space's page and wait until it can be used."""
     page = browser.new_page(**options)
     page.set_default_timeout(WAIT)
     page.goto(space.url)
@@ -52,25 +45,25 @@ def colorize(page, photograph: str) -> None:
 
 
 def shoot(page, full_page: bool = False) -> Image.Image:
-    """What the page shows, in the window or in all."""
+    """Take a picture of what the window shows, or of the whole page."""
     taken = io.BytesIO(page.screenshot(full_page=full_page))
     return Image.open(taken, formats=["PNG"]).convert("RGB")
 
 
 def write(image: Image.Image, path: Path) -> None:
-    """A small JPEG."""
+    """Write a small JPEG."""
     image.save(path, quality=82)
     print(f"{path}: {path.stat().st_size // 1000} kB")
 
 
 def save(page, path: Path) -> None:
-    """The whole page, which is closed."""
+    """Take a picture of the whole page, and close it."""
     write(shoot(page, full_page=True), path)
     page.close()
 
 
 def take_space(browser, folder: Path) -> None:
-    """Start the Space; desktop before and after, dark with points of colour, phone."""
+    """Start the Space; take a desktop before and after, dark with points of colour, and a phone."""
     with (
         tempfile.TemporaryDirectory() as logs,
         running_space(ROOT / "space" / "app.py", Path(logs, "log.txt"), {}) as space,
@@ -98,7 +91,7 @@ def take_space(browser, folder: Path) -> None:
 
 @contextlib.contextmanager
 def running_page() -> Iterator[str]:
-    """The address of the page without a server, which needs one to be fetched from."""
+    """Build the page without a server, serve it, and yield its address."""
     with tempfile.TemporaryDirectory() as name:
         build(Path(name), "default", "fp16")
         with make_server(Path(name)) as server:
@@ -108,7 +101,7 @@ def running_page() -> Iterator[str]:
 
 
 def open_static(browser, address: str, **options):
-    """The page without a server, with its model and the pictures of its examples loaded."""
+    """Open the page without a server, and wait for its model and example pictures."""
     page = browser.new_page(**options)
     page.set_default_timeout(WAIT)
     page.goto(address, wait_until="networkidle")
@@ -123,7 +116,7 @@ def imagine(page, photograph: str) -> None:
 
 
 def place(page, color: str, x: float, y: float) -> None:
-    """Give it a colour at shares of width and height."""
+    """Place a colour at shares of width and height."""
     page.click(f"#swatches [aria-label='{color}']")
     box = page.locator("#place").bounding_box()
     page.locator("#place").click(position={"x": box["width"] * x, "y": box["height"] * y})
@@ -131,7 +124,7 @@ def place(page, color: str, x: float, y: float) -> None:
 
 
 def take_browser(browser, folder: Path) -> None:
-    """Build the page; three answers on a desktop; beginning, result, a known colour on a phone."""
+    """Build the page; take three answers on a desktop; a beginning, a result, a hint on a phone."""
     with running_page() as address:
         page = open_static(browser, address, **DESKTOP)
         page.eval_on_selector("#samples", "(select) => (select.value = '3')")
@@ -159,23 +152,15 @@ def take_browser(browser, folder: Path) -> None:
     write(strip, folder / "browser-phone.jpg")
 
 
-def main() -> None:
-    """Start a browser, take the pictures, stop it."""
-    takes = {"space": take_space, "browser": take_browser}
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", nargs="*", default=[*takes], help="space, browser (default: both)")
-    parser.add_argument("--output", type=Path, default=ROOT / "docs" / "images", help="a folder")
-    options = parser.parse_args()
-    if unknown := set(options.what) - set(takes):
-        parser.error(f"{', '.join(sorted(unknown))}: not one of {', '.join(takes)}")
+TAKES = {"space": take_space, "browser": take_browser}
+
+
+def take(what: list[str], output: Path) -> None:
+    """Take the pictures of "space" and "browser" into a folder."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
         launch = {"executable_path": find_browser(), "args": ["--no-sandbox"]}
         browser = playwright.chromium.launch(**launch)
-        for what in options.what:
-            takes[what](browser, options.output)
-
-
-if __name__ == "__main__":
-    main()
+        for name in what:
+            TAKES[name](browser, output)

@@ -1,7 +1,5 @@
 """Time the training script against a bare loop, part by part, and against diffusers' UNet2DModel.
 
-    python scripts/benchmark_training.py --config configs/default.yaml [--field value ...]
-
 Pictures are made up, so no data set is needed; what is measured begins at decoded pictures in
 memory. Script and bare loop take turns, so that a machine that is busy now and then does not favour
 either.
@@ -20,30 +18,36 @@ import torch
 from diffusers import DDPMScheduler, UNet2DModel
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import train_colorize
 from pipeline_colorize.training import checkpoint
 from pipeline_colorize.training.batches import BatchFormat, Division, TrainingBatches
-from pipeline_colorize.training.config import option, parse
+from pipeline_colorize.training.config import parse
 from pipeline_colorize.training.objectives import denoising_loss
 
 
-@dataclasses.dataclass
-class BenchmarkConfig:
-    """What is measured, beside the script against the bare loop."""
+@dataclasses.dataclass(frozen=True)
+class BenchmarkOptions:
+    """What is measured, beside the script against the bare loop.
 
-    _argument_group_name = "benchmark"
+    Args:
+        steps: of each turn.
+        rounds: turns of each.
+        stock_batch: pictures a step for the stock network; 0 leaves it out.
+        settings: also compare precisions, memory formats and torch.compile.
+        profile: also list the operators that take most time.
+    """
 
-    steps: int = option(8, "steps of each turn")
-    rounds: int = option(5, "turns")
-    stock_batch: int = option(8, "pictures a step for the stock network; 0: leave it out")
-    settings: bool = option(False, "also compare precisions, memory formats and torch.compile")
-    profile: bool = option(False, "also list the operators that take most time")
+    steps: int = 8
+    rounds: int = 5
+    stock_batch: int = 8
+    settings: bool = False
+    profile: bool = False
 
 
 def made_up_pictures(folder: Path, side: int, count: int = 64) -> None:
-    """Smooth random colour pictures."""
+    """Write smooth random colour pictures."""
     generator = np.random.default_rng(0)
     for number in range(count):
         small = generator.integers(0, 256, (8, 8, 3), dtype=np.uint8)
@@ -74,7 +78,7 @@ class BareLoop:
         self.optimizer.zero_grad()
 
     def run(self, steps: int) -> float:
-        """Seconds a step."""
+        """Take so many steps; returns the seconds of one."""
         synchronize(self.device)
         started = time.perf_counter()
         for _ in range(steps):
@@ -84,15 +88,15 @@ class BareLoop:
 
 
 def run_script(run: train_colorize.Run, steps: int) -> float:
-    """Seconds a step of the script's own loop, logging included; checkpoints come between."""
+    """Time a step of the script's loop in seconds, with logging and without checkpoints."""
     run.total_steps = run.progress.step + steps
     started = time.perf_counter()
     train_colorize.train(run)
     return (time.perf_counter() - started) / steps
 
 
-def against_bare_loop(run, bare: BareLoop, bench: BenchmarkConfig) -> tuple[list, list]:
-    """Seconds a step of script and bare loop, turn by turn, after a turn to warm up."""
+def against_bare_loop(run, bare: BareLoop, bench: BenchmarkOptions) -> tuple[list, list]:
+    """Time script and bare loop turn by turn, in seconds a step, after a turn to warm up."""
     run.is_due = lambda *_: False
     turns = [(run_script(run, bench.steps), bare.run(bench.steps)) for _ in range(bench.rounds + 1)]
     script, loop = zip(*turns[1:], strict=True)
@@ -100,7 +104,7 @@ def against_bare_loop(run, bare: BareLoop, bench: BenchmarkConfig) -> tuple[list
 
 
 def by_part(run, steps: int) -> dict[str, float]:
-    """Seconds a step spent on data, forward, backward, optimizer and EMA, one after another."""
+    """Time data, forward, backward, optimizer and EMA one after another, in seconds a step."""
     optim, device = run.optim, run.accelerator.device
     batches = iter(run.loader(run.progress.step, steps))
     seconds = dict.fromkeys(("data", "forward", "backward", "clip and optimizer", "EMA"), 0.0)
@@ -131,7 +135,7 @@ def by_part(run, steps: int) -> dict[str, float]:
 
 
 def stock_network(parameters: int) -> UNet2DModel:
-    """diffusers' network, for RGB from RGB and luminance, of about so many parameters."""
+    """Make diffusers' network of about so many parameters, for RGB from RGB and luminance."""
     best = None
     for width in range(8, 256, 8):
         with torch.device("meta"):
@@ -155,8 +159,8 @@ def _stock_arguments(width: int) -> dict:
     }
 
 
-def time_stock_network(run, bench: BenchmarkConfig) -> tuple[float, int]:
-    """Pictures a second and parameters of the stock network at the same resolution."""
+def time_stock_network(run, bench: BenchmarkOptions) -> tuple[float, int]:
+    """Count pictures a second and parameters of the stock network at the same resolution."""
     parameters = sum(parameter.numel() for parameter in run.bare.parameters())
     model = stock_network(parameters).to(memory_format=torch.channels_last)
     layout = BatchFormat.of_model(model.config)
@@ -176,7 +180,7 @@ def time_stock_network(run, bench: BenchmarkConfig) -> tuple[float, int]:
 
 
 def compare_settings(run, batch: dict, steps: int) -> dict[str, float]:
-    """Pictures a second of the bare loop by precision, memory format and compilation."""
+    """Count pictures a second of the bare loop by precision, memory format and compilation."""
     result = {}
     for precision, channels_last, compiled in itertools.product(
         ("no", "bf16"), (False, True), (False, True)
@@ -194,7 +198,7 @@ def compare_settings(run, batch: dict, steps: int) -> dict[str, float]:
 
 
 def operators(bare: BareLoop, steps: int = 3) -> str:
-    """The operators that take most time by themselves."""
+    """List the operators that take most time by themselves."""
     with torch.profiler.profile(record_shapes=False) as profile:
         bare.run(steps)
     device = "cuda" if bare.device.type == "cuda" else "cpu"
@@ -204,7 +208,7 @@ def operators(bare: BareLoop, steps: int = 3) -> str:
     return table
 
 
-def report(run, bare: BareLoop, bench: BenchmarkConfig) -> None:
+def report(run, bare: BareLoop, bench: BenchmarkOptions) -> None:
     """Measure and print."""
     pictures = run.pictures_per_step
     script, loop = against_bare_loop(run, bare, bench)
@@ -235,9 +239,14 @@ def report(run, bare: BareLoop, bench: BenchmarkConfig) -> None:
         print(operators(bare))
 
 
-def main(argv: list[str]) -> None:
-    *configs, bench = parse(argv, [*train_colorize.PARTS, BenchmarkConfig], __doc__.split("\n")[0])
-    pictures, model, optim, config = configs
+def benchmark(argv: list[str], bench: BenchmarkOptions) -> None:
+    """Measure the training of a configuration and print the figures.
+
+    Args:
+        argv: `--config FILE` and fields over it, as for train_colorize.py.
+        bench: what is measured.
+    """
+    pictures, model, optim, config = parse(argv, train_colorize.PARTS, "")
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         (folder / "pictures").mkdir()
@@ -258,7 +267,3 @@ def main(argv: list[str]) -> None:
         precision = run.accelerator.mixed_precision
         bare = BareLoop(fresh, run.losses, batch, precision, run.accelerator.device)
         report(run, bare, bench)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -1,10 +1,8 @@
 """Which settings train a better model in the same time? A table of trials.
 
-    python scripts/study_training.py configs/studies/default.yaml --datasets A --datasets B
-
-Each trial of the file is trained for the same time from scratch: a few steps tell how many fit in.
-Then it colours the same `validation` pictures twice each. A second run goes on where the first was
-stopped, and does again what has changed. Nothing else should run beside it.
+Each trial of the file is trained for the same time from scratch: a few steps show how many fit in.
+Then it colours the same `validation` pictures twice each. A second run continues where the first
+was stopped, and repeats what has changed. Nothing else should run beside it.
 """
 
 import json
@@ -14,27 +12,28 @@ import statistics
 from functools import partial
 from pathlib import Path
 
-import click
 import numpy as np
 import yaml
-from recipe import ROOT, Stage, call, run_stage
-from study_sampler import FIGURES, OWN, Setting, load, measure, sample
 
 from pipeline_colorize import ColorizationPipeline
 from pipeline_colorize.training.config import merge_settings, read_settings
+from recipes.stages import Stage, call, run_stage
 
+from .sampler import FIGURES, MODELS, Setting, load, measure, sample
+
+ROOT = Path(__file__).resolve().parents[2]
 PROBE_STEPS = 30  # the first ten are slower
 
 
 def read_trials(file: Path) -> dict[str, dict]:
-    """All settings of each trial, by its name."""
+    """Read all settings of each trial, by its name."""
     content = yaml.safe_load(file.read_text("utf-8"))
     base = merge_settings(read_settings(file.parent / content["base"]), content["fields"])
     return {name: merge_settings(base, trial) for name, trial in content["trials"].items()}
 
 
 def train(settings: dict, folder: Path, **fields) -> list[dict]:
-    """Run train_colorize.py on settings; returns what it noted, a record a step or validation."""
+    """Run train_colorize.py; returns its records, one for a step or validation."""
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "trial.yaml"
     file.write_text(yaml.safe_dump(settings | fields | {"output_dir": str(folder / "train")}))
@@ -44,7 +43,7 @@ def train(settings: dict, folder: Path, **fields) -> list[dict]:
 
 
 def steps_in(seconds: float, settings: dict, folder: Path) -> int:
-    """How many steps fit in, by a short run on the first data set."""
+    """Find how many steps fit in, by a short run on the first data set."""
     small = {"datasets": settings["datasets"][:1], "validation_pictures": 0}
     records = train(settings, folder, max_train_steps=PROBE_STEPS, **small)
     speeds = [one["images_per_second"] for one in records if "images_per_second" in one]
@@ -52,11 +51,12 @@ def steps_in(seconds: float, settings: dict, folder: Path) -> int:
 
 
 def pictures_per_step(settings: dict) -> int:
+    """Count the pictures of an optimizer step."""
     return settings["batch_size"] * settings.get("gradient_accumulation_steps", 1)
 
 
 def try_out(settings: dict, folder: Path, seconds: float, truths: list) -> dict:
-    """Train and measure, unless it is done."""
+    """Train and measure, unless that is done."""
     inputs = {name: str(value) for name, value in settings.items()}
     inputs |= {"seconds": str(seconds), "pictures": str([len(one.pictures) for one in truths])}
     work = partial(train_and_measure, settings, seconds, truths)
@@ -65,7 +65,7 @@ def try_out(settings: dict, folder: Path, seconds: float, truths: list) -> dict:
 
 
 def train_and_measure(settings: dict, seconds: float, truths: list, folder: Path) -> None:
-    """Fill the folder of a trial; what is there already is gone on with."""
+    """Fill the folder of a trial, from where an earlier run was stopped."""
     plan, probe = folder / "steps.txt", folder / "probe"
     if not plan.exists():
         shutil.rmtree(probe, ignore_errors=True)
@@ -74,7 +74,7 @@ def train_and_measure(settings: dict, seconds: float, truths: list, folder: Path
     records = train(settings, folder, max_train_steps=steps)
     pipe = ColorizationPipeline.from_pretrained(folder / "train" / "model")
     pipe.set_progress_bar_config(disable=True)
-    setting = Setting(OWN, pipe.config.default_num_inference_steps, 1.0)
+    setting = Setting(MODELS, pipe.config.default_num_inference_steps, 1.0)
     sets = [measure(pipe, sample(pipe, pipe.scheduler, setting, one), one) for one in truths]
     figures = {name: float(np.mean([one[name] for one in sets])) for name in FIGURES}
     losses = [one["validation_loss"] for one in records if "validation_loss" in one]
@@ -94,7 +94,7 @@ def _seconds(record: dict, settings: dict) -> float:
 
 
 def to_markdown(results: dict[str, dict]) -> str:
-    """A row a trial, in the order of the file."""
+    """Write a row a trial, in the order of the file."""
     heads = ["", "parameters", "pictures", "minutes", "validation loss", "energy score"]
     heads += ["one sample, of grey", "colourfulness", "histogram"]
     rows = [heads, ["---"] * len(heads)]
@@ -115,19 +115,32 @@ def to_markdown(results: dict[str, dict]) -> str:
     return "\n".join("| " + " | ".join(row) + " |" for row in rows) + "\n"
 
 
-@click.command(help=__doc__.split("\n\n")[0])
-@click.argument("file", metavar="STUDY", type=click.Path(path_type=Path, exists=True))
-@click.option("--datasets", multiple=True, required=True, help="Data set, or folder; repeatable.")
-@click.option("--minutes", default=5.0, show_default=True, help="Training time of a trial.")
-@click.option("--limit", default=100, show_default=True, help="Pictures a set to measure on.")
-@click.option("--only", multiple=True, help="Only this trial; repeatable.")
-@click.option("--output", default="runs/study", show_default=True, type=click.Path(path_type=Path))
-def main(file, datasets, minutes, limit, only, output):
+def run(
+    file: Path,
+    datasets: tuple[str, ...],
+    limit: int,
+    minutes: float,
+    only: tuple[str, ...],
+    output: Path,
+) -> str:
+    """Train and measure the trials of a file; returns the table.
+
+    Args:
+        file: of the study.
+        datasets: to train on, each with the split `validation` to measure on.
+        limit: pictures of a set to measure on.
+        minutes: of training for each trial.
+        only: names of trials; all if there are none.
+        output: a folder.
+
+    Raises:
+        ValueError: if there is no trial of such a name.
+    """
     trials = read_trials(file)
     if unknown := [name for name in only if name not in trials]:
-        raise click.UsageError(f"There is no trial {unknown[0]!r}; there are {list(trials)}.")
+        raise ValueError(f"There is no trial {unknown[0]!r}; there are {list(trials)}.")
     truths = [load(path, "validation", limit) for path in datasets]
-    results = {}
+    results: dict[str, dict] = {}
     for name, settings in trials.items():
         folder = output / re.sub(r"\W+", "-", name).strip("-")
         if (only and name not in only) and not (folder / "figures.json").exists():
@@ -135,8 +148,4 @@ def main(file, datasets, minutes, limit, only, output):
         settings["datasets"] = list(datasets)
         results[name] = try_out(settings, folder, 60 * minutes, truths)
         (output / "study.md").write_text(to_markdown(results))
-    click.echo(to_markdown(results))
-
-
-if __name__ == "__main__":
-    main()
+    return to_markdown(results)

@@ -1,7 +1,5 @@
 """How many steps, of which sampler? Quality against network calls, with a plot.
 
-    python scripts/study_sampler.py --data PATH [--data PATH ...] --output runs/sampler
-
 Colours the same pictures, twice each, by every scheduler that reproduces the model's noise
 schedule, at 1 to 1000 steps; then by the model's own at several shares of fresh noise (eta) and
 temperatures. Figures are added to figures.jsonl one by one, and a second run goes on where the
@@ -18,11 +16,9 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import click
 import diffusers
 import numpy as np
 import torch
-from evaluate import chosen, load_pictures
 from PIL import Image
 from skimage.color import deltaE_ciede2000
 from torch.nn import functional as F
@@ -30,22 +26,16 @@ from tqdm import tqdm
 
 from pipeline_colorize import ColorizationPipeline
 from pipeline_colorize.evaluation import metrics
+from pipeline_colorize.evaluation.protocol import load_pictures, prepare, spread_indices
+from pipeline_colorize.registry import sampler_class
 
 STEPS = (1, 2, 4, 5, 8, 10, 12, 16, 20, 50, 100, 1000)
-OTHERS = {
-    "DDIM": "DDIMScheduler",
-    "DDPM": "DDPMScheduler",
-    "DPM-Solver++": "DPMSolverMultistepScheduler",
-    "UniPC": "UniPCMultistepScheduler",
-    "Euler": "EulerDiscreteScheduler",
-    "Heun": "HeunDiscreteScheduler",
-    "LCM": "LCMScheduler",
-}
-# How far each is taken. The limit of the solvers is DDIM's, which is ours with eta 0, as DDPM's is
-# ours with eta 1; LCM knows 50 steps.
-MOST = dict.fromkeys(OTHERS, 100) | {"LCM": 50}
+OTHERS = ("ddim", "ddpm", "dpm++", "unipc", "euler", "heun", "lcm")  # of `registry.SAMPLERS`
+# Up to how many steps each is taken. With more, the solvers come to what DDIM gives, which is our
+# scheduler with eta 0, as DDPM is ours with eta 1; LCM has 50 steps at most.
+MOST = dict.fromkeys(OTHERS, 100) | {"lcm": 50}
 ETAS, TEMPERATURES = (0.0, 0.25, 0.5, 0.75, 1.0), (0.0, 0.6, 0.8, 0.9, 1.0)
-OWN = "own, eta 1"
+MODELS = "model's, eta 1"
 TOLERANCE = 1.01
 FIGURES = {
     "energy_score": "energy score in a*b* (less is better)",
@@ -59,26 +49,28 @@ FIGURES = {
 class Setting:
     """One point of the study."""
 
-    sampler: str  # OWN, "own, eta 0", or a name in OTHERS
+    sampler: str  # MODELS, "model's, eta 0", or a name in OTHERS
     steps: int
     eta: float
     temperature: float = 1.0
 
     @property
     def calls(self) -> int:
-        """Of the network, for one sample."""
-        return 2 * self.steps - 1 if self.sampler == "Heun" else self.steps
+        """Calls of the network for one sample."""
+        return 2 * self.steps - 1 if self.sampler == "heun" else self.steps
 
 
 def study(default_steps: int) -> list[Setting]:
-    """All points, the quick ones first."""
-    points = [Setting(f"own, eta {eta:g}", steps, eta) for steps in STEPS for eta in (1.0, 0.0)] + [
+    """List all points, the quick ones first."""
+    points = [
+        Setting(f"model's, eta {eta:g}", steps, eta) for steps in STEPS for eta in (1.0, 0.0)
+    ] + [
         Setting(name, steps, 0.0)
         for name, steps in itertools.product(OTHERS, STEPS)
         if steps <= MOST[name]
     ]
     points += [
-        Setting(f"own, eta {eta:g}", default_steps, eta, temperature)
+        Setting(f"model's, eta {eta:g}", default_steps, eta, temperature)
         for eta, temperature in itertools.product(ETAS, TEMPERATURES)
     ]
     return sorted(dict.fromkeys(points), key=lambda one: one.calls)
@@ -89,44 +81,49 @@ def study(default_steps: int) -> list[Setting]:
 
 @dataclass
 class Truth:
-    """The pictures of a set: at full size for the model, at half size to be measured."""
+    """Pictures of a set: `pictures` for the model, `halves` of the size to be measured."""
 
     pictures: list[np.ndarray]  # (H, W, 3) uint8
     halves: list[np.ndarray]
 
 
 def load(path: str, split: str, limit: int) -> Truth:
-    """`limit` pictures, evenly spaced over the split."""
+    """Load `limit` pictures, evenly spaced over the split."""
     column = load_pictures(path, split)
-    pictures = [column[index].convert("RGB") for index in chosen(len(column), limit)]
-    halves = [one.resize((one.width // 2, one.height // 2), Image.BOX) for one in pictures]
-    return Truth([np.asarray(one) for one in pictures], [np.asarray(one) for one in halves])
+    pictures = [prepare(column[index], None) for index in spread_indices(len(column), limit)]
+    halves = [np.asarray(Image.fromarray(one).reduce(2)) for one in pictures]
+    return Truth(pictures, halves)
 
 
-def sample(pipe: ColorizationPipeline, own, setting: Setting, truth: Truth) -> list[torch.Tensor]:
-    """Two samples of the chroma of each picture, (2, 2, h, w) each."""
-    pipe.scheduler = own
-    # What the model says itself.
+def sample(
+    pipe: ColorizationPipeline, scheduler, setting: Setting, truth: Truth
+) -> list[torch.Tensor]:
+    """Draw two samples of the chroma of each picture, (2, 2, h, w) each.
+
+    What the network says is measured: one look, one candidate, no dial of colour.
+    """
+    pipe.scheduler = scheduler
     pipe.register_to_config(default_saturation=1.0, chroma_coring=0.0, chroma_texture=1.0)
     if setting.sampler in OTHERS:
-        pipe.scheduler = getattr(diffusers, OTHERS[setting.sampler]).from_config(own.config)
+        pipe.scheduler = sampler_class(setting.sampler).from_config(scheduler.config)
     chroma = pipe(
         truth.pictures,
         num_inference_steps=setting.steps,
         num_samples=2,
         num_candidates=1,
+        second_look=1,
         eta=setting.eta,
         temperature=setting.temperature,
         generator=[torch.Generator().manual_seed(index) for index in range(len(truth.pictures))],
         batch_size=32,
         output_type="latent",
     ).images
-    pipe.scheduler = own
+    pipe.scheduler = scheduler
     return list(torch.stack(list(chroma)).split(2))
 
 
 def energy_score(chroma: torch.Tensor, truth: np.ndarray) -> float:
-    """Of two samples (2, 2, h, w); distances are root mean squares over the picture, in a*b*."""
+    """Score two samples (2, 2, h, w); distances are root mean squares over the picture, in a*b*."""
     lab = torch.from_numpy(metrics.to_lab(truth)[..., 1:]).float().movedim(-1, 0)
     true = F.interpolate(lab[None], chroma.shape[2:], mode="area")[0]
 
@@ -138,8 +135,9 @@ def energy_score(chroma: torch.Tensor, truth: np.ndarray) -> float:
 
 
 def measure(pipe: ColorizationPipeline, chromas: list[torch.Tensor], truth: Truth) -> dict:
-    """Means over a set: energy score; CIEDE2000 and colourfulness as ratios to grey and truth."""
-    figures = {"energy": [], "error": [], "grey": [], "color": [], "true_color": []}
+    """Average over a set: energy score; CIEDE2000 and colourfulness as ratios to grey and truth."""
+    names = ("energy", "error", "grey", "color", "true_color")
+    figures: dict[str, list[float]] = {name: [] for name in names}
     histogram = true_histogram = 0
     for chroma, true in zip(chromas, truth.halves, strict=True):
         luminance, lab = pipe.image_processor.to_luminance(true), metrics.to_lab(true)
@@ -162,11 +160,11 @@ def measure(pipe: ColorizationPipeline, chromas: list[torch.Tensor], truth: Trut
 
 def measure_all(pipe: ColorizationPipeline, points: list[Setting], sets: dict, file: Path) -> None:
     """Add a line for each point that the file lacks."""
-    own, done = pipe.scheduler, {Setting(**one["setting"]) for one in read(file)}
+    scheduler, done = pipe.scheduler, {Setting(**one["setting"]) for one in read(file)}
     for setting in tqdm([one for one in points if one not in done], unit="point"):
         started, figures = time.perf_counter(), {}
         for name, truth in sets.items():
-            figures[name] = measure(pipe, sample(pipe, own, setting, truth), truth)
+            figures[name] = measure(pipe, sample(pipe, scheduler, setting, truth), truth)
         mean = {
             key: float(np.mean([one[key] for one in figures.values()])) for key in figures[name]
         }
@@ -177,6 +175,7 @@ def measure_all(pipe: ColorizationPipeline, points: list[Setting], sets: dict, f
 
 
 def read(file: Path) -> list[dict]:
+    """Read the lines of a file of figures, if it is there."""
     return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
@@ -184,7 +183,7 @@ def read(file: Path) -> list[dict]:
 
 
 def by_sampler(lines: list[dict]) -> dict[str, list[tuple[Setting, dict]]]:
-    """Points at temperature 1 of each sampler, by steps."""
+    """Sort the points at temperature 1 by sampler and steps."""
     result: dict[str, list] = {}
     for line in lines:
         setting = Setting(**line["setting"])
@@ -194,7 +193,7 @@ def by_sampler(lines: list[dict]) -> dict[str, list[tuple[Setting, dict]]]:
 
 
 def fewest_steps(curve: list[tuple[Setting, dict]]) -> int:
-    """From which number on the energy score stays within 1 % of that at the most steps."""
+    """Find from which number on the energy score stays within 1 % of that at the most steps."""
     limit = TOLERANCE * curve[-1][1]["energy_score"]
     enough = curve[-1][0].steps
     for setting, figures in reversed(curve):
@@ -205,7 +204,7 @@ def fewest_steps(curve: list[tuple[Setting, dict]]) -> int:
 
 
 def to_markdown(lines: list[dict]) -> str:
-    """Energy score by sampler and steps; then all figures of our own sampler, by steps and dial."""
+    """Write energy scores by sampler and steps, then the model's figures by steps and dial."""
     curves = by_sampler(lines)
     steps = sorted({one.steps for curve in curves.values() for one, _ in curve})
     rows = [["sampler", *map(str, steps), "enough"]]
@@ -213,13 +212,13 @@ def to_markdown(lines: list[dict]) -> str:
         at = {setting.steps: figures["energy_score"] for setting, figures in curve}
         cells = [f"{at[step]:.2f}" if step in at else "" for step in steps]
         rows.append([name, *cells, str(fewest_steps(curve))])
-    by_steps = [["own, eta 1: steps", *[name.replace("_", " ") for name in FIGURES]]]
-    by_steps += [[str(one.steps), *_cells(figures)] for one, figures in curves[OWN]]
+    by_steps = [[f"{MODELS}: steps", *[name.replace("_", " ") for name in FIGURES]]]
+    by_steps += [[str(one.steps), *_cells(figures)] for one, figures in curves[MODELS]]
     dial = [["steps, eta, temperature", *by_steps[0][1:]]]
     settings = [(Setting(**line["setting"]), line["mean"]) for line in lines]
     turned = {setting.steps for setting, _ in settings if setting.temperature != 1}
     for one, figures in sorted(settings, key=lambda pair: (pair[0].eta, pair[0].temperature)):
-        if one.steps in turned and one.sampler.startswith("own"):
+        if one.steps in turned and one.sampler.startswith("model's"):
             dial.append([f"{one.steps}, {one.eta:g}, {one.temperature:g}", *_cells(figures)])
     return "\n\n".join(_table(one) for one in (rows, by_steps, dial)) + "\n"
 
@@ -234,7 +233,7 @@ def _table(rows: list[list[str]]) -> str:
 
 
 def draw(lines: list[dict], file: Path) -> None:
-    """Four figures against network calls, a line a sampler."""
+    """Draw four figures against network calls, a line a sampler."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -244,10 +243,10 @@ def draw(lines: list[dict], file: Path) -> None:
     for axis, (name, title) in zip(axes.flat, FIGURES.items(), strict=True):
         for sampler, curve in by_sampler(lines).items():
             calls = [setting.calls for setting, _ in curve]
-            own = sampler == OWN
+            is_models = sampler == MODELS
             values = [figures[name] for _, figures in curve]
-            style = {"color": "black", "linewidth": 2.2} if own else {"linewidth": 1.1}
-            if sampler in ("DDIM", "DDPM"):  # the same curves as the own sampler's, on top of them
+            style = {"color": "black", "linewidth": 2.2} if is_models else {"linewidth": 1.1}
+            if sampler in ("ddim", "ddpm"):  # the same curves as the model's, on top of them
                 style["linestyle"] = "--"
             axis.plot(calls, values, marker="o", markersize=3, label=sampler, **style)
         axis.set(xscale="log", title=title)
@@ -258,29 +257,23 @@ def draw(lines: list[dict], file: Path) -> None:
     figure.savefig(file, dpi=110)
 
 
-@click.command(help=__doc__.split("\n\n")[0])
-@click.option("--model", default="default", show_default=True)
-@click.option("--data", multiple=True, required=True, help="Folder or Hub data set; repeatable.")
-@click.option("--split", default="validation", show_default=True)
-@click.option("--limit", default=40, show_default=True, help="Pictures a set, evenly spaced.")
-@click.option("--most", default=1000, show_default=True, help="Leave out points with more steps.")
-@click.option(
-    "--output", default="runs/sampler", show_default=True, type=click.Path(path_type=Path)
-)
-def main(model, data, split, limit, most, output):
+def run(model: str, sets: dict[str, Truth], most: int, output: Path) -> str:
+    """Measure what is not measured yet, and write the report and the plot; returns the report.
+
+    Args:
+        model: a name that ships, a folder or a repository of the Hub.
+        sets: of pictures, by name.
+        most: steps; points with more are left out.
+        output: a folder.
+    """
     diffusers.utils.logging.set_verbosity_error()  # other schedulers lack two of our fields
     pipe = ColorizationPipeline.from_pretrained(model)
     pipe.set_progress_bar_config(disable=True)
     output.mkdir(parents=True, exist_ok=True)
     points = [one for one in study(pipe.config.default_num_inference_steps) if one.steps <= most]
-    sets = {Path(path).name: load(path, split, limit) for path in data}
     measure_all(pipe, points, sets, output / "figures.jsonl")
     lines = read(output / "figures.jsonl")
     report = to_markdown(lines)
     (output / "sampler.md").write_text(report)
     draw(lines, output / "sampler.png")
-    click.echo(report)
-
-
-if __name__ == "__main__":
-    main()
+    return report

@@ -1,12 +1,10 @@
 """Compare ways of bringing chroma up to full size, on colour photographs.
 
 The true chroma of each photograph is averaged down to a grid and brought back under the exact
-luminance; what is lost is told in CIEDE2000, over the picture and next to luminance edges.
-
-    python scripts/compare_upsampling.py space/examples/color
+luminance. What is lost is measured in CIEDE2000, over the picture and next to luminance edges.
 """
 
-import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,21 +15,24 @@ from torch.nn import functional as F
 
 from pipeline_colorize.core.color import bytes_to_linear, linear_to_xyz, xyz_to_lab
 from pipeline_colorize.core.image_processor import ColorizationImageProcessor
-from pipeline_colorize.photo import open_picture
+from pipeline_colorize.photo import READABLE, open_picture, to_srgb
 
-EDGE = 8  # L* by which a pixel at an edge differs from the picture without detail
+EDGE = 8  # least difference in L* between a pixel at an edge and the picture without detail
+CELLS = (32, 64)  # on the short side of the grid
 
 
 def load_lab(path: Path, longest: int) -> torch.Tensor:
-    """The photograph as L*a*b* (3, H, W), `longest` pixels on its long side, in whole 16s."""
-    image = open_picture(path).convert("RGB")
+    """Load a photograph as L*a*b* (3, H, W), about `longest` pixels long, in multiples of 16."""
+    image = to_srgb(open_picture(path))
     scale = longest / max(image.size)
     width, height = (max(round(side * scale / 16), 1) * 16 for side in image.size)
     pixels = torch.from_numpy(np.array(image.resize((width, height), Image.Resampling.LANCZOS)))
     return xyz_to_lab(linear_to_xyz(bytes_to_linear(pixels.movedim(-1, 0))))
 
 
-def plain(mode: str):
+def plain(mode: str) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    """Make a function that interpolates a grid without regard to the luminance."""
+
     def upsample(luminance: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
         return F.interpolate(grid[None], luminance.shape[1:], mode=mode)[0]
 
@@ -39,7 +40,7 @@ def plain(mode: str):
 
 
 def errors(lab: torch.Tensor, cells: int, upsample) -> tuple[float, float]:
-    """Mean CIEDE2000 over the picture, and over the pixels next to a luminance edge."""
+    """Measure mean CIEDE2000 over the picture, and over the pixels next to a luminance edge."""
     luminance = lab[:1]
     cell = min(luminance.shape[1:]) / cells
     size = [round(side / cell) for side in luminance.shape[1:]]
@@ -50,24 +51,26 @@ def errors(lab: torch.Tensor, cells: int, upsample) -> tuple[float, float]:
     return difference.mean(), difference[(detail.abs() > EDGE)[0].numpy()].mean()
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("folder", type=Path, help="colour photographs")
-    parser.add_argument("--longest", type=int, default=768, help="pixels on the long side")
-    options = parser.parse_args()
-    files = sorted(p for p in options.folder.iterdir() if p.suffix in (".jpg", ".png"))
-    pictures = [load_lab(path, options.longest) for path in files]
+def compare(folder: Path, longest: int) -> str:
+    """Write a table of the methods on the photographs of a folder.
+
+    Raises:
+        ValueError: if there are no photographs.
+    """
+    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in READABLE)
+    if not files:
+        raise ValueError(f"There are no photographs in {folder}.")
+    pictures = [load_lab(path, longest) for path in files]
     methods = {
         "nearest neighbour": plain("nearest"),
         "bicubic": plain("bicubic"),
         "guided + back-projection": ColorizationImageProcessor(4, 32).upsample_chroma,
     }
-    print(f"{len(pictures)} photographs, {options.longest} px; mean CIEDE2000 (at edges)")
-    print(f"{'cells on the short side':26}{32:>16}{64:>16}")
+    heads = [f"{count} cells on the short side" for count in CELLS]
+    lines = [f"{len(pictures)} photographs, {longest} px; mean CIEDE2000 (at edges of L*)", ""]
+    lines += [" | ".join(["| method", *heads]) + " |", "|---" * (1 + len(CELLS)) + "|"]
     for name, method in methods.items():
-        columns = [np.mean([errors(lab, n, method) for lab in pictures], 0) for n in (32, 64)]
-        print(f"{name:26}" + "".join(f"{a:>8.2f} ({b:5.2f})" for a, b in columns))
-
-
-if __name__ == "__main__":
-    main()
+        columns = [np.mean([errors(lab, n, method) for lab in pictures], 0) for n in CELLS]
+        cells = [f"{whole:.2f} ({edges:.2f})" for whole, edges in columns]
+        lines.append(" | ".join([f"| {name}", *cells]) + " |")
+    return "\n".join(lines)

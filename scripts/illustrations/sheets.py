@@ -1,13 +1,10 @@
-"""Draw sheets that show what a model does, as pages of JPEG.
-
-    python scripts/sheets.py --photographs FOLDER --color FOLDER --large FILE ...
+"""Sheets that show what a model does, as pages of JPEG.
 
 Black-and-white photographs stand beside their colours by several seeds; colour pictures beside
 their grey and the colours that the model gives to that; of large pictures, there are crops at
 100 %, from where the true colours have their edges. All by the model's default settings.
 """
 
-import argparse
 import io
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -43,6 +40,7 @@ class Row:
 
     @property
     def height(self) -> int:
+        """Of the tallest picture, in pixels."""
         return max(picture.height for picture in self.pictures)
 
 
@@ -50,52 +48,57 @@ class Row:
 
 
 def find_pictures(folder: Path) -> list[Path]:
-    """The photographs of a folder, by name."""
+    """Find the photographs of a folder, by name.
+
+    Raises:
+        ValueError: if there are none.
+    """
     files = sorted(path for path in folder.iterdir() if path.suffix.lower() in photo.READABLE)
     if not files:
-        raise SystemExit(f"no photographs in {folder}")
+        raise ValueError(f"There are no photographs in {folder}.")
     return files
 
 
 def colorize(pipe, picture: Image.Image, seed: int) -> Image.Image:
-    """By the defaults, at the picture's own size."""
+    """Colour a picture by the defaults, at its size."""
     return pipe(picture, generator=torch.Generator().manual_seed(seed)).images[0]
 
 
 def grey(pipe, picture: Image.Image) -> Image.Image:
-    """The light of a picture, without its colours."""
+    """Take the light of a picture without its colours."""
     processor = pipe.image_processor
     result = processor.colorize(processor.to_luminance(picture), torch.zeros(2, 1, 1))
     return Image.fromarray(result.numpy())
 
 
 def seed_row(pipe, path: Path, seeds: list[int]) -> Row:
-    """A photograph and its colours, one by each seed."""
+    """Draw a photograph and its colours, one by each seed."""
     picture = as_picture(photo.read(path).image)
     results = [grey(pipe, picture), *(colorize(pipe, picture, seed) for seed in seeds)]
     return Row(path.name, [fit(one) for one in results])
 
 
 def truth_row(pipe, path: Path, seed: int) -> Row:
-    """A colour picture: grey, with the model's colours, and as it is."""
+    """Draw a colour picture: grey, with the model's colours, and as it is."""
     picture = as_picture(photo.read(path).image)
     return Row(path.name, [fit(one) for one in beside_truth(pipe, picture, seed)])
 
 
 def beside_truth(pipe, picture: Image.Image, seed: int) -> list[Image.Image]:
+    """Make grey, the model's colours and the picture as it is."""
     plain = grey(pipe, picture)
     return [plain, colorize(pipe, plain, seed), picture]
 
 
 def fit(picture: Image.Image) -> Image.Image:
-    """The picture, no larger than a tile."""
+    """Make a picture no larger than a tile."""
     scale = min(*(most / side for most, side in zip(TILE, picture.size, strict=True)), 1)
     size = [max(round(scale * side), 1) for side in picture.size]
     return picture.resize(size, Image.Resampling.LANCZOS)
 
 
 def crop_rows(pipe, path: Path, seed: int, megapixels: float) -> Iterator[Row]:
-    """Crops at 100 % of a colour picture, which is made no larger than `megapixels` first."""
+    """Crop a colour picture at 100 %, after it is made no larger than `megapixels`."""
     picture = as_picture(photo.read(path).image)
     scale = min((megapixels * 1e6 / (picture.width * picture.height)) ** 0.5, 1)
     if scale < 1:
@@ -109,7 +112,7 @@ def crop_rows(pipe, path: Path, seed: int, megapixels: float) -> Iterator[Row]:
 
 
 def crop_places(picture: Image.Image) -> list[tuple[int, int]]:
-    """Left and top of up to CROPS crops, apart from one another, where colour changes most."""
+    """Choose left and top of up to CROPS separate crops, where colour changes most."""
     small = picture.reduce(_COARSE)
     chroma = metrics.to_lab(np.asarray(small))[..., 1:]
     change = np.sqrt(sum(np.square(part).sum(-1) for part in np.gradient(chroma, axis=(0, 1))))
@@ -131,7 +134,7 @@ def crop_places(picture: Image.Image) -> list[tuple[int, int]]:
 
 
 def draw_page(heads: list[str], rows: list[Row]) -> Image.Image:
-    """Rows below one another, on white, with heads over the columns."""
+    """Draw rows below one another, on white, with heads over the columns."""
     widths = [max(row.pictures[i].width for row in rows) for i in range(len(heads))]
     lefts = [GAP + sum(widths[:i]) + GAP * i for i in range(len(heads))]
     line = LETTERS + GAP
@@ -150,7 +153,7 @@ def draw_page(heads: list[str], rows: list[Row]) -> Image.Image:
 
 
 def pages(rows: Iterable[Row]) -> Iterator[list[Row]]:
-    """As many rows as a page holds."""
+    """Group rows into pages."""
     page: list[Row] = []
     for row in rows:
         if page and sum(one.height for one in [*page, row]) > ROWS_HEIGHT:
@@ -162,17 +165,21 @@ def pages(rows: Iterable[Row]) -> Iterator[list[Row]]:
 
 
 def encode(page: Image.Image) -> bytes:
-    """JPEG of at most LARGEST_PAGE bytes, as good as that allows, with colour in full detail."""
+    """Encode a JPEG of at most LARGEST_PAGE bytes, as good as that allows, with full colour detail.
+
+    Raises:
+        ValueError: if even a poor one is larger.
+    """
     for quality in range(92, 40, -4):
         file = io.BytesIO()
         page.save(file, "JPEG", quality=quality, subsampling=0, optimize=True)
         if file.tell() <= LARGEST_PAGE:
             return file.getvalue()
-    raise SystemExit(f"a page of {page.size} does not fit into {LARGEST_PAGE} bytes")
+    raise ValueError(f"A page of {page.size} does not fit into {LARGEST_PAGE} bytes.")
 
 
 def write_pages(output: Path, name: str, heads: list[str], rows: Iterable[Row]) -> None:
-    """NAME-1.jpg, NAME-2.jpg, ..., and no page that an earlier run left behind them."""
+    """Write NAME-1.jpg, NAME-2.jpg and so on, and remove pages that an earlier run left."""
     output.mkdir(parents=True, exist_ok=True)
     for old in output.glob(f"{name}-*.jpg"):
         old.unlink()
@@ -182,28 +189,41 @@ def write_pages(output: Path, name: str, heads: list[str], rows: Iterable[Row]) 
         print(path)
 
 
-# --- the command ---------------------------------------------------------------------------------
+# --- all of it -----------------------------------------------------------------------------------
 
 
-def parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--photographs", type=Path, help="folder of black-and-white photographs")
-    parser.add_argument("--color", type=Path, help="folder of colour pictures")
-    parser.add_argument("--large", type=Path, nargs="+", default=[], help="large colour pictures")
-    parser.add_argument("--megapixels", type=float, default=12, help="of the large pictures")
-    parser.add_argument("--model", default="default")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--output", type=Path, default=Path("docs/sheets"))
-    return parser.parse_args(arguments)
+@dataclass(frozen=True)
+class SheetOptions:
+    """What is drawn.
+
+    Args:
+        photographs: folder of black-and-white photographs.
+        color: folder of colour pictures.
+        large: large colour pictures, of which crops are shown.
+        megapixels: that these are brought to.
+        model: a name that ships, a folder or a repository of the Hub.
+        seeds: of the results.
+        output: a folder.
+    """
+
+    photographs: Path | None = None
+    color: Path | None = None
+    large: tuple[Path, ...] = ()
+    megapixels: float = 12
+    model: str = "default"
+    seeds: tuple[int, ...] = (0, 1, 2)
+    output: Path = Path("docs/sheets")
 
 
-def main(arguments: list[str] | None = None) -> None:
-    options = parse(arguments)
+def draw(options: SheetOptions) -> None:
+    """Draw the sheets that the options ask for.
+
+    Raises:
+        ValueError: if a folder has no photographs.
+    """
     pipe = ColorizationPipeline.from_pretrained(options.model)
     pipe.set_progress_bar_config(disable=True)
-    seeds, output = options.seeds, options.output
+    seeds, output = list(options.seeds), options.output
     if options.photographs:
         heads = ["grey", *(f"seed {seed}" for seed in seeds)]
         files = tqdm(find_pictures(options.photographs), "photographs")
@@ -216,7 +236,3 @@ def main(arguments: list[str] | None = None) -> None:
         files = tqdm(options.large, "large")
         crops = (crop_rows(pipe, path, seeds[0], options.megapixels) for path in files)
         write_pages(output, "crops", heads, (row for rows in crops for row in rows))
-
-
-if __name__ == "__main__":
-    main()

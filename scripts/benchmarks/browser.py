@@ -1,13 +1,9 @@
 """Time the page of scripts/build_browser.py in a headless Chromium, with WebAssembly.
 
-    python scripts/build_browser.py --output page
-    python scripts/benchmark_browser.py page
-
 Each visit begins with nothing kept from the one before. The page comes from this computer, so that
 loading is without the network. It needs the extra `test`, and a browser.
 """
 
-import argparse
 import os
 import re
 import statistics
@@ -17,10 +13,11 @@ import threading
 import time
 from pathlib import Path
 
-from build_browser import make_server
 from PIL import ImageOps
 
-ROOT = Path(__file__).resolve().parents[1]
+from build_browser import make_server
+
+ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
 
 from space_server import find_browser  # noqa: E402
@@ -32,7 +29,7 @@ WAIT = 600_000  # milliseconds
 
 
 def visit(browser, address: str, photograph: Path) -> dict[str, float]:
-    """Seconds of one visit: loading, then twice the same photograph.
+    """Measure the seconds of one visit: loading, then twice the same photograph.
 
     "colours" is what the page itself says; "screen" is from the file to the finished picture.
     """
@@ -62,7 +59,7 @@ def visit(browser, address: str, photograph: Path) -> dict[str, float]:
 
 
 def measure(folder: Path, size: tuple[int, int], visits: int) -> dict[str, float]:
-    """Medians of the seconds of some visits, with a photograph of `size` (width, height)."""
+    """Take the medians of some visits, with a photograph of `size` (width, height)."""
     from playwright.sync_api import sync_playwright
 
     with (
@@ -83,25 +80,14 @@ def measure(folder: Path, size: tuple[int, int], visits: int) -> dict[str, float
     return {name: statistics.median(run[name] for run in runs) for name in runs[0]}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path, help="what build_browser.py has built")
-    parser.add_argument("--size", default="1024x768", help="of the photograph, in pixels")
-    parser.add_argument("--visits", type=int, default=3, help="the median of this many is told")
-    options = parser.parse_args()
-    width, height = map(int, options.size.split("x"))
+def report(folder: Path, size: tuple[int, int], visits: int) -> None:
+    """Measure and print."""
     print(f"load average before: {os.getloadavg()[0]:.1f}")
-    seconds = measure(options.folder, (width, height), options.visits)
-    print(
-        f"{options.size}, median of {options.visits} visits; load average: {os.getloadavg()[0]:.1f}"
-    )
+    seconds = measure(folder, size, visits)
+    print(f"{size[0]}x{size[1]}, median of {visits} visits; load average: {os.getloadavg()[0]:.1f}")
     print(f"loading               {seconds['loading']:6.2f} s")
     for turn in ("first", "next"):
         print(f"{turn} photograph")
         print(f"  colours             {seconds[f'{turn} colours']:6.2f} s")
         print(f"  file to screen      {seconds[f'{turn} screen']:6.2f} s")
         print(f"  JPEG at full size   {seconds[f'{turn} JPEG']:6.2f} s")
-
-
-if __name__ == "__main__":
-    main()

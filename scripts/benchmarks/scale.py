@@ -2,11 +2,8 @@
 
 Runs the `colorize` command on folders of small pictures that it makes from photographs, each time
 in new processes that share the work as under a launcher. Prints tables as Markdown.
-
-    python scripts/benchmark_scale.py --processes 1 2 --pictures 10 100 1000 10000
 """
 
-import argparse
 import os
 import shutil
 import signal
@@ -21,8 +18,6 @@ from pathlib import Path
 from PIL import ImageOps
 
 from pipeline_colorize.photo import open_picture
-
-EXAMPLES = Path(__file__).parents[1] / "space" / "examples"
 
 
 @dataclass
@@ -39,7 +34,7 @@ class Run:
 
 
 def make_pictures(source: Path, folder: Path, count: int, side: int) -> None:
-    """`count` grey JPEGs with the short side `side`; each photograph has one file, linked often."""
+    """Make `count` grey JPEGs with the short side `side`; each photograph is linked many times."""
     folder.mkdir()
     files = sorted(source.glob("*.jpg"))
     if not files:
@@ -75,7 +70,7 @@ class Watched:
             self.times.append(time.perf_counter())
 
     def finish(self) -> tuple[int, float]:
-        """Wait for its end; exit code and peak memory in MiB."""
+        """Wait for the end of the process; returns exit code and peak memory in MiB."""
         self._reader.join()
         _, status, usage = os.wait4(self.process.pid, 0)
         self.process.stdout.close()
@@ -84,13 +79,13 @@ class Watched:
         return self.process.returncode, usage.ru_maxrss / unit
 
     def rate(self) -> float:
-        """Pictures a second between the first and the last."""
+        """Count pictures a second between the first and the last."""
         times = self.times
         return (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 else 0.0
 
 
 def measure(folder: Path, output: Path, processes: int, limit: float, options: list[str]) -> Run:
-    """Colorize `folder` by several processes; after `limit` seconds they are told to stop."""
+    """Colorize `folder` by several processes, which are stopped after `limit` seconds."""
     shutil.rmtree(output, ignore_errors=True)
     threads = max(_cores() // processes, 1)
     command = [sys.executable, "-m", "pipeline_colorize.cli", str(folder), "-o", str(output)]
@@ -108,14 +103,14 @@ def measure(folder: Path, output: Path, processes: int, limit: float, options: l
     if any(code not in (0, 130) for code, _ in ends):
         raise SystemExit(f"colorize ended with the exit codes {[code for code, _ in ends]}")
     if done != len(list(output.iterdir())):
-        raise SystemExit(f"{done} results were told, but not as many lie in {output}")
+        raise SystemExit(f"{done} results were reported, but not as many lie in {output}")
     rate, peak = sum(one.rate() for one in running), max(peak for _, peak in ends)
     count = len(list(folder.iterdir()))
     return Run(count, processes, threads, done, rate, seconds, peak)
 
 
 def _cores() -> int:
-    """That this process may use."""
+    """Count the cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
@@ -125,32 +120,28 @@ def _stop(running: list[Watched]) -> None:
 
 
 def _environment(rank: int, processes: int, threads: int) -> dict[str, str]:
-    told = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes, "OMP_NUM_THREADS": threads}
-    return os.environ | {name: str(value) for name, value in told.items()}
+    place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes}
+    variables = {**place, "OMP_NUM_THREADS": threads}
+    return os.environ | {name: str(value) for name, value in variables.items()}
 
 
 def by_processes(runs: list[Run]) -> str:
-    """Table of pictures a second against processes."""
-    rows = [
-        [
-            run.processes, run.threads, _done(run), f"{run.rate:.2f}",
-            f"{run.rate / runs[0].rate:.2f}", f"{run.seconds:.1f}", f"{run.peak_mib:.0f}",
-        ]
-        for run in runs
-    ]  # fmt: skip
+    """Write the table of pictures a second against processes."""
+    rows = []
+    for run in runs:
+        ratio = f"{run.rate / runs[0].rate:.2f}"
+        row = [run.processes, run.threads, _done(run), f"{run.rate:.2f}", ratio]
+        rows.append([*row, f"{run.seconds:.1f}", f"{run.peak_mib:.0f}"])
     heads = ["processes", "threads each", "pictures", "pictures/s", "ratio", "seconds in all"]
     return _table([*heads, "peak MiB of a process"], rows)
 
 
 def by_pictures(runs: list[Run]) -> str:
-    """Table of peak memory against pictures."""
-    rows = [
-        [
-            _done(run), f"{run.peak_mib:.0f}", f"{run.peak_mib / runs[0].peak_mib:.3f}",
-            f"{run.rate:.2f}",
-        ]
-        for run in runs
-    ]  # fmt: skip
+    """Write the table of peak memory against pictures."""
+    rows = []
+    for run in runs:
+        ratio = f"{run.peak_mib / runs[0].peak_mib:.3f}"
+        rows.append([_done(run), f"{run.peak_mib:.0f}", ratio, f"{run.rate:.2f}"])
     return _table(["pictures", "peak MiB", "ratio", "pictures/s"], rows)
 
 
@@ -163,18 +154,29 @@ def _table(heads: list[str], rows: list[list]) -> str:
     return "".join("| " + " | ".join(map(str, line)) + " |\n" for line in lines)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--source", type=Path, default=EXAMPLES, help="folder of photographs")
-    parser.add_argument("--processes", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--pictures", type=int, nargs="+", default=[10, 100, 1000, 10000])
-    parser.add_argument("--share", type=int, default=200, help="pictures for the processes' table")
-    parser.add_argument("--side", type=int, default=192, help="short side of the pictures")
-    parser.add_argument("--limit", type=float, default=1800, help="seconds for each run")
-    parser.add_argument("options", nargs="*", help="options of colorize, after --")
-    options = parser.parse_args()
+@dataclass(frozen=True)
+class ScaleOptions:
+    """What is measured.
+
+    Args:
+        source: folder of photographs.
+        processes: numbers of processes to compare.
+        pictures: numbers of pictures to compare.
+        share: pictures that the processes share.
+        side: short side of the pictures, in pixels.
+        limit: seconds for each run.
+    """
+
+    source: Path
+    processes: tuple[int, ...] = (1, 2)
+    pictures: tuple[int, ...] = (10, 100, 1000, 10000)
+    share: int = 200
+    side: int = 192
+    limit: float = 1800
+
+
+def compare(options: ScaleOptions, more: list[str]) -> None:
+    """Measure and print both tables; `more` are options of the command."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
 
@@ -182,12 +184,8 @@ def main() -> None:
             if not (folder / str(count)).exists():
                 make_pictures(options.source, folder / str(count), count, options.side)
             where = (folder / str(count), folder / "out")
-            return measure(*where, processes, options.limit, options.options)
+            return measure(*where, processes, options.limit, more)
 
         run(1, 1)  # warms the disk cache
         print(by_processes([run(options.share, count) for count in options.processes]), flush=True)
         print(by_pictures([run(count, 1) for count in options.pictures]))
-
-
-if __name__ == "__main__":
-    main()

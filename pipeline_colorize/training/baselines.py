@@ -1,4 +1,4 @@
-"""What a model has to beat on its own objective: losses of guesses that do not look at the picture.
+"""Losses that a model has to beat on its objective: those of guesses that see no picture.
 
 A denoiser that knows only the mean and the variance of the training colours, the same in every
 pixel, makes the best of a noisy sample by Wiener's filter: that is what leaving a picture grey, or
@@ -12,11 +12,11 @@ from types import SimpleNamespace
 import torch
 from torch import nn
 
-from pipeline_colorize.core.color import lab_to_rgb
-from pipeline_colorize.training.augmentation import cut_square
-from pipeline_colorize.training.batches import BatchFormat, make_batch, validation_batches
-from pipeline_colorize.training.config import DataConfig
-from pipeline_colorize.training.objectives import (
+from ..core.color import lab_to_rgb
+from .augmentation import cut_square
+from .batches import BatchFormat, make_batch, validation_batches
+from .config import DataConfig
+from .objectives import (
     denoising_loss,
     prediction_target,
     regression_loss,
@@ -28,7 +28,7 @@ BATCH = 50
 
 
 def grey_color(condition: torch.Tensor, channels: int) -> torch.Tensor:
-    """The colour of the picture left grey, (B, channels, H, W), in the network's scale.
+    """Make the colour of the picture left grey, (B, channels, H, W), in the network's scale.
 
     Args:
         condition: (B, K, H, W), luminance L/50 - 1 first.
@@ -44,19 +44,19 @@ def grey_color(condition: torch.Tensor, channels: int) -> torch.Tensor:
 def color_moments(
     pictures: list, layout: BatchFormat, config: DataConfig
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and mean square, (C,), of what colour adds to grey, over all pixels of the pictures.
+    """Compute mean and mean square, (C,), of what colour adds to grey, over all pixels.
 
     Args:
         pictures: 8-bit (3, H, W) each.
         layout: what the network takes.
         config: for the resolution.
     """
-    mean = square = 0
+    mean = square = torch.zeros(())
     for first in range(0, len(pictures), BATCH):
         squares = [cut_square(one, config.resolution) for one in pictures[first:][:BATCH]]
         batch = make_batch(torch.stack(squares), layout, config)
-        size = batch["color"].shape[2:]
-        condition = nn.functional.adaptive_avg_pool2d(batch["condition"], size)
+        height, width = batch["color"].shape[2:]
+        condition = nn.functional.adaptive_avg_pool2d(batch["condition"], (height, width))
         added = batch["color"] - grey_color(condition, layout.color_channels)
         mean = mean + added.double().mean((2, 3)).sum(0) / len(pictures)
         square = square + added.double().square().mean((2, 3)).sum(0) / len(pictures)
@@ -64,7 +64,7 @@ def color_moments(
 
 
 class Guess(nn.Module):
-    """In place of a network: knows the mean and variance of the colours, and no picture.
+    """Stands in for a network, but sees only the mean and the variance of the colours.
 
     Args:
         scheduler: of the model it is held against; `None` for a one-pass model.
@@ -79,7 +79,7 @@ class Guess(nn.Module):
         self.mean, self.variance = (x.float()[:, None, None] for x in (mean, variance))
 
     def forward(self, sample, timesteps, condition):
-        """As the networks: noisy colour (B * n, C, h, w) to what the scheduler wants predicted."""
+        """Predict from noisy colour (B * n, C, h, w) what the scheduler wants, as networks do."""
         condition = nn.functional.adaptive_avg_pool2d(condition[:, :1], sample.shape[2:])
         condition = condition.repeat_interleave(len(sample) // len(condition), 0)
         prior = grey_color(condition, sample.shape[1]) + self.mean
@@ -95,7 +95,7 @@ class Guess(nn.Module):
 
 @torch.no_grad()
 def validation_losses(run) -> dict[str, float]:
-    """Validation loss of grey and of the mean colour, as a run of train_colorize.py counts it.
+    """Compute the validation loss of grey and of the mean colour, as train_colorize.py counts it.
 
     Args:
         run: a `train_colorize.Run`.

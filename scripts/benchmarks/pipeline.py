@@ -1,7 +1,5 @@
 """What makes the pipeline quick on a CPU, and where its time goes.
 
-    python scripts/benchmark_cpu.py --model default
-
 Every setting colours the same photograph in turns, so that a machine that is busy now and then
 favours none; times are medians, in one process, files left out. Then the parts of the default
 setting, for a 1024x768 and a 12-megapixel photograph.
@@ -13,7 +11,6 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from statistics import median
 
-import click
 import diffusers
 import numpy as np
 import torch
@@ -29,7 +26,7 @@ SIZES = {"1024x768": (768, 1024), "12 megapixels": (3000, 4000)}
 
 
 def photograph(height: int, width: int) -> np.ndarray:
-    """A grey picture with something in it at every scale, (height, width) uint8."""
+    """Make a grey picture with something in it at every scale, (height, width) uint8."""
     generator = np.random.default_rng(0)
     rows, columns = np.mgrid[:height, :width]
     waves = sum(np.sin(rows / n + columns / (1.7 * n)) for n in (3, 17, 90, 400))
@@ -43,14 +40,14 @@ def load(model: str, dtype: torch.dtype) -> ColorizationPipeline:
 
 
 def compiled(pipe: ColorizationPipeline) -> ColorizationPipeline:
-    """With encoder and denoiser compiled."""
+    """Compile encoder and denoiser."""
     pipe.unet.encode = torch.compile(pipe.unet.encode)
     pipe.unet.forward = torch.compile(pipe.unet.forward)
     return pipe
 
 
 def encoding_each_step(pipe: ColorizationPipeline) -> ColorizationPipeline:
-    """As samplers do that know nothing of a condition which stays the same."""
+    """Run the encoder at each step, as samplers do to which a condition is an input like others."""
     forward, encode, kept = pipe.unet.forward, pipe.unet.encode, {}
 
     def remember(condition):
@@ -76,7 +73,7 @@ def threads(count: int):
 
 
 def settings(model: str) -> dict[str, tuple[Callable[[], None], int]]:
-    """What is compared: name -> (function that colours, pictures or samples that it makes)."""
+    """List what is compared: a function that colours, and how many results it makes, by name."""
     native, other = native_dtype(), torch.float32
     if native == torch.float32:
         other = torch.bfloat16
@@ -111,7 +108,7 @@ def _name(dtype: torch.dtype) -> str:
 
 
 def in_turns(functions: dict[str, Callable[[], None]], rounds: int) -> dict[str, float]:
-    """Median seconds of each; the first turn, where things are compiled and cached, is left out."""
+    """Take the median seconds of each, without the first turn, which compiles and fills caches."""
     seconds: dict[str, list[float]] = {name: [] for name in functions}
     for _ in range(rounds + 1):
         for name, function in functions.items():
@@ -128,7 +125,7 @@ def one_look(
     timesteps: torch.Tensor,
     candidates: int,
 ) -> tuple[Callable[[], None], Callable[[], None]]:
-    """What the network does at a working size: the encoder's part, and the denoiser's."""
+    """Make the two parts of what the network does at a working size: encoder and denoiser."""
     unet, scheduler = pipe.unet, copy.deepcopy(pipe.scheduler)
     condition = pipe.image_processor.preprocess(luminance, resolution) / 50 - 1
     if hints := getattr(unet.config, "hint_channels", 0):
@@ -150,7 +147,7 @@ def one_look(
 
 
 def parts(pipe: ColorizationPipeline, size: tuple[int, int]) -> dict[str, Callable[[], None]]:
-    """The default setting part by part, each to be timed alone."""
+    """Take the default setting apart into parts that can be timed alone."""
     picture, processor, config = photograph(*size), pipe.image_processor, pipe.config
     luminance = processor.to_luminance(picture)
     resolution, scheduler = config.default_processing_resolution, copy.deepcopy(pipe.scheduler)
@@ -165,11 +162,11 @@ def parts(pipe: ColorizationPipeline, size: tuple[int, int]) -> dict[str, Callab
     if finest > resolution:
         scheduler.set_timesteps(second_look_steps(config.default_num_inference_steps))
         start = SECOND_LOOK_START * scheduler.config.num_train_timesteps
-        later = scheduler.timesteps[scheduler.timesteps < start]
+        timesteps = scheduler.timesteps[scheduler.timesteps < start]
         candidates = min(candidates, SECOND_LOOK_CANDIDATES)
-        encode, denoise = one_look(pipe, luminance, finest, later, candidates)
+        encode, denoise = one_look(pipe, luminance, finest, timesteps, candidates)
         looks["second look: encoder"] = encode
-        looks[f"second look: denoiser, {len(later)} steps of {candidates}"] = denoise
+        looks[f"second look: denoiser, {len(timesteps)} steps of {candidates}"] = denoise
         resolution = finest
     cells = (side // processor.chroma_stride for side in processor.working_size(*size, resolution))
     chroma = 20 * torch.rand(2, *cells)
@@ -191,13 +188,11 @@ def table(rows: list[list[str]]) -> str:
     return "\n".join([head, "|---" * len(rows[0]) + "|", *body])
 
 
-@click.command(help=__doc__.split("\n\n")[0])
-@click.option("--model", default="default", show_default=True)
-@click.option("--rounds", default=9, show_default=True, help="Turns, of which the median is told.")
 @torch.no_grad()
-def main(model, rounds):
+def compare(model: str, rounds: int) -> None:
+    """Time the settings and the parts in `rounds` turns, and print the tables."""
     diffusers.utils.logging.disable_progress_bar()
-    click.echo(f"{torch.get_num_threads()} threads, torch {torch.__version__}\n")
+    print(f"{torch.get_num_threads()} threads, torch {torch.__version__}\n")
     choices = settings(model)
     seconds = in_turns({name: function for name, (function, _) in choices.items()}, rounds)
     default = next(iter(seconds.values()))
@@ -205,13 +200,9 @@ def main(model, rounds):
     for name, (_, results) in choices.items():
         each = seconds[name] / results
         rows.append([name, f"{seconds[name]:.3f}", f"{each:.3f}", f"{each / default:.2f}"])
-    click.echo(table(rows) + "\n")
+    print(table(rows) + "\n")
     pipe, rows = load(model, native_dtype()), [["part", *[f"{size}: s" for size in SIZES]]]
     columns = [in_turns(parts(pipe, size), rounds) for size in SIZES.values()]
     for part in columns[0]:
         rows.append([part, *[f"{column[part]:.4f}" for column in columns]])
-    click.echo(table(rows))
-
-
-if __name__ == "__main__":
-    main()
+    print(table(rows))

@@ -1,25 +1,22 @@
 """Two of the recipes beside the settings that their systems were published with, in one run.
 
-    python scripts/recipe_speed.py [--model NAME=FOLDER ...] [--output FILE]
-
 Colours a grey picture of 64x64 pixels, with everything from picture to picture where it is ours.
 The published settings are timed by a few steps of networks with their widths and random weights
-(scripts/benchmark.py), multiplied by their number of steps. All in the same precision.
+(systems.py), multiplied by their number of steps. All in the same precision.
 """
 
-import json
+import sys
 from collections.abc import Callable
-from dataclasses import replace
-from pathlib import Path
 
-import benchmark
-import click
 import numpy as np
 import torch
 from torch import nn
 
 from pipeline_colorize import ColorizationPipeline
 from pipeline_colorize.core.saving import native_dtype
+
+from .systems import System, measure
+from .systems import systems as others
 
 SIDE = 64
 PUBLISHED = {
@@ -29,7 +26,7 @@ PUBLISHED = {
 
 
 class EncodedAtEveryStep(nn.Module):
-    """A network whose pipeline cannot have the condition encoded beforehand."""
+    """A network that hides its encoder, so that its pipeline cannot run it once beforehand."""
 
     def __init__(self, unet: nn.Module):
         super().__init__()
@@ -37,12 +34,12 @@ class EncodedAtEveryStep(nn.Module):
         self.device, self.dtype = unet.device, unet.dtype
 
     def forward(self, sample, timestep, condition, return_dict=True):
-        """As the network itself, from the condition and not from its features."""
+        """Do as the network does, from the condition and not from its features."""
         return self.unet(sample, timestep, condition, return_dict)
 
 
 def whole(steps: int) -> Callable[[ColorizationPipeline, int], Callable[[], None]]:
-    """A call of the pipeline with so many steps."""
+    """Call the pipeline with so many steps."""
 
     def prepare(pipe: ColorizationPipeline, side: int) -> Callable[[], None]:
         pixels = np.random.default_rng(0).integers(0, 256, (side, side), dtype=np.uint8)
@@ -59,16 +56,16 @@ def load(model: str, every_step: bool = False) -> ColorizationPipeline:
     return pipe
 
 
-def systems(models: dict[str, str]) -> dict[str, benchmark.System]:
-    """What is compared, by name."""
+def systems(models: dict[str, str]) -> dict[str, System]:
+    """List what is compared, by name."""
     result = {}
     for name, model in models.items():
         published, most = PUBLISHED[name]
         default = load(model).config.default_num_inference_steps
 
-        def ours(steps: int, every_step: bool = False, model=model) -> benchmark.System:
+        def ours(steps: int, every_step: bool = False, model=model) -> System:
             build = lambda: load(model, every_step)  # noqa: E731
-            return benchmark.System("", 1, build, whole(steps), lambda side: side)
+            return System("", 1, build, whole(steps), lambda side: side)
 
         result[f"{name}, {default} steps"] = ours(default)
         if name == "faces-lab":
@@ -76,11 +73,12 @@ def systems(models: dict[str, str]) -> dict[str, benchmark.System]:
         result[f"{name}, {most} steps"] = ours(most)
         if name == "faces-lab":
             result[f"{name}, {most} steps, encoder at each"] = ours(most, True)
-        result[f"{published}, {most} steps"] = replace(benchmark.systems(model, 1)[published])
+        result[f"{published}, {most} steps"] = others(model, 1)[published]
     return result
 
 
 def to_markdown(results: dict[str, dict]) -> str:
+    """Write the table of `compare`."""
     lines = ["| at 64x64 | parameters | seconds a picture |", "|---|---|---|"]
     lines += [
         f"| {name} | {one['parameters'] / 1e6:.1f} M | {one['seconds']:.3f} |"
@@ -89,25 +87,23 @@ def to_markdown(results: dict[str, dict]) -> str:
     return "\n".join(lines)
 
 
-@click.command(help=__doc__.split("\n\n")[0])
-@click.option("--model", "models", multiple=True, metavar="NAME=FOLDER", help="Of a recipe.")
-@click.option("--seconds", "least", default=1.0, show_default=True, help="Time for each.")
-@click.option("--output", type=click.Path(path_type=Path), help="JSON file for the figures.")
-def main(models, least, output):
-    chosen = dict(one.split("=", 1) for one in models) or {name: name for name in PUBLISHED}
-    if unknown := set(chosen) - set(PUBLISHED):
-        raise click.BadParameter(f"{sorted(unknown)}; there are {list(PUBLISHED)}.")
+def compare(models: dict[str, str], least: float) -> dict:
+    """Measure the systems, print the table, and return the figures.
+
+    Args:
+        models: folders or names of models, by the names of their recipes.
+        least: seconds to spend on each.
+
+    Raises:
+        ValueError: if there is no recipe of such a name.
+    """
+    if unknown := set(models) - set(PUBLISHED):
+        raise ValueError(f"There are no recipes {sorted(unknown)}; there are {list(PUBLISHED)}.")
     results = {}
-    for name, system in systems(chosen).items():
-        click.echo(f"{name} ...", err=True)
-        figures = benchmark.measure(system, [SIDE], least)
+    for name, system in systems(models).items():
+        print(f"{name} ...", file=sys.stderr)
+        figures = measure(system, [SIDE], least)
         results[name] = {"parameters": figures["parameters"], **figures[str(SIDE)]}
     dtype = str(native_dtype()).removeprefix("torch.")
-    click.echo(f"{torch.get_num_threads()} threads, {dtype}\n\n{to_markdown(results)}")
-    if output is not None:
-        report = {"threads": torch.get_num_threads(), "dtype": dtype, "systems": results}
-        output.write_text(json.dumps(report, indent=1) + "\n", "utf-8")
-
-
-if __name__ == "__main__":
-    main()
+    print(f"{torch.get_num_threads()} threads, {dtype}\n\n{to_markdown(results)}")
+    return {"threads": torch.get_num_threads(), "dtype": dtype, "systems": results}

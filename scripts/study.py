@@ -1,0 +1,142 @@
+"""Study what a model should be like: its sampler, its dials, its training, its full-size colours.
+
+    python scripts/study.py sampler --data PATH --data PATH --output runs/sampler
+    python scripts/study.py candidates --data ~/faces --setting "3 steps, 16 candidates"
+    python scripts/study.py training configs/studies/default.yaml --datasets A --datasets B
+    python scripts/study.py upsampling space/examples/color
+
+Figures are added one by one, and a second run continues where the first was stopped. What was
+learned by these is in docs/notebook.
+"""
+
+from pathlib import Path
+
+import click
+
+MODEL = click.option(
+    "--model", default="default", show_default=True, help="Name of a model that ships, or a folder."
+)
+DATA = click.option(
+    "--data", multiple=True, required=True, help="Folder or data set of the Hub; repeatable."
+)
+SPLIT = click.option(
+    "--split", default="validation", show_default=True, help="Split of the data sets."
+)
+LIMIT = click.option(
+    "--limit", default=40, show_default=True, help="Pictures of a set, evenly spaced."
+)
+
+
+def output(default: str):
+    """Make the option for the folder of figures and report."""
+    return click.option(
+        "--output",
+        default=default,
+        show_default=True,
+        type=click.Path(path_type=Path, file_okay=False),
+        help="Folder for figures and report.",
+    )
+
+
+def report(study, *arguments) -> None:
+    """Run a study and show its report, with its errors as messages for people."""
+    try:
+        click.echo(study(*arguments))
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error
+
+
+@click.group(help=__doc__.replace("\n\n    ", "\n\n\b\n    "))
+def main():
+    pass
+
+
+@main.command()
+@MODEL
+@DATA
+@SPLIT
+@LIMIT
+@click.option("--most", default=1000, show_default=True, help="Leave out points with more steps.")
+@output("runs/sampler")
+def sampler(model, data, split, limit, most, output):
+    """How many steps, of which sampler? Quality against network calls, with a plot.
+
+    Colours the same pictures, twice each, by every scheduler that reproduces the model's noise
+    schedule, at 1 to 1000 steps; then by the model's at several shares of fresh noise (eta) and
+    temperatures.
+
+    The main figure is the energy score in a*b*: the mean distance of a sample to the truth less
+    half of that between two samples. It is least where the samples are spread as the truth is.
+    """
+    from studies.sampler import load, run
+
+    def study() -> str:
+        sets = {Path(path).name: load(path, split, limit) for path in data}
+        return run(model, sets, most, output)
+
+    report(study)
+
+
+@main.command()
+@MODEL
+@DATA
+@SPLIT
+@LIMIT
+@click.option("--side", default=256, show_default=True, help="Largest short side of a picture.")
+@click.option(
+    "--setting",
+    "settings",
+    multiple=True,
+    help='Such as "3 steps, 16 candidates, saturation 1.2"; repeatable. By default as it is.',
+)
+@click.option("--seeds", default=2, show_default=True, help="Answers that are drawn one by one.")
+@click.option("--samples", default=4, show_default=True, help="Answers that are drawn together.")
+@output("runs/candidates")
+def candidates(model, data, settings, output, **options):
+    """Which steps, candidates and colour dials? One row of figures a setting.
+
+    A setting is the model with other defaults, run by onnxruntime. --data may also be a pattern of
+    files, such as "~/old/fsa-*.jpg".
+    """
+    from studies.candidates import StudyOptions, run
+
+    report(run, model, data, settings, output, StudyOptions(**options))
+
+
+@main.command()
+@click.argument("file", metavar="STUDY", type=click.Path(path_type=Path, exists=True))
+@click.option("--datasets", multiple=True, required=True, help="Folder or data set; repeatable.")
+@click.option("--minutes", default=5.0, show_default=True, help="Training time of a trial.")
+@click.option("--limit", default=100, show_default=True, help="Pictures of a set to measure on.")
+@click.option("--only", multiple=True, help="Name of a trial to run alone; repeatable.")
+@output("runs/study")
+def training(file, datasets, minutes, limit, only, output):
+    """Which settings train a better model in the same time? A table of trials.
+
+    Each trial of the file STUDY is trained for the same time from scratch: a few steps show how
+    many fit in. Then it colours the same `validation` pictures twice each. Nothing else should run
+    beside it.
+    """
+    from studies.training import run
+
+    report(run, file, datasets, limit, minutes, only, output)
+
+
+@main.command()
+@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option(
+    "--longest", default=768, show_default=True, help="Long side of a picture, in pixels."
+)
+def upsampling(folder, longest):
+    """How should chroma come to full size? Compares ways on the colour photographs of FOLDER.
+
+    True chroma is averaged down to a grid and brought back under the exact luminance; what is lost
+    is measured in CIEDE2000, over the picture and next to edges of the luminance.
+    """
+    from studies.upsampling import compare
+
+    report(compare, folder, longest)
+
+
+if __name__ == "__main__":
+    main()
