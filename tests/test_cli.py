@@ -381,8 +381,10 @@ def test_a_photograph_that_another_run_is_at_work_on_is_left_to_it(album, pipe, 
     )
     with subprocess.Popen(
         [sys.executable, "-c", other, str(out / "a.png")],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-    ) as process:  # fmt: skip
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
         assert process.stdout.readline() == "True\n"
         threading.Timer(0.5, lambda: (process.stdin.write("\n"), process.stdin.flush())).start()
         result = run(album, "-o", out)

@@ -137,9 +137,14 @@ def test_a_whole_tiff_that_pillow_cannot_decode(tmp_path, picture, compression):
     pixels = np.asarray(picture.convert("RGB"))
     options = {"compressionargs": {"lossless": True}} if compression == "webp" else {}
     tifffile.imwrite(
-        tmp_path / "a", pixels, photometric="rgb", compression=compression, metadata=None,
-        extratags=[(315, 2, 0, CAPTION, True)], **options,
-    )  # fmt: skip
+        tmp_path / "a",
+        pixels,
+        photometric="rgb",
+        compression=compression,
+        metadata=None,
+        extratags=[(315, 2, 0, CAPTION, True)],
+        **options,
+    )
     found = photo.read(tmp_path / "a")
     assert found.warnings == [] and CAPTION.encode() in found.exif
     assert np.array_equal(found.image, pixels)

@@ -164,9 +164,13 @@ def test_iptc_without_a_stated_encoding(tmp_path, picture, text):
 
 
 TEXTS = {
-    "Title": "The bridge", "Author": "Ada", "Description": CAPTION, "Copyright": "City Archive",
-    "Comment": "Box 7", "Software": "scanner 2",
-}  # fmt: skip
+    "Title": "The bridge",
+    "Author": "Ada",
+    "Description": CAPTION,
+    "Copyright": "City Archive",
+    "Comment": "Box 7",
+    "Software": "scanner 2",
+}
 
 
 @pytest.mark.parametrize("ending", [".jpg", ".webp", ".tif", ".avif"])
@@ -345,9 +349,19 @@ def test_what_describes_the_old_bytes_goes(tmp_path, picture, ending):
     found, notes = colored(tmp_path / "in.jpg", tmp_path / f"out{ending}")
     text = re.sub(r'xmlns:\S+="[^"]*"', "", found.xmp.decode())
     for stale in (
-        "hdrgm", "GCamera", "Container", "Item", "HDRGainMap", "ColorMode", "ICCProfile",
-        "ImageWidth", "BitsPerSample", "PixelXDimension", "Thumbnails", "image/jpeg",
-    ):  # fmt: skip
+        "hdrgm",
+        "GCamera",
+        "Container",
+        "Item",
+        "HDRGainMap",
+        "ColorMode",
+        "ICCProfile",
+        "ImageWidth",
+        "BitsPerSample",
+        "PixelXDimension",
+        "Thumbnails",
+        "image/jpeg",
+    ):
         assert stale not in text
     for lasting in (CAPTION, "Kodak", "56/10", "cylindrical", "Ada"):
         assert lasting in text
@@ -531,10 +545,17 @@ def test_captions_of_a_tiff_in_floating_point(tmp_path):
     pixels = np.linspace(0, 1, 48 * 64 * 3, dtype=np.float32).reshape(48, 64, 3)
     xmp = packet(DESCRIBED)
     tifffile.imwrite(
-        tmp_path / "a.tif", pixels, photometric="rgb", metadata=None, byteorder=">",
-        extratags=[(315, 2, 0, "Ada", True), (700, 1, len(xmp), xmp, True),
-                   (33723, 7, len(iptc()), iptc(), True)],
-    )  # fmt: skip
+        tmp_path / "a.tif",
+        pixels,
+        photometric="rgb",
+        metadata=None,
+        byteorder=">",
+        extratags=[
+            (315, 2, 0, "Ada", True),
+            (700, 1, len(xmp), xmp, True),
+            (33723, 7, len(iptc()), iptc(), True),
+        ],
+    )
     read = photo.read(tmp_path / "a.tif")
     assert b"Ada" in read.exif and read.iptc == iptc() and read.warnings == []
     assert values(read.xmp, "dc", "description") == [CAPTION]

@@ -654,8 +654,16 @@ def upload(visitor: httpx.Client, content: bytes, name: str = "grandma.png") -> 
     return answer.json()[0]
 
 
-DEFAULTS = {"samples": 1, "seed": 0, "steps": 2, "sampler": "", "saturation": 1.0,
-            "resolution": 64, "points": "", "model": "default"}  # fmt: skip
+DEFAULTS = {
+    "samples": 1,
+    "seed": 0,
+    "steps": 2,
+    "sampler": "",
+    "saturation": 1.0,
+    "resolution": 64,
+    "points": "",
+    "model": "default",
+}
 JSON = {"Content-Type": "application/json"}
 
 
@@ -802,10 +810,21 @@ def test_nonsense_is_refused_in_words(space, visitor, given):
 
 
 PATHS = [
-    "/etc/passwd", "//etc/passwd", "../setup.cfg", "file:///etc/passwd", "/proc/self/environ", "",
-    "http://127.0.0.1:9/x.png", "http://169.254.169.254/latest", "https://localhost/x", "~/.bashrc",
-    "x\0.png", "a" * 5000, "data:image/png;base64,AAAA", "\\\\host\\share",
-]  # fmt: skip
+    "/etc/passwd",
+    "//etc/passwd",
+    "../setup.cfg",
+    "file:///etc/passwd",
+    "/proc/self/environ",
+    "",
+    "http://127.0.0.1:9/x.png",
+    "http://169.254.169.254/latest",
+    "https://localhost/x",
+    "~/.bashrc",
+    "x\0.png",
+    "a" * 5000,
+    "data:image/png;base64,AAAA",
+    "\\\\host\\share",
+]
 
 
 def test_only_what_was_uploaded_is_read(space, visitor):
@@ -814,15 +833,26 @@ def test_only_what_was_uploaded_is_read(space, visitor):
         assert "root:" not in said and "metadata" not in said and len(said) < 1000
     for path in filter(None, [*PATHS, "%2e%2e/%2e%2e/etc/passwd", str(ROOT / "setup.cfg")]):
         for prefix in ("file=", "file/", "/file=", "/static/", "/assets/", "/theme/", "proxy="):
-            place = httpx.URL(f"{space.url}/").join(prefix if prefix[0] == "/" else
-                                                    f"/gradio_api/{prefix}")  # fmt: skip
+            place = httpx.URL(f"{space.url}/").join(
+                prefix if prefix[0] == "/" else f"/gradio_api/{prefix}"
+            )
             answer = visitor.get(f"{place}{quote(path)}", follow_redirects=False)
             assert answer.status_code >= 400 and "root:" not in answer.text, (prefix, path)
 
 
 def test_names_of_files_stay_names(space, visitor, stored):
-    for name in ("../../x.png", "..", "a/b.png", "C:\\x.png", "x\r\nX: y.png", "a" * 400 + ".png",
-                 "<img src=x onerror=alert(1)>.png", ".png", "-rf.png", "con.png"):  # fmt: skip
+    for name in (
+        "../../x.png",
+        "..",
+        "a/b.png",
+        "C:\\x.png",
+        "x\r\nX: y.png",
+        "a" * 400 + ".png",
+        "<img src=x onerror=alert(1)>.png",
+        ".png",
+        "-rf.png",
+        "con.png",
+    ):
         answer = visitor.post("upload", files={"files": (name, b"no picture")})
         assert answer.status_code in (200, 400), answer.text
         if answer.status_code == 200:
@@ -891,15 +921,19 @@ def test_turns_are_taken_in_the_queue():
     presence = guards.Presence()
     client = {name: SimpleNamespace(client=SimpleNamespace(host=name)) for name in "abc"}
     line = [
-        SimpleNamespace(_id=f"{name}{n}", session_hash=name, enqueue_time=time.monotonic(),
-                        request=client[name])
+        SimpleNamespace(
+            _id=f"{name}{n}", session_hash=name, enqueue_time=time.monotonic(), request=client[name]
+        )
         for n, name in enumerate("aaaabbc")
-    ]  # fmt: skip
+    ]
     queue = SimpleNamespace(
-        push=None, get_events=None, active_jobs=[None, [line.pop(0)]],
+        push=None,
+        get_events=None,
+        active_jobs=[None, [line.pop(0)]],
         event_queue_per_concurrency_id={"work": SimpleNamespace(queue=line)},
-        event_ids_to_events={}, pending_messages_per_session={},
-    )  # fmt: skip
+        event_ids_to_events={},
+        pending_messages_per_session={},
+    )
     fair = guards.FairQueue(SimpleNamespace(_queue=queue), presence, 3)
     fair.take_turns()
     assert [event._id for event in line] == ["b4", "c6", "a1", "b5", "a2", "a3"]
