@@ -21,13 +21,13 @@ import httpx
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from conftest import load_script
 from PIL import EpsImagePlugin, Image, UnidentifiedImageError
 from space_server import running_space
 
 from pipeline_colorize import ColorizationPipeline, OffsetCosineScheduler, cli, photo
 from pipeline_colorize.command import engine, work
 from pipeline_colorize.core.options import ColorizationOptions
+from pipeline_colorize.evaluation.protocol import load_pictures
 from pipeline_colorize.onnx.runtime import ORTColorizationPipeline
 from pipeline_colorize.photo.xmp import IPTC_EXTENSION
 from pipeline_colorize.training.config import DataConfig
@@ -165,7 +165,7 @@ def test_training_and_evaluation_start_no_program(started, disguised, tmp_path, 
     with pytest.warns(UserWarning, match="left out"):
         sets, *_ = load_training_pictures(config, 0, 1)
     assert sets[0].shape == (3, 16, 20)
-    pictures = load_script("evaluate").load_pictures(str(disguised), "train")
+    pictures = load_pictures(str(disguised), "train")
     good = 0
     for index in range(len(pictures)):
         try:
