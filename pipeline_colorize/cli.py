@@ -31,6 +31,7 @@ EXAMPLES = (
     ("colorize - < grandma.jpg > color.jpg", "as part of a pipe"),
     ("colorize faces.parquet -o faces/", "the pictures of a data set"),
     ("colorize album/ -o color/ --shard 2/8", "the second of eight parts"),
+    ("colorize s3://bucket/album/ -o color.tar", "from S3, to a single file"),
     ("colorize small.jpg --chroma-only", "writes small.chroma.png"),
     ("colorize master.tif --chroma small.chroma.png", "its colours at any size"),
 )
@@ -70,8 +71,8 @@ def _print_manual(ctx: click.Context, param: click.Parameter, wanted: bool) -> N
     "--output",
     metavar="PATH",
     type=PathText(),
-    help="File or folder for the results; - means standard output.  [default: NAME-colorized "
-    "beside each photograph]",
+    help="File, folder or address for the results; - means standard output, and a .tar, .zip or "
+    ".parquet holds them all.  [default: NAME-colorized beside each photograph]",
 )
 @files("-r", "--recursive", is_flag=True, help="Search folders with all their sub-folders.")
 @files("--overwrite", is_flag=True, help="Colour finished photographs again.")
@@ -268,8 +269,9 @@ def _print_manual(ctx: click.Context, param: click.Parameter, wanted: bool) -> N
 def main(**options) -> None:
     """Give black-and-white photographs believable colours.
 
-    INPUTS are photographs, folders, patterns, data sets (parquet), or - for standard input. Only
-    colour is added: the light of each photograph, its size, format and metadata are kept.
+    INPUTS are photographs, folders, patterns, data sets (parquet, tar, zip), addresses, or - for
+    standard input. Only colour is added: the light of each photograph, its size, format and
+    metadata are kept.
     """
     settings = Settings(**options)
     with warnings.catch_warnings(), photo.pixel_limit(settings.max_pixels):

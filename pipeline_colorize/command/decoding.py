@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pipeline_colorize import photo
 
-from . import parquet
+from . import containers, parquet, places
 from .job import STDIN, Job
 
 _STREAM_BYTES = 1 << 32  # at most of a photograph from standard input
@@ -31,11 +31,31 @@ class Decoded:
 
 def contents(jobs: Iterable[Job]) -> Iterator[tuple[Job, bytes | Exception | None]]:
     """Yield jobs with the bytes to decode, a few at a time, or with `None` for the file itself."""
-    for path, group in itertools.groupby(jobs, lambda job: job.row is not None and job.source):
+    for path, group in itertools.groupby(jobs, _container):
         if path:
-            yield from _row_contents(path, deque(group))
+            together = deque(group)
+            read = _row_contents if together[0].member is None else _member_contents
+            yield from read(path, together)
         else:
             yield from ((job, _read_stdin() if job.source == STDIN else None) for job in group)
+
+
+def _container(job: Job) -> Path | None:
+    """Return the file that a photograph is a part of, if it is one of many in it."""
+    return job.source if job.row is not None or job.member is not None else None
+
+
+def _member_contents(path: Path, jobs: deque[Job]) -> Iterator[tuple[Job, bytes | Exception]]:
+    """Yield the members of one tar or zip file; the jobs that are left over get the reason."""
+    left = {job.member: job for job in jobs if job.member is not None}
+    reason: Exception = photo.PhotoError("it is no longer in the file")
+    try:
+        for name, content in containers.read_members(path, list(left)):
+            if name in left:  # a tar may have a name twice
+                yield left.pop(name), content or photo.PhotoError("the file is empty (0 bytes)")
+    except Exception as error:  # also those of file systems
+        reason = error
+    yield from ((job, reason) for job in left.values())
 
 
 def _read_stdin() -> bytes | Exception:
@@ -61,8 +81,9 @@ def decode(job: Job, content: bytes | Exception | None) -> tuple[photo.Photo, st
     """Decode a photograph; the ending of its format is returned as well."""
     if isinstance(content, Exception):
         raise content
-    if content is None:
+    if content is None and not places.is_remote(job.source):
         return photo.read(job.source, job.page), job.source.suffix
+    content = places.read_bytes(job.source) if content is None else content
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "picture"
         file.write_bytes(content)

@@ -3,16 +3,16 @@
 import errno
 import glob
 import os
-import re
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 from pipeline_colorize import photo
 
-from . import parquet
+from . import containers, parquet, places, web
 from .job import STDIN, is_named_like_a_result, real_folder, real_path
-from .report import Report
+from .report import Report, one_line
 from .settings import STREAM, Settings
 
 # Endings of pictures that people keep beside their photographs; those that cannot be read are
@@ -24,12 +24,7 @@ _PICTURES = """
 .sr2 .srf .srw .svg .tga .webp .wmf .x3f .xcf
 """
 _PICTURE_ENDINGS = frozenset(_PICTURES.split())
-_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
-
-
-def is_address(text: str) -> bool:
-    """Tell whether a text is an address, such as s3://bucket/key, rather than a file name."""
-    return _ADDRESS.match(text) is not None
+_TAKEN = photo.READABLE | {parquet.SUFFIX, *containers.SUFFIXES}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +34,7 @@ class Found:
     path: Path
     root: Path
     row: int | None = None  # where it is part of a data set
+    member: str | None = None  # where it is part of a tar or zip file
     page: int | None = None  # where it is one of several, from 0
     pages: int = 1
 
@@ -77,6 +73,9 @@ def find_photos(settings: Settings, report: Report) -> list[Found]:
     for text in settings.inputs:
         if text == STREAM:
             search.photos.append(Found(STDIN, STDIN.parent))
+        if places.is_address(text):
+            search.photos += _at_address(text, settings, report)
+            continue
         for path in _expand(text, report) if text != STREAM else []:
             if path.is_dir():
                 _search_folder(path, settings, search, report)
@@ -92,11 +91,35 @@ def find_photos(settings: Settings, report: Report) -> list[Found]:
     return originals
 
 
+def _at_address(text: str, settings: Settings, report: Report) -> list[Found]:
+    """Find the photographs at an address: a file, a folder, a pattern, or what IIIF has."""
+    try:
+        if web.is_web(text):
+            found = web.find(text, settings.chroma_only)
+            return [Found(cast(Path, one), cast(Path, one.parent)) for one in found]
+        if "*" in text:
+            paths = places.matching(text)
+            return [Found(path, path.parent) for path in paths] or _nothing_at(text, report)
+        place = places.place_of(text)
+        if not places.is_remote(place):
+            return [Found(place, place.parent)]
+        if not places.retried(place.is_dir):
+            return [Found(place, place.parent)]
+        paths = places.list_folder(place, settings.recursive)
+        taken = [path for path in paths if path.suffix.lower() in _TAKEN]
+        return [Found(path, place) for path in taken] or _nothing_at(text, report)
+    except Exception as error:  # each file system has its own
+        report.fail(text, one_line(error))
+        return []
+
+
+def _nothing_at(text: str, report: Report) -> list[Found]:
+    report.fail(text, "no photographs there")
+    return []
+
+
 def _expand(text: str, report: Report) -> list[Path]:
     """Return the file or folder, or all that match a pattern; report it if there are none."""
-    if is_address(text):
-        report.fail(text, "addresses cannot be read; download the file first")
-        return []
     try:
         os.stat(text)
         return [Path(text)]
@@ -149,7 +172,7 @@ def _search_folder(folder: Path, settings: Settings, search: _Search, report: Re
 def _is_taken(path: Path, search: _Search) -> bool:
     """Tell whether a file in a folder is taken; pictures and links that are not are counted."""
     suffix = path.suffix.lower()
-    if suffix not in photo.READABLE | {parquet.SUFFIX}:
+    if suffix not in _TAKEN:
         search.others.update([suffix] if suffix in _PICTURE_ENDINGS else [])
         return False
     is_file = os.path.isfile(path)
@@ -159,7 +182,7 @@ def _is_taken(path: Path, search: _Search) -> bool:
 
 def _inner_output(folder: Path, settings: Settings) -> Path | None:
     """Return the output folder if it is a sub-folder of the input folder."""
-    if settings.output in (None, STREAM):
+    if settings.output in (None, STREAM) or places.is_address(settings.output):
         return None
     output = Path(os.path.realpath(settings.output))
     return output if Path(os.path.realpath(folder)) in output.parents else None
@@ -175,7 +198,9 @@ def _without_doubles(search: _Search) -> list[Found]:
     for one in search.photos:
         real = real_path(one.path)
         other = found.setdefault(real, one)
-        if other is one or os.path.abspath(one.path) == os.path.abspath(other.path):
+        if other is one or places.is_remote(one.path):
+            continue
+        if os.path.abspath(one.path) == os.path.abspath(other.path):
             continue
         search.doubles += 1
         if _is_link(one.path, real) < _is_link(other.path, real):

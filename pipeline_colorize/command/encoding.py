@@ -17,9 +17,10 @@ from pipeline_colorize.archive.chroma import Chroma, encode_chroma
 from pipeline_colorize.core.finishing import heat_picture
 from pipeline_colorize.photo.display import as_picture, side_by_side
 
+from . import places
 from .coloring import Coloring
 from .decoding import Decoded
-from .job import STDIN, STDOUT, Job
+from .job import STDOUT, Job
 from .provenance import provenance
 from .report import Report
 from .settings import Settings
@@ -37,16 +38,47 @@ def write_all(one: Decoded, coloring: Coloring, pipe, settings: Settings) -> lis
 
     Results are written last: where they are, all is.
     """
-    job, began = one.job, time.perf_counter()
+    began, missing = time.perf_counter(), one.job.missing(settings)
+    if places.is_remote(one.job.target):
+        written = _write_remote(one, coloring, pipe, settings, missing)
+    else:
+        written = _write(one, one.job, coloring, pipe, settings, missing)
+    one.seconds += time.perf_counter() - began
+    return written
+
+
+def _write_remote(
+    one: Decoded, coloring: Coloring, pipe, settings: Settings, missing: set[Path]
+) -> list[Path]:
+    """Write files here, and send them to their address; the results last."""
+    with tempfile.TemporaryDirectory() as name:
+        folder, target = Path(name), one.job.target
+        job = replace(one.job, target=folder / target.name)
+        wanted = {folder / path.name for path in missing}
+        results = _write(one, job, coloring, pipe, settings, wanted)
+        others = [path for path in sorted(folder.iterdir()) if path not in results]
+        for path in [*others, *reversed(results)]:
+            places.send(path, target.with_name(path.name))
+        return [target.with_name(path.name) for path in results]
+
+
+def _write(
+    one: Decoded,
+    job: Job,
+    coloring: Coloring,
+    pipe,
+    settings: Settings,
+    missing: set[Path],
+) -> list[Path]:
+    """Write the files of a job that are missing; returns results, then extra pictures."""
     marks = [provenance(pipe, settings, sample) for sample in range(settings.samples)]
     files = [_encoded(chroma, mark) for chroma, mark in zip(coloring.chroma, marks, strict=False)]
     if job.target == STDOUT:
         _write_stream(one, coloring, marks[0], files)
         written = [STDOUT]
     else:
-        missing = job.missing(settings)
         job.target.parent.mkdir(parents=True, exist_ok=True)
-        write_extras(one, coloring, marks, settings, missing)
+        write_extras(job, one, coloring, marks, settings, missing)
         written = [path for path in job.results(settings) if path in missing]
         for result, image, mark in zip(job.results(settings), coloring.images, marks, strict=False):
             if result in missing:
@@ -55,10 +87,9 @@ def write_all(one: Decoded, coloring: Coloring, pipe, settings: Settings) -> lis
             if result in missing:
                 photo.write_bytes(result, data)
         written += [path for path in job.extras(settings) if path in missing]
-        if settings.keep_dates and job.row is None and job.source != STDIN:
+        if settings.keep_dates and job.is_plain_file:
             for path in written:
                 photo.copy_dates(job.source, path)
-    one.seconds += time.perf_counter() - began
     return written
 
 
@@ -82,10 +113,14 @@ def _write_stream(one: Decoded, coloring: Coloring, mark: photo.Mark, files: lis
 
 
 def write_extras(
-    one: Decoded, coloring: Coloring, marks: list[photo.Mark], settings: Settings, missing: set
+    job: Job,
+    one: Decoded,
+    coloring: Coloring,
+    marks: list[photo.Mark],
+    settings: Settings,
+    missing: set,
 ) -> None:
     """Write the extra pictures that are asked for and missing."""
-    job = one.job
     if settings.compare and job.compare in missing:
         pictures = [as_picture(one.photo.image), *map(as_picture, coloring.images)]
         photo.write_picture(job.compare, side_by_side(pictures, _COMPARE_HEIGHT), marks[0])
@@ -119,7 +154,9 @@ def writable(jobs: list[Job], report: Report) -> list[Job]:
 
     Fails before the model is loaded, not after, where nothing can be written at all.
     """
-    folders = {job.target.parent: None for job in jobs if job.target != STDOUT}
+    places.warm([job.target for job in jobs])
+    here = [job for job in jobs if job.target != STDOUT and not places.is_remote(job.target)]
+    folders = {job.target.parent: None for job in here}
     closed = {}
     for number, folder in enumerate(folders):
         if (number == 0 or folder.is_dir()) and (error := _probe(folder)):

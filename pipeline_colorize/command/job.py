@@ -5,10 +5,11 @@ import itertools
 import os
 import re
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from pipeline_colorize.archive.chroma import SUFFIX as CHROMA
 
+from .places import is_remote, time_of
 from .settings import Settings
 
 STDIN = Path("/dev/stdin")
@@ -27,6 +28,8 @@ def is_named_like_a_result(path: Path) -> bool:
 
 def real_path(path: str | Path) -> str:
     """Return `os.path.realpath` of a file, quickly for many files in one folder."""
+    if not isinstance(path, str | PurePath):  # an address
+        return str(path)
     if os.path.islink(path):
         return os.path.realpath(path)
     folder, name = os.path.split(path)
@@ -47,6 +50,7 @@ class Job:
     target: Path
     row: int | None = None  # where the source is a data set
     page: int | None = None  # where the source has several, from 0
+    member: str | None = None  # where the source is a tar or zip file
     chroma: Path | None = None  # the chroma file that its colours are taken from
 
     @property
@@ -56,6 +60,8 @@ class Job:
             return "standard input"
         if self.row is not None:
             return f"{self.source}, row {self.row}"
+        if self.member is not None:
+            return f"{self.source}, {self.member}"
         return str(self.source) if self.page is None else f"{self.source}, page {self.page + 1}"
 
     def results(self, settings: Settings) -> list[Path]:
@@ -78,6 +84,12 @@ class Job:
         return [(Path(f"{stem}.gif"), Path(f"{stem}.png")) for stem in stems]
 
     @property
+    def is_plain_file(self) -> bool:
+        """Tell whether the photograph is a file of this machine by itself."""
+        is_part = self.row is not None or self.member is not None
+        return not is_part and self.source != STDIN and not is_remote(self.source)
+
+    @property
     def compare(self) -> Path:
         """Name the picture that shows before and after."""
         return self._beside("-compare", ".jpg")
@@ -96,29 +108,21 @@ class Job:
         if settings.overwrite or self.target == STDOUT:
             return paths
         changed = self._time_of_source()
-        return {path for path in paths if (time := _time_of(path)) is None or time < changed}
+        return {path for path in paths if (time := time_of(path)) is None or time < changed}
 
     def has_changed(self, settings: Settings) -> bool:
         """Tell whether results exist that are older than the photograph."""
         if settings.overwrite or self.target == STDOUT:
             return False
-        times, changed = map(_time_of, self.results(settings)), self._time_of_source()
+        times, changed = map(time_of, self.results(settings)), self._time_of_source()
         return any(time is not None and time < changed for time in times)
 
     def _time_of_source(self) -> int:
-        time = 0 if self.source == STDIN else _time_of(self.source) or 0
-        return max(time, _time_of(self.chroma) or 0) if self.chroma else time
+        time = 0 if self.source == STDIN else time_of(self.source) or 0
+        return max(time, time_of(self.chroma) or 0) if self.chroma else time
 
     def _beside(self, addition: str, suffix: str) -> Path:
         name = self.target.name
         if name.endswith(CHROMA):
             return self.target.with_name(f"{name.removesuffix(CHROMA)}{addition}{CHROMA}")
         return self.target.with_name(f"{self.target.stem}{addition}{suffix}")
-
-
-def _time_of(path: Path) -> int | None:
-    """Return when a file was last changed, in nanoseconds; `None` if there is no file."""
-    try:
-        return os.stat(path).st_mtime_ns
-    except OSError:
-        return None

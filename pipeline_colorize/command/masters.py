@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline_colorize import photo
-from pipeline_colorize.archive.chroma import read_chroma
+from pipeline_colorize.archive.chroma import Chroma, read_chroma
 from pipeline_colorize.archive.masters import color_master
 
+from . import places
 from .decoding import contents, ending_of
 from .encoding import HOPELESS, cannot_write, writable
-from .job import STDIN, STDOUT, Job
+from .job import STDOUT, Job
 from .report import Bar, Report, one_line
 from .settings import Settings
 from .sharing import Claims, Share
@@ -54,7 +55,7 @@ class Masters:
         began, again = time.perf_counter(), job.has_changed(self._settings)
         try:
             assert job.chroma is not None
-            chroma = read_chroma(job.chroma)
+            chroma = _read_chroma(job.chroma)
             with _as_files(job, content) as (source, target):
                 notes = color_master(source, target, chroma, job.page)
         except OSError as error:
@@ -68,10 +69,15 @@ class Masters:
             return
         for note in notes:
             self._report.note(job.name, note)
-        if self._settings.keep_dates and job.row is None and job.source != STDIN:
+        if self._settings.keep_dates and job.is_plain_file:
             photo.copy_dates(job.source, job.target)
         seconds = time.perf_counter() - began
         self._report.done(job, [job.target], seconds, again, chroma.settings)
+
+
+def _read_chroma(path: Path) -> Chroma:
+    with places.local_copy(path) as file:
+        return read_chroma(file)
 
 
 @contextlib.contextmanager
@@ -81,6 +87,8 @@ def _as_files(job: Job, content: bytes | Exception | None) -> Iterator[tuple[Pat
         raise content
     with tempfile.TemporaryDirectory() as folder:
         source, target = job.source, job.target
+        if content is None and places.is_remote(source):
+            content = places.read_bytes(source)
         if content is not None:
             source = Path(folder) / "picture"
             source.write_bytes(content)
@@ -88,9 +96,13 @@ def _as_files(job: Job, content: bytes | Exception | None) -> Iterator[tuple[Pat
             ending = source.suffix if content is None else ending_of(content)
             is_known = ending.lower() in photo.WRITABLE
             target = Path(folder) / f"result{ending if is_known else '.png'}"
+        elif places.is_remote(target):
+            target = Path(folder) / target.name
         else:
             target.parent.mkdir(parents=True, exist_ok=True)
         yield source, target
         if job.target == STDOUT:
             sys.stdout.buffer.write(target.read_bytes())
             sys.stdout.buffer.flush()
+        elif places.is_remote(job.target):
+            places.send(target, job.target)

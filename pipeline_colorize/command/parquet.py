@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from .places import is_remote, open_remote
+
 SUFFIX = ".parquet"
 _ROWS = 16  # taken out of a row group at a time
 
@@ -81,7 +83,7 @@ def _open(path: Path):
     except ImportError:
         raise ParquetError("a data set takes the package pyarrow; pip install pyarrow") from None
     try:
-        return ParquetFile(path)
+        return ParquetFile(open_remote(path) if is_remote(path) else path)
     except pyarrow.ArrowInvalid:
         raise ParquetError("not a parquet file, or one that was cut off") from None
     except OSError as error:

@@ -87,6 +87,7 @@ class Report:
     def __init__(self, settings: Settings, silent: bool = False):
         self.counts = Counts()
         self.advance: Callable[[], None] = lambda: None  # the progress bar, by one photograph
+        self.shown: Callable[[Path], str] = str  # how results are named
         self._settings, self._silent = settings, silent
         self._notes: dict[str, list[str]] = defaultdict(list)  # of photographs under way
 
@@ -108,7 +109,7 @@ class Report:
         results = [path for path in job.results(self._settings) if path in written]
         if not self._settings.json and not self._settings.quiet and job.target != STDOUT:
             for path in results:
-                _print(f"{job.name} -> {path}")
+                _print(f"{job.name} -> {self.shown(path)}")
         own = {name: settings.get(name) for name in ("model", "seed")} if settings else {}
         self._finish(job, "colorized", written, **own, seconds=round(seconds, 3))
 
@@ -127,7 +128,7 @@ class Report:
         results = job.results(self._settings)
         if not self._settings.json and not self._settings.quiet:
             for path in results:
-                _print(f"{job.name} -> {path}")
+                _print(f"{job.name} -> {self.shown(path)}")
         self._finish(job, "to do", results)
 
     def fail(self, photograph: Job | str | Path, reason: object) -> None:
@@ -158,10 +159,11 @@ class Report:
             return
         job = photograph if isinstance(photograph, Job) else None
         source = job.source if job else photograph
-        names = [STREAM if path == STDOUT else str(path) for path in files]
+        names = [STREAM if path == STDOUT else self.shown(path) for path in files]
         record = {
             "input": STREAM if source == STDIN else str(source),
             **({"row": job.row} if job and job.row is not None else {}),
+            **({"member": job.member} if job and job.member is not None else {}),
             **({"page": job.page + 1} if job and job.page is not None else {}),
             "status": status,
             "output": names[0] if names else None,

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import click
 
 from . import engine
+from .bundle import Bundle
 from .job import Job
 from .masters import Masters
 from .report import Counts, Report, say
@@ -49,9 +50,14 @@ def run(settings: Settings) -> int:
 def _run(settings: Settings, report: Report) -> Counts | None:
     """Colour the photographs of this process, and return the counts for its summary, if any."""
     share = Share.from_environment(settings.shard)
+    bundle = Bundle.of(settings, share)
+    if bundle:
+        settings, report.shown = bundle.settings(settings), bundle.shown
     jobs = plan(settings, Report(settings, silent=True) if share.local_rank else report)
     mine = share.of(jobs, settings.batch_size)
     todo = [job for job in mine if job.missing(settings)]
+    if bundle and bundle.is_done(mine, settings):
+        todo = []
     report.counts.total = len(jobs)
     for job in _without(mine, todo):
         report.skip(job)
@@ -60,6 +66,8 @@ def _run(settings: Settings, report: Report) -> Counts | None:
         return None
     if todo:
         (Masters if settings.chroma else Work)(settings, report, share).run(todo)
+    if bundle:
+        bundle.pack()
     return meet(report.counts)
 
 

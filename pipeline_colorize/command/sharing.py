@@ -14,6 +14,7 @@ from typing import TypeVar
 
 import click
 
+from .job import real_path
 from .report import Counts
 
 try:
@@ -171,5 +172,6 @@ class Claims:
 
     def _lock(self, path: Path, kind: int) -> None:
         if self._file is not None:
-            digest = hashlib.blake2b(os.fsencode(os.path.realpath(path)), digest_size=7).digest()
+            place = os.fsencode(real_path(path))
+            digest = hashlib.blake2b(place, digest_size=7).digest()
             fcntl.lockf(self._file, kind, 1, int.from_bytes(digest, "big"))

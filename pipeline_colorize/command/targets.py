@@ -7,15 +7,15 @@ import sys
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import click
 
 from pipeline_colorize import photo
 from pipeline_colorize.archive.chroma import SUFFIX as CHROMA
 
-from . import parquet
-from .discovery import Found, find_photos, is_address
+from . import containers, parquet, places, web
+from .discovery import Found, find_photos
 from .job import STDIN, STDOUT, Job, real_path
 from .report import Report, is_terminal, one_line
 from .settings import STREAM, Settings
@@ -33,10 +33,6 @@ def plan(settings: Settings, report: Report) -> list[Job]:
     Raises:
         click.UsageError: where the options do not fit what was found.
     """
-    if settings.output and is_address(settings.output):
-        raise click.UsageError(
-            f"--output {settings.output} is an address; results go to a file or folder."
-        )
     _check_chroma(settings)
     if STREAM in settings.inputs and is_terminal(sys.stdin):
         raise click.UsageError("standard input is a terminal; send a photograph to it.")
@@ -85,14 +81,32 @@ def _with_chroma(jobs: list[Job], place: Path, report: Report) -> list[Job]:
 
 
 def _parts(one: Found, settings: Settings, report: Report) -> Iterable[Found]:
-    """Return the photographs in a file: the rows of a data set, pages, or the file itself."""
-    is_data_set = one.path.suffix.lower() == parquet.SUFFIX
-    return _rows(one, settings, report) if is_data_set else _pages(one, settings)
+    """Return the photographs in a file: rows of a data set, members, pages, or the file itself."""
+    suffix = one.path.suffix.lower()
+    if suffix == parquet.SUFFIX:
+        return _rows(one, settings, report)
+    if suffix in containers.SUFFIXES:
+        return _members(one, settings, report)
+    return _pages(one, settings)
+
+
+def _members(one: Found, settings: Settings, report: Report) -> list[Found]:
+    """Return the members of a tar or zip file."""
+    try:
+        names = containers.find_members(one.path)
+    except Exception as error:  # also those of file systems
+        report.fail(one.path, one_line(error))
+        return []
+    if not names:
+        report.fail(one.path, "no photographs in this file")
+    elif settings.output in (None, STREAM):
+        raise click.UsageError(f"{one.path} holds several; its results need a folder: --output.")
+    return [replace(one, member=name) for name in names]
 
 
 def _pages(one: Found, settings: Settings) -> list[Found]:
     """Return the pages of a file if they are asked for, and the file itself otherwise."""
-    if not settings.pages or one.path == STDIN:
+    if not settings.pages or one.path == STDIN or places.is_remote(one.path):
         return [one]
     try:
         count = photo.count_pages(one.path)
@@ -123,21 +137,35 @@ def _rows(one: Found, settings: Settings, report: Report) -> Iterable[Found]:
 def _with_targets(photos: list[Found], settings: Settings) -> list[Job]:
     """Name the results, with distinct names for photographs that differ in their endings alone."""
     if target := _single_target(settings, len(photos)):
-        return [Job(one.path, target, one.row, one.page) for one in photos]
-    folder = Path(settings.output) if settings.output else None
+        return [Job(one.path, target, one.row, one.page, one.member) for one in photos]
+    folder = _place(settings.output) if settings.output else None
+    _check_web(photos, folder)
     kind = CHROMA if settings.chroma_only else None
     targets = [_target(one, folder, one.path.stem, kind) for one in photos]
-    uses = Counter(os.path.normcase(target) for target in targets)
+    uses = Counter(os.path.normcase(str(target)) for target in targets)
     for index, (one, target) in enumerate(zip(photos, targets, strict=True)):
         is_converted = one.row is None and (
             settings.chroma_only or target.suffix != one.path.suffix
         )
-        if is_converted and uses[os.path.normcase(target)] > 1:
+        if is_converted and uses[os.path.normcase(str(target))] > 1:
             targets[index] = _target(one, folder, f"{one.path.stem}-{one.path.suffix[1:]}", kind)
     return [
-        Job(one.path, target, one.row, one.page)
+        Job(one.path, target, one.row, one.page, one.member)
         for one, target in zip(photos, targets, strict=True)
     ]
+
+
+def _place(output: str) -> Path:
+    try:
+        return places.place_of(output)
+    except ValueError as error:
+        raise click.UsageError(f"--output: {error}.") from error
+
+
+def _check_web(photos: list[Found], folder: Path | None) -> None:
+    """Raise a UsageError where results would go beside photographs of the web."""
+    if folder is None and any(isinstance(one.path, web.WebFile) for one in photos):
+        raise click.UsageError("photographs of the web need a place for results: --output.")
 
 
 def _single_target(settings: Settings, count: int) -> Path | None:
@@ -152,6 +180,8 @@ def _single_target(settings: Settings, count: int) -> Path | None:
         if STREAM in settings.inputs:
             raise click.UsageError(f"--output {output}: a photograph from {STREAM} needs a file.")
         return None
+    if places.is_address(output):
+        return _single_address(output, settings, count)
     if not _is_file(output, settings):
         return None
     if count > 1:
@@ -159,6 +189,16 @@ def _single_target(settings: Settings, count: int) -> Path | None:
             f"--output {output} is one file, but there are {count} photographs; give a folder."
         )
     return Path(output)
+
+
+def _single_address(output: str, settings: Settings, count: int) -> Path | None:
+    """Return the file that an address names for a single photograph; `None` for a folder."""
+    place = _place(output)
+    if place.suffix.lower() not in photo.WRITABLE:
+        return None
+    if count > 1:
+        raise click.UsageError(f"--output {output} is one file, but there are {count} photographs.")
+    return place
 
 
 def _check_stream(settings: Settings, count: int) -> None:
@@ -200,17 +240,32 @@ def _target(one: Found, output: Path | None, stem: str, kind: str | None) -> Pat
     The ending is `kind`, or that of the photograph where it can be written.
     """
     source = one.path
-    inner = source.parent.relative_to(one.root)
+    inner = _inner(one)
+    if one.member is not None:
+        source = source.with_name(PurePosixPath(one.member).name)
+        stem = source.stem if stem == one.path.stem else f"{source.stem}-{source.suffix[1:]}"
     if one.row is not None and output:
-        return output / inner / f"{stem}-{one.row:06d}{kind or '.png'}"
+        return output.joinpath(*inner, f"{stem}-{one.row:06d}{kind or '.png'}")
     if one.page is not None:
         stem = f"{stem}-page{one.page + 1:0{len(str(one.pages))}d}"
     suffix = kind or (source.suffix if source.suffix.lower() in photo.WRITABLE else ".png")
     beside = f"{stem}{kind}" if kind else f"{stem}-colorized{suffix}"
     if output is None:
         return source.with_name(beside)
-    target = output / inner / f"{stem}{suffix}"
+    target = output.joinpath(*inner, f"{stem}{suffix}")
     return target.with_name(beside) if real_path(target) == real_path(source) else target
+
+
+def _inner(one: Found) -> tuple[str, ...]:
+    """Return the folders between the one that was searched and a photograph."""
+    if one.member is not None:
+        return PurePosixPath(one.member).parent.parts
+    if isinstance(one.path, web.WebFile):
+        return ()
+    if places.is_remote(one.path):
+        folder, root = (places.inner_path(path).strip("/") for path in (one.path.parent, one.root))
+        return tuple(part for part in folder.removeprefix(root).split("/") if part)
+    return one.path.parent.relative_to(one.root).parts
 
 
 def _without_clashes(jobs: list[Job], settings: Settings, report: Report) -> list[Job]:
@@ -222,7 +277,7 @@ def _without_clashes(jobs: list[Job], settings: Settings, report: Report) -> lis
         for path in [*job.results(settings), *job.extras(settings)]:
             if real_path(path) in sources:
                 clashes[job] = f"would be written over the photograph {path}"
-            other = writer.setdefault(os.path.normcase(path), job)
+            other = writer.setdefault(os.path.normcase(str(path)), job)
             if other is not job:
                 clashes[job] = f"would be written to {path}, as would {other.name}"
                 clashes.setdefault(other, f"would be written to {path}, as would {job.name}")
