@@ -46,6 +46,7 @@ class StubPipe:
             images=results,
             uncertainty=spreads if output_uncertainty else None,
             intermediates=films if output_intermediates else None,
+            boxes=[(0, image.shape[0], 0, image.shape[1]) for image in images],
         )
 
 

@@ -186,7 +186,7 @@ MODULES = {
     "command.options": {"command.settings", "registry"},
     "command.manual": {"command.options"},
     "command.job": {"archive.chroma", "command.places", "command.settings"},
-    "command.report": {"command.job", "command.settings"},
+    "command.report": {"command.job", "command.settings", "core.margins"},
     "command.discovery": {
         "command.containers",
         "command.places",
@@ -226,6 +226,7 @@ MODULES = {
         "command.job",
         "command.parquet",
         "command.places",
+        "core.margins",
         "photo",
         "pipeline_colorize",
     },

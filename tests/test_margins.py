@@ -1,9 +1,12 @@
 """Margins around a photograph are found, and nothing of the photograph is taken for one."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from command_run import run
+from conftest import load_script
 from PIL import Image, ImageDraw
 from skimage.color import rgb2lab
 
@@ -80,14 +83,14 @@ def test_a_noisy_lid_that_is_lighter_at_one_end(name):
 
 
 @pytest.mark.parametrize("name", HISTORICAL)
-def test_a_picturewith_a_white_rim_on_a_black_lid(name):
+def test_a_picture_with_a_white_rim_on_a_black_lid(name):
     gray = grays(name)
     page = surrounded(surrounded(gray, (20, 60), (20, 20), WHITE), (90, 40), (70, 100), BLACK)
     assert_box(picture_box(lightness(page)), (110, 100), (90, 120), gray.shape)
 
 
 @pytest.mark.parametrize("name", HISTORICAL)
-def test_a_picturethat_lies_askew(name):
+def test_a_picture_that_lies_askew(name):
     with Image.open(EXAMPLES / f"{name}.jpg") as opened:
         picture = opened.convert("LA")
     picture.thumbnail((480, 480))
@@ -162,3 +165,40 @@ def test_where_there_is_no_picture_to_find_all_of_it_is_taken(picture):
 def test_luminance_of_another_shape_is_refused():
     with pytest.raises(ValueError, match=r"\(1, 8, 8\)"):
         picture_box(np.zeros((1, 8, 8)))
+
+
+# --- what is said of them -------------------------------------------------------------------------
+
+
+def scans(folder: Path, level: int = BLACK) -> Path:
+    """A folder with a photograph on a scanner's lid and a bare one."""
+    gray = grays("mark-twain-1907", 160)
+    folder.mkdir()
+    Image.fromarray(surrounded(gray, (30, 10), (20, 40), level)).save(folder / "lid.png")
+    Image.fromarray(gray).save(folder / "bare.png")
+    return folder
+
+
+def test_the_command_says_where_the_photograph_lies(tmp_path):
+    folder, quick = scans(tmp_path / "in"), ("--steps", "2", "--candidates", "1")
+    height, width = grays("mark-twain-1907", 160).shape
+    place = {"left": 20, "top": 30, "width": width, "height": height}
+    alone = run(folder / "lid.png", "-o", tmp_path / "one.png", *quick)
+    assert f"photograph inside is {width} x {height} at (20, 30)" in alone.stderr
+    several = run(folder, "-o", tmp_path / "out", *quick)
+    assert "2 colorized, 1 had margins, which stay neutral" in several.stderr
+    assert "photograph inside" not in several.stderr
+    told = run(folder, "-o", tmp_path / "json", "--json", *quick)
+    found = {Path(row["input"]).name: row for row in map(json.loads, told.stdout.splitlines())}
+    assert found["lid.png"]["photograph"] == place and "photograph" not in found["bare.png"]
+    off = run(folder / "lid.png", "-o", tmp_path / "off.png", "--no-find-margins", *quick)
+    assert "margins" not in off.stderr
+
+
+def test_the_figure_of_the_study_is_one_where_margins_are_found_to_the_pixel(monkeypatch):
+    study = load_script("study_margins")
+    gray = grays("mark-twain-1907", 160)
+    assert set(study.ratios(gray, None).values()) == {1.0}
+    monkeypatch.setattr(study, "picture_box", lambda luminance: None)
+    found = study.ratios(gray, lambda page, box: float(page.size))
+    assert found["grey", 0.6] == pytest.approx(2.2**2, rel=0.02)

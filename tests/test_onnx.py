@@ -320,6 +320,7 @@ def test_margins_are_left_out_by_both(hinted, output_type):
     options = {"output_type": output_type, "output_uncertainty": True, "num_samples": 2}
     options |= {"output_intermediates": True, "hints": [[Hint(60, 60, "#a03020")]]}
     reference, ours = call(hinted, [page], **options)
+    assert reference.boxes == ours.boxes == [(30, 90, 40, 110)]
     for want, got in zip(reference.images, ours.images, strict=True):
         want, got = (np.asarray(one, np.float32) for one in (want, got))
         assert want.shape == got.shape

@@ -827,6 +827,8 @@ def test_a_margin_decides_no_colours_and_stays_neutral(pipe, print_on_lid, level
         assert margin.max() == 0
         assert luminance_error(page, got) <= 100 / 255
     assert framed.uncertainty[0].shape == page.size[::-1]
+    assert framed.boxes == [(box[1], box[3], box[0], box[2])]
+    assert bare.boxes == [(0, print_on_lid.height, 0, print_on_lid.width)]
     whole = pipe(page, generator=seeds(0), find_margins=False, **options).images[0]
     assert np.ptp(np.asarray(whole)[: box[1]], axis=-1).max() > 0
 

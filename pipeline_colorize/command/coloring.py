@@ -11,7 +11,7 @@ from pipeline_colorize import Hint, photo
 from pipeline_colorize.archive.chroma import Chroma, Fingerprint
 from pipeline_colorize.core.hints import move_hints
 from pipeline_colorize.core.luminance import see
-from pipeline_colorize.core.margins import Frame
+from pipeline_colorize.core.margins import Box, Frame
 
 from . import engine
 from .report import one_line
@@ -29,6 +29,7 @@ class Coloring:
     uncertainty: np.ndarray | None
     films: list[list[Image.Image]]  # a sample each, a frame a step
     chroma: list[Chroma] = field(default_factory=list)  # a sample each, where it is all there is
+    box: Box | None = None  # of the photograph, where there are margins around it
 
 
 def call_model(pipe, photos: list[photo.Photo], settings: Settings) -> list[Coloring]:
@@ -56,6 +57,7 @@ def call_model(pipe, photos: list[photo.Photo], settings: Settings) -> list[Colo
             list(output.images[first : first + samples]),
             output.uncertainty[index] if settings.uncertainty else None,
             output.intermediates[first : first + samples] if settings.intermediates else [],
+            box=_inner_box(photos[index], output.boxes[index]),
         )
         for index, first in enumerate(firsts)
     ]
@@ -95,7 +97,14 @@ def _invent_chroma(pipe, one: photo.Photo, settings: Settings) -> Coloring:
         output_intermediates=False,
     )
     seal, grids = Fingerprint.of(light.luminance), [np.asarray(grid) for grid in output.images]
-    return Coloring([], None, [], [Chroma(ab, frame.size, frame.box, seal) for ab in grids])
+    chroma = [Chroma(ab, frame.size, frame.box, seal) for ab in grids]
+    return Coloring([], None, [], chroma, _inner_box(one, frame.box))
+
+
+def _inner_box(one: photo.Photo, box: Box) -> Box | None:
+    """The box of what lies inside margins; `None` where there are none."""
+    height, width = one.image.shape[:2]
+    return None if box == (0, height, 0, width) else box
 
 
 def model_trouble(error: Exception) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline_colorize import photo
+from pipeline_colorize.core.margins import Box
 
 from . import containers, parquet, places
 from .job import STDIN, Job
@@ -27,6 +28,7 @@ class Decoded:
     again: bool  # it has results, of what it was before it was changed
     ending: str  # of a file of its format
     notes: list[str] = field(default_factory=list)  # of its results, one line each
+    box: Box | None = None  # of the photograph inside margins, where some were found
 
 
 def contents(jobs: Iterable[Job]) -> Iterator[tuple[Job, bytes | Exception | None]]:

@@ -11,6 +11,8 @@ from typing import TextIO
 
 import click
 
+from pipeline_colorize.core.margins import Box
+
 from .job import STDIN, STDOUT, Job
 from .settings import STREAM, Settings
 
@@ -38,6 +40,19 @@ def _print(line: str) -> None:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
 
 
+def _as_rectangle(box: Box) -> dict[str, int]:
+    top, bottom, left, right = box
+    return {"left": left, "top": top, "width": right - left, "height": bottom - top}
+
+
+def _margins_text(box: Box) -> str:
+    place = _as_rectangle(box)
+    return (
+        f"has margins, which stay neutral; the photograph inside is {place['width']} x "
+        f"{place['height']} at ({place['left']}, {place['top']}) (--no-find-margins colours all)"
+    )
+
+
 @dataclass
 class Counts:
     """Counts photographs by what became of them."""
@@ -45,6 +60,7 @@ class Counts:
     total: int = 0
     colorized: int = 0
     changed: int = 0  # those of them that had been colorized before they were changed
+    framed: int = 0  # those of them that had margins
     skipped: int = 0
     failed: list[str] = field(default_factory=list)  # the photograph and the reason
 
@@ -54,6 +70,7 @@ class Counts:
             max(self.total, other.total),
             self.colorized + other.colorized,
             self.changed + other.changed,
+            self.framed + other.framed,
             self.skipped + other.skipped,
             self.failed + other.failed,
         )
@@ -63,6 +80,8 @@ class Counts:
         parts = [f"{self.colorized} colorized"]
         if self.changed:
             parts[0] += f" ({self.changed} of them had changed since the last run)"
+        if self.framed and self.total > 1:
+            parts.append(f"{self.framed} had margins, which stay neutral (--no-find-margins)")
         if self.skipped:
             parts.append(f"{self.skipped} done already (--overwrite does them again)")
         if self.failed:
@@ -98,20 +117,30 @@ class Report:
         seconds: float,
         again: bool = False,
         settings: Mapping[str, object] | None = None,
+        box: Box | None = None,
     ) -> None:
-        """Report a photograph with all files that were `written` for it, in `seconds`.
+        """Report a photograph that was coloured.
 
-        `again` says that it had been colorized before, and has changed since; `settings` holds
-        its model and seed where they are not those of the run.
+        Args:
+            job: of the photograph.
+            written: all files that were written for it.
+            seconds: that it took.
+            again: whether it had been colorized before, and has changed since.
+            settings: its model and seed, where they are not those of the run.
+            box: `(top, bottom, left, right)` of what lies inside margins, where it has some.
         """
         self.counts.colorized += 1
         self.counts.changed += again
+        self.counts.framed += box is not None
+        if box and self.counts.total == 1:
+            self.note(job.name, _margins_text(box))
         results = [path for path in job.results(self._settings) if path in written]
         if not self._settings.json and not self._settings.quiet and job.target != STDOUT:
             for path in results:
                 _print(f"{job.name} -> {self.shown(path)}")
         own = {name: settings.get(name) for name in ("model", "seed")} if settings else {}
-        self._finish(job, "colorized", written, **own, seconds=round(seconds, 3))
+        place = {"photograph": _as_rectangle(box)} if box else {}
+        self._finish(job, "colorized", written, **own, seconds=round(seconds, 3), **place)
 
     def skip(self, job: Job) -> None:
         """Report a photograph whose results are there already."""
@@ -152,7 +181,7 @@ class Report:
             click.echo(text, err=True)
 
     def _finish(
-        self, photograph: Job | str | Path, status: str, files: list[Path], **more: object
+        self, photograph: Job | str | Path, status: str, files: list[Path], /, **more: object
     ) -> None:
         self.advance()
         if not self._settings.json or self._silent:

@@ -213,6 +213,7 @@ class Work:
         seconds = (time.perf_counter() - began) / len(batch)
         for one, coloring in zip(batch, colorings, strict=True):
             one.seconds += seconds
+            one.box = coloring.box
             yield one, coloring
 
     def _finish(self, one: Decoded, future: Future) -> None:
@@ -222,7 +223,7 @@ class Work:
             for note in one.notes:
                 self._report.note(one.job.name, note)
             if written:
-                self._report.done(one.job, written, one.seconds, one.again)
+                self._report.done(one.job, written, one.seconds, one.again, box=one.box)
             else:
                 self._report.skip(one.job)
         except OSError as error:

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from .image_processor import ColorizationImageProcessor
 from .looks import Look
-from .margins import Frame
+from .margins import Box, Frame
 from .options import ColorizationOptions
 from .sampling import ChromaDials
 
@@ -26,11 +26,14 @@ class ColorizationPipelineOutput(BaseOutput):
         uncertainty: one array (H, W) a picture: the standard deviation of the chroma of all that
             was drawn for it, in units of a*b*; `None` unless asked for.
         intermediates: one list of small PIL pictures for each of `images`, a picture a step.
+        boxes: `(top, bottom, left, right)` of each input's photograph inside its margins, in
+            pixels of the input; the whole where no margins were found.
     """
 
     images: list[PIL.Image.Image] | np.ndarray | torch.Tensor | list[np.ndarray | torch.Tensor]
     uncertainty: list[np.ndarray] | None = None
     intermediates: list[list[PIL.Image.Image]] | None = None
+    boxes: list[Box] | None = None
 
 
 class ResultMaker:
@@ -57,6 +60,7 @@ class ResultMaker:
             chroma = self.dials.show(look.chroma, look.influence)
             images += [self._finish(look, one) for one in chroma]
         output = ColorizationPipelineOutput(_stack(images))
+        output.boxes = [look.frame.box for look in looks]
         if self.options.output_uncertainty:
             output.uncertainty = [self._spread(look) for look in looks]
         if self.options.output_intermediates:

@@ -24,7 +24,7 @@ from pipeline_colorize.core.hints import (
 )
 from pipeline_colorize.core.levels import Levels
 from pipeline_colorize.core.luminance import resize_plane, see
-from pipeline_colorize.core.margins import Frame
+from pipeline_colorize.core.margins import Box, Frame
 from pipeline_colorize.core.options import ColorizationOptions, per_picture
 from pipeline_colorize.core.sizes import check_sides, fit_size, look_resolutions, row_chunks
 from pipeline_colorize.core.transparency import Light
@@ -83,6 +83,7 @@ class ORTColorizationPipelineOutput:
     images: list[PIL.Image.Image | np.ndarray]
     uncertainty: list[np.ndarray] | None = None
     intermediates: list[list[PIL.Image.Image]] | None = None
+    boxes: list[Box] = field(default_factory=list)
 
 
 @dataclass
@@ -300,6 +301,7 @@ class ORTColorizationPipeline:
             self._invent_chroma(look, noise, schedule, factor)
             self._agree(look, options, factor)
         look = looks[-1]
+        output.boxes.append(look.frame.box)
         output.images += self._finish(look, factor, options.output_type)
         if options.output_uncertainty:
             assert look.spread is not None  # the options ask for several candidates

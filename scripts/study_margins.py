@@ -1,0 +1,91 @@
+"""Measure whether margins around photographs change their colours.
+
+    python scripts/study_margins.py FOLDER
+
+Each photograph is put on black, grey and white margins of several widths and coloured. Printed is
+the mean C* inside as a ratio to that of the bare photograph. Where the margins are found to the
+pixel, the network sees the bare photograph, and the ratio is 1 without a second colouring.
+"""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from pipeline_colorize import photo
+from pipeline_colorize.core.colorimetry import rgb_pixels_to_lab
+from pipeline_colorize.core.luminance import to_luminance
+from pipeline_colorize.core.margins import picture_box
+from pipeline_colorize.onnx.noise import TorchGenerator
+from pipeline_colorize.onnx.runtime import ORTColorizationPipeline
+
+LEVELS = {"black": 3, "grey": 128, "white": 250}
+SHARES = (0.03, 0.06, 0.1, 0.2, 0.3, 0.45, 0.6)  # of each side, on each side
+ALLOWED = 0.15  # change of the mean C*
+
+
+def in_margins(gray: np.ndarray, share: float, level: int) -> tuple[np.ndarray, tuple]:
+    """A grey photograph (H, W) on a ground, and its box (top, bottom, left, right) there."""
+    rows, columns = (round(share * side) for side in gray.shape)
+    height, width = gray.shape
+    page = np.pad(gray, ((rows, rows), (columns, columns)), constant_values=level)
+    return page, (rows, rows + height, columns, columns + width)
+
+
+def mean_chroma(pipe, page: np.ndarray, box: tuple, seed: int = 0) -> float:
+    """The mean C* of a page (H, W) inside a box, as coloured."""
+    generator = TorchGenerator().manual_seed(seed)
+    pixels = np.asarray(pipe(page, generator=generator).images[0])
+    top, bottom, left, right = box
+    lab = rgb_pixels_to_lab(pixels[top:bottom, left:right].astype(np.float32) / 255)
+    return float(np.hypot(lab[..., 1], lab[..., 2]).mean())
+
+
+def ratios(gray: np.ndarray, chroma: Callable) -> dict[tuple[str, float], float]:
+    """The mean C* of a photograph by the name and share of its margins, as a ratio to the bare.
+
+    Args:
+        gray: (H, W), uint8.
+        chroma: from a page and a box to the mean C* inside.
+    """
+    height, width = gray.shape
+    bare, found = None, {}
+    for name, level in LEVELS.items():
+        for share in SHARES:
+            page, box = in_margins(gray, share, level)
+            if picture_box(to_luminance(page)) == box:
+                found[name, share] = 1.0
+                continue
+            bare = bare or chroma(gray, (0, height, 0, width))
+            found[name, share] = chroma(page, box) / bare
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path, help="of photographs")
+    parser.add_argument("--model", default="default", help="a model that ships, or a folder")
+    parser.add_argument("--side", type=int, default=640, help="longest side of the photographs")
+    options = parser.parse_args()
+    pipe = ORTColorizationPipeline.from_pretrained(options.model)
+    paths = sorted(p for p in options.folder.iterdir() if p.suffix.lower() in photo.READABLE)
+    print("| photograph | " + " | ".join(LEVELS) + " |")
+    print("|---|" + "---|" * len(LEVELS))
+    worst = []
+    for path in paths:
+        with photo.open_picture(path) as opened:
+            small = opened.convert("L")
+        small.thumbnail((options.side, options.side), Image.Resampling.LANCZOS)
+        found = ratios(np.asarray(small), lambda *page: mean_chroma(pipe, *page))
+        groups = [[r for (name, _), r in found.items() if name == level] for level in LEVELS]
+        cells = [f"{min(group):.2f} to {max(group):.2f}" for group in groups]
+        print(f"| {path.stem} | " + " | ".join(cells) + " |", flush=True)
+        worst.append(max(abs(ratio - 1) for ratio in found.values()))
+    kept = sum(one <= ALLOWED for one in worst)
+    print(f"\n{kept} of {len(worst)} photographs keep their mean C* to {ALLOWED:.0%}.")
+
+
+if __name__ == "__main__":
+    main()
