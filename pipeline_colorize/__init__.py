@@ -20,6 +20,7 @@ _MODULES = {
     "RegressionUNet": "core.regression_unet",
     "apply_chroma": "archive.overlay",
     "read_chroma": "archive.chroma",
+    "VideoColorizer": "video",
 }
 
 __all__ = [*_MODULES, "__version__"]
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from .onnx.runtime import ORTColorizationPipeline
     from .training.autoencoder import GreyAutoencoder
     from .training.ema import ExponentialMovingAverage
+    from .video.colorizer import VideoColorizer
 
 
 def __getattr__(name: str):

@@ -11,6 +11,7 @@ from pipeline_colorize.command.manual import manual_page
 from pipeline_colorize.command.options import (
     HINT,
     SHARD,
+    TIME,
     Command,
     FiniteRange,
     ModelText,
@@ -34,6 +35,7 @@ EXAMPLES = (
     ("colorize s3://bucket/album/ -o color.tar", "from S3, to a single file"),
     ("colorize small.jpg --chroma-only", "writes small.chroma.png"),
     ("colorize master.tif --chroma small.chroma.png", "its colours at any size"),
+    ("colorize film.mkv --preview 10s", "a film, or first a part of it"),
 )
 NOTES = (
     "To continue a run that was interrupted, repeat the command: finished photographs are skipped "
@@ -48,6 +50,7 @@ MODEL = "the model's"  # default
 files = section("Photographs and results")
 colours = section("Colours")
 pictures = section("More pictures")
+films = section("Films")
 speed = section("Speed")
 output = section("Messages")
 
@@ -220,6 +223,39 @@ def _print_manual(ctx: click.Context, param: click.Parameter, wanted: bool) -> N
     "--intermediates",
     is_flag=True,
     help="Also write NAME-intermediates, which shows the denoising as a GIF and as a strip.",
+)
+@films(
+    "--preview",
+    type=TIME,
+    help="Colour only so much of the film, from --from on: 10s, 2m, 1:30.",
+)
+@films("--from", "begin", type=TIME, default="0", help="Begin the film here.  [default: 0]")
+@films("--to", "end", type=TIME, help="End the film here.")
+@films(
+    "--codec",
+    metavar="NAME",
+    type=click.Choice(["h264", "h265", "av1", "prores", "ffv1"]),
+    help="Codec: h264, h265, av1, prores or ffv1, which loses nothing.  [default: h264; av1 in "
+    ".webm]",
+)
+@films(
+    "--quality",
+    metavar="N",
+    type=click.IntRange(0, 63),
+    help="Quality of h264, h265 and av1, as FFmpeg's crf has it: less is better and larger.  "
+    "[default: 17, 19, 24]",
+)
+@films(
+    "--shots",
+    metavar="FILE",
+    type=PathText(),
+    help="Table (CSV) with the first frame of each shot, where the cuts that were found are wrong.",
+)
+@films(
+    "--keep-work",
+    is_flag=True,
+    help="Keep the folder OUTPUT.work with the finished shots, so that a later run does only "
+    "those that have changed.",
 )
 @speed(
     "--batch-size",

@@ -29,7 +29,7 @@ CORE_NUMPY = {
     "core.transparency",
 }
 MODULES = {
-    "__init__": {"archive", "core", "onnx", "training"},
+    "__init__": {"archive", "core", "onnx", "training", "video"},
     "__main__": {"cli"},
     "cli": {
         "command.manual",
@@ -279,8 +279,19 @@ MODULES = {
         "photo",
         "pipeline_colorize",
     },
+    "command.films": {
+        "command.engine",
+        "command.job",
+        "command.provenance",
+        "command.report",
+        "command.settings",
+        "command.sharing",
+        "pipeline_colorize",
+        "video",
+    },
     "command.run": {
         "command.bundle",
+        "command.films",
         "command.masters",
         "command.engine",
         "command.job",
@@ -364,6 +375,36 @@ MODULES = {
         "registry",
     },
     "evaluation.report": {"evaluation.metrics"},
+    "video": {"video.colorizer", "video.film", "video.names", "video.reading"},
+    "video.names": set(),
+    "video.light": {"core.colorimetry", "core.sizes"},
+    "video.chroma": {"core.colorimetry", "core.finishing", "video.light"},
+    "video.flow": set(),
+    "video.shots": set(),
+    "video.propagation": {"video.flow"},
+    "video.colorizer": {
+        "core.colorimetry",
+        "onnx.noise",
+        "video.chroma",
+        "video.light",
+        "video.propagation",
+        "video.shots",
+    },
+    "video.reading": {"video.light", "video.names"},
+    "video.codecs": {"video.reading"},
+    "video.writing": {"video.chroma", "video.codecs", "video.light", "video.reading"},
+    "video.muxing": {"video.codecs", "video.reading"},
+    "video.work": {"video.shots"},
+    "video.film": {
+        "video.codecs",
+        "video.colorizer",
+        "video.light",
+        "video.muxing",
+        "video.reading",
+        "video.shots",
+        "video.work",
+        "video.writing",
+    },
 }
 ROOMS = {"archive", "core", "onnx", "command", "training", "evaluation"}
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import click
 
-from . import engine
+from . import engine, films
 from .bundle import Bundle
 from .job import Job
 from .masters import Masters
@@ -49,6 +49,9 @@ def run(settings: Settings) -> int:
 
 def _run(settings: Settings, report: Report) -> Counts | None:
     """Colour the photographs of this process, and return the counts for its summary, if any."""
+    settings = films.run_films(settings, report)  # which leaves the photographs
+    if not settings.inputs:
+        return report.counts
     share = Share.from_environment(settings.shard)
     bundle = Bundle.of(settings, share)
     if bundle:
@@ -58,7 +61,7 @@ def _run(settings: Settings, report: Report) -> Counts | None:
     todo = [job for job in mine if job.missing(settings)]
     if bundle and bundle.is_done(mine, settings):
         todo = []
-    report.counts.total = len(jobs)
+    report.counts.total += len(jobs)
     for job in _without(mine, todo):
         report.skip(job)
     if settings.dry_run:

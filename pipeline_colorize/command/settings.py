@@ -42,6 +42,15 @@ class Settings:
     second_look: float | None = None
     find_margins: bool = True
 
+    # Films.
+    begin: float = 0.0  # in seconds
+    end: float | None = None
+    preview: float | None = None
+    codec: str | None = None
+    quality: int | None = None
+    shots: str | None = None
+    keep_work: bool = False
+
     compare: bool = False
     uncertainty: bool = False
     intermediates: bool = False
@@ -89,3 +98,17 @@ def parse_shard(text: str) -> tuple[int, int]:
     if match is None or not 1 <= int(match[1]) <= int(match[2]):
         raise ValueError(f"{text!r} is not I/N with I from 1 to N, as in 2/8.")
     return int(match[1]), int(match[2])
+
+
+def parse_time(text: str) -> float:
+    """Read a time such as "10s", "90", "2m", "1:30" or "0:01:30.5" in seconds.
+
+    Raises:
+        ValueError: where `text` is none of these.
+    """
+    number = r"\d+(?:\.\d+)?"
+    if match := re.fullmatch(rf"\s*({number})\s*(s|m|h)?\s*", text):
+        return float(match[1]) * {"m": 60, "h": 3600}.get(match[2] or "s", 1)
+    if match := re.fullmatch(rf"\s*(?:(\d+):)?(\d+):({number})\s*", text):
+        return int(match[1] or 0) * 3600 + int(match[2]) * 60 + float(match[3])
+    raise ValueError(f"{text!r} is no time; write 90, 10s, 2m, 1:30 or 0:01:30.5.")

@@ -1,0 +1,116 @@
+"""The codecs that results are written in, and what each of them takes."""
+
+from dataclasses import dataclass, field
+
+from .reading import FilmError, FilmFacts
+
+
+@dataclass(frozen=True)
+class Codec:
+    """Describes a codec.
+
+    Args:
+        encoder: FFmpeg's name of the encoder.
+        depths: bits of a sample that it takes, rising.
+        chroma: the subsamplings that it takes; the first is used unless the film needs another.
+        quality: the default of --quality, and the option that it sets; lower is better.
+        keeps: whether the film's own subsampling is kept where the codec takes it.
+        fields: whether it codes interlaced frames as such.
+        even: whether sides of 4:2:0 frames have to be even.
+        options: other options of the encoder.
+    """
+
+    encoder: str
+    depths: tuple[int, ...]
+    chroma: tuple[str, ...]
+    quality: tuple[str, int] | None
+    keeps: bool = False
+    fields: bool = True
+    even: bool = True
+    options: dict[str, str] = field(default_factory=dict)
+
+    def depth_for(self, facts: FilmFacts) -> int:
+        """The bits of a sample in which a film is written."""
+        return next((d for d in self.depths if d >= facts.levels.depth), self.depths[-1])
+
+    def pixel_format(self, facts: FilmFacts) -> str:
+        """FFmpeg's name of the pixel format in which a film is written."""
+        chroma = self.chroma[0]
+        if self.keeps and facts.subsampling in self.chroma:
+            chroma = facts.subsampling
+        if self.even and (facts.width % 2 or facts.height % 2) and "444" in self.chroma:
+            chroma = "444"
+        depth = self.depth_for(facts)
+        return f"yuv{chroma}p" + (f"{depth}le" if depth > 8 else "")
+
+    def encoder_options(self, facts: FilmFacts, quality: int | None) -> dict[str, str]:
+        """The options of the encoder for a film and a quality; `None` is the default."""
+        options = dict(self.options)
+        if self.quality:
+            name, default = self.quality
+            options[name] = str(default if quality is None else quality)
+        if self.encoder == "libx264" and facts.interlaced:
+            options["x264-params"] = "tff=1" if facts.top_first else "bff=1"
+        return options
+
+
+CODECS = {
+    "h264": Codec("libx264", (8, 10), ("420", "444"), ("crf", 17), options={"preset": "medium"}),
+    "h265": Codec(
+        "libx265",
+        (8, 10, 12),
+        ("420", "444"),
+        ("crf", 19),
+        fields=False,
+        options={"preset": "medium", "x265-params": "log-level=error"},
+    ),
+    "av1": Codec(
+        "libsvtav1", (8, 10), ("420",), ("crf", 24), fields=False, options={"preset": "8"}
+    ),
+    "prores": Codec("prores_ks", (10,), ("422", "444"), None, options={"profile": "hq"}),
+    "ffv1": Codec(
+        "ffv1",
+        (8, 10, 12, 16),
+        ("420", "422", "444"),
+        None,
+        keeps=True,
+        even=False,
+        options={"level": "3", "slicecrc": "1", "slices": "4"},
+    ),
+}
+"""The codecs by the names that --codec takes."""
+
+# Containers by the ending of the result, as FFmpeg names them, and the codec that each begins with.
+CONTAINERS = {
+    ".m4v": ("mp4", "h264"),
+    ".mkv": ("matroska", "h264"),
+    ".mov": ("mov", "h264"),
+    ".mp4": ("mp4", "h264"),
+    ".webm": ("webm", "av1"),
+}
+_TAKES = {
+    "mp4": {"h264", "h265", "av1"},
+    "mov": {"h264", "h265", "prores", "ffv1"},
+    "webm": {"av1"},
+}
+
+
+def choose_codec(ending: str, name: str | None) -> str:
+    """The codec for a result with this ending, by name; `None` is what the container begins with.
+
+    Raises:
+        FilmError: if results with this ending are not written, or cannot hold the codec.
+    """
+    if ending not in CONTAINERS:
+        raise FilmError(f"{ending} is not written; use one of {' '.join(sorted(CONTAINERS))}")
+    container, first = CONTAINERS[ending]
+    name = name or first
+    if name not in _TAKES.get(container, set(CODECS)):
+        raise FilmError(f"a file named {ending} cannot hold {name}; {'.mkv'} holds every codec")
+    return name
+
+
+def result_ending(source_ending: str) -> str:
+    """The ending of a result: the film's own if such files are written, else .mkv."""
+    ending = source_ending.lower()
+    return ending if ending in CONTAINERS else ".mkv"

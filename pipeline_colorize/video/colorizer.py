@@ -1,0 +1,227 @@
+"""Colours a film's frames in bounded memory: `VideoColorizer`."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import PIL.Image
+
+from pipeline_colorize.core.colorimetry import encode_srgb, lightness_to_y
+from pipeline_colorize.onnx.noise import TorchGenerator
+
+from .chroma import chroma_to_rgb, full_chroma
+from .light import Levels, working_light
+from .propagation import Links, agree_keyframes, between, find_motion
+from .shots import ShotFinder
+
+# Frames from one keyframe to the next.
+KEYFRAME_INTERVAL = 24
+# The most frames that are worked on together; longer shots are taken in parts.
+PART_FRAMES = 240
+
+
+def keyframe_places(frames: int, interval: int) -> list[int]:
+    """Which frames of a part are keyframes: the first, the last, and some in even steps between.
+
+    >>> keyframe_places(50, 24)
+    [0, 16, 33, 49]
+    """
+    steps = max(-(-(frames - 1) // interval), 1)
+    return sorted({round(step * (frames - 1) / steps) for step in range(steps + 1)})
+
+
+@dataclass
+class VideoColorizerOutput:
+    """What a call returns."""
+
+    frames: list[PIL.Image.Image] | list[np.ndarray]
+
+
+class VideoColorizer:
+    """Colours films with a pipeline for photographs, so that their colours are steady.
+
+    Keyframes of a shot are coloured by the pipeline from the same noise, and made to agree where
+    the optical flow connects them. Chroma is then carried from them, on its small grid, to the
+    frames between, from both sides.
+
+    Args:
+        pipe: an `ORTColorizationPipeline` or a `ColorizationPipeline`.
+        seed: start of the random numbers.
+        keyframe_interval: the most frames from one keyframe to the next.
+        options: arguments of the pipeline's call, such as `{"saturation": 1.2}`.
+
+    Raises:
+        ValueError: if an option is one that films cannot have, or an interval is below 1.
+
+    Example:
+        >>> from pipeline_colorize import ORTColorizationPipeline
+        >>> colorizer = VideoColorizer(ORTColorizationPipeline.from_pretrained("default"))
+        >>> frames = (PIL.Image.new("L", (64, 64), 128) for _ in range(2))
+        >>> [frame.size for frame in colorizer.stream(frames)]
+        [(64, 64), (64, 64)]
+    """
+
+    def __init__(
+        self,
+        pipe: Any,
+        seed: int = 0,
+        keyframe_interval: int = KEYFRAME_INTERVAL,
+        options: dict[str, Any] | None = None,
+    ):
+        if keyframe_interval < 1:
+            raise ValueError(f"keyframe_interval must be 1 or more, not {keyframe_interval}.")
+        self.pipe, self.seed, self.keyframe_interval = pipe, seed, keyframe_interval
+        self._options = {"find_margins": False, **(options or {})}
+        for name in ("image", "generator", "output_type", "num_samples"):
+            if name in self._options:
+                raise ValueError(f"{name!r} is set for each frame; it cannot be an option.")
+
+    def color_part(
+        self, lights: list[np.ndarray], lead: tuple[np.ndarray, np.ndarray] | None = None
+    ) -> list[np.ndarray]:
+        """Colour the frames of a shot, or of a part of a long one.
+
+        Args:
+            lights: a working light (h, w) for each frame, from `working_light`.
+            lead: light and chroma of the frame before, where the shot has begun already.
+
+        Returns:
+            Chroma a*b* (2, rows, columns) for each frame, float32.
+        """
+        if lead:
+            lights = [lead[0], *lights]
+        keys = keyframe_places(len(lights), self.keyframe_interval)
+        chroma = [self.color_keyframe(lights[key]) for key in keys[1 if lead else 0 :]]
+        chroma = [lead[1], *chroma] if lead else chroma
+        if len(lights) == 1:
+            return chroma
+        frames = self._carried(lights, keys, chroma, fixed={0} if lead else set())
+        return frames[1:] if lead else frames
+
+    def _carried(
+        self, lights: list, keys: list[int], chroma: list[np.ndarray], fixed: set[int]
+    ) -> list[np.ndarray]:
+        """Chroma of all frames from that of the keyframes, of which some are `fixed`."""
+        links = Links(lights, find_motion(lights))
+        spans = list(pairwise(keys))
+        to_first = [links.to_earlier(start, stop + 1) for start, stop in spans]
+        to_second = [links.to_later(start, stop + 1) for start, stop in spans]
+        planes = [np.ascontiguousarray(np.moveaxis(one, 0, -1)) for one in chroma]
+        planes = agree_keyframes(
+            planes, [span[-1] for span in to_first], [span[0] for span in to_second], fixed
+        )
+        frames: list[np.ndarray] = []
+        for index in range(len(spans)):
+            here = between(planes[index], planes[index + 1], to_first[index], to_second[index])
+            frames += here if index == 0 else here[1:]
+        return [np.ascontiguousarray(np.moveaxis(one, -1, 0)) for one in frames]
+
+    def color_keyframe(self, light: np.ndarray) -> np.ndarray:
+        """Chroma a*b* (2, rows, columns) of one working light, as the pipeline sees it alone."""
+        output = self.pipe(
+            light_to_signal(light),
+            generator=self._generator(),
+            output_type="latent",
+            **self._options,
+        )
+        return np.asarray(output.images[0], np.float32)
+
+    def _generator(self):
+        if type(self.pipe).__name__.startswith("ORT"):
+            return TorchGenerator().manual_seed(self.seed)
+        import torch
+
+        return torch.Generator().manual_seed(self.seed)
+
+    # --- frames in, frames out --------------------------------------------------------------------
+
+    def stream(self, frames: Iterable) -> Iterator:
+        """Colour frames one after the other, with few in memory at a time.
+
+        Args:
+            frames: PIL pictures or arrays (H, W) or (H, W, 3) of bytes, all of one size. Shots are
+                found among them.
+
+        Yields:
+            For each frame a picture of its kind with the same luma: PIL, or RGB bytes (H, W, 3).
+
+        Raises:
+            ValueError: if the frames differ in size, or one is no picture.
+        """
+        finder, size = ShotFinder(), None
+        lead: tuple[np.ndarray, np.ndarray] | None = None
+        part: list[tuple] = []
+        for frame in frames:
+            luma = _luma(frame)
+            if size is None:
+                size = luma.shape
+            if luma.shape != size:
+                raise ValueError(f"All frames have one size; here {size} and {luma.shape}.")
+            part.append((frame, luma, working_light(luma, _BYTES)))
+            new = finder.add(part[-1][2])
+            if new is not None and len(part) > new:
+                yield from self._colored(part[:-new], lead)[0]
+                part, lead = part[-new:], None
+            elif len(part) >= PART_FRAMES:
+                done, lead = self._colored(part[: -finder.lag], lead)
+                yield from done
+                part = part[-finder.lag :]
+        if part:
+            yield from self._colored(part, lead)[0]
+
+    def __call__(self, video: Iterable, output_type: str = "pil") -> VideoColorizerOutput:
+        """Colour a short film that is held in memory.
+
+        Args:
+            video: frames as `stream` takes them.
+            output_type: "pil", or "np" for RGB (H, W, 3), float32 in [0, 1].
+
+        Raises:
+            ValueError: if the output type or a frame is of another kind.
+        """
+        if output_type not in ("pil", "np"):
+            raise ValueError(f"output_type must be 'pil' or 'np', not {output_type!r}.")
+        colored = [np.asarray(frame) for frame in self.stream(video)]
+        if output_type == "pil":
+            return VideoColorizerOutput([PIL.Image.fromarray(frame) for frame in colored])
+        return VideoColorizerOutput([frame.astype(np.float32) / 255 for frame in colored])
+
+    def _colored(self, part: list[tuple], lead) -> tuple[Iterator, tuple]:
+        """The coloured frames of a part, and what the next part of the same shot begins with."""
+        lights = [light for _, _, light in part]
+        chroma = self.color_part(lights, lead)
+        pairs = zip(part, chroma, strict=True)
+        done = (_like(frame, merge(luma, ab)) for (frame, luma, _), ab in pairs)
+        return done, (lights[-1], chroma[-1])
+
+
+def _like(frame: Any, rgb: np.ndarray):
+    return PIL.Image.fromarray(rgb) if isinstance(frame, PIL.Image.Image) else rgb
+
+
+_BYTES = Levels(full_range=True, matrix="bt709")
+
+
+def light_to_signal(light: np.ndarray) -> np.ndarray:
+    """The grey signal in [0, 1] of a working light in bytes."""
+    return encode_srgb(lightness_to_y(light.astype(np.float32) / 2.55)).astype(np.float32)
+
+
+def _luma(frame: Any) -> np.ndarray:
+    """The luma (H, W) of a frame, bytes."""
+    array = np.asarray(frame.convert("RGB") if isinstance(frame, PIL.Image.Image) else frame)
+    if array.dtype != np.uint8 or array.ndim not in (2, 3):
+        raise ValueError(f"A frame is a picture of bytes, not {array.dtype} {array.shape}.")
+    if array.ndim == 2:
+        return array
+    return np.rint(array[..., :3] @ np.array([0.2126, 0.7152, 0.0722])).astype(np.uint8)
+
+
+def merge(luma: np.ndarray, ab: np.ndarray) -> np.ndarray:
+    """RGB bytes (H, W, 3) of a luma plane (H, W) in bytes, and chroma a*b* on its grid."""
+    signal = _BYTES.signal(luma)
+    chroma = full_chroma(signal, ab, _BYTES.matrix)
+    rgb = chroma_to_rgb(signal, chroma, _BYTES.matrix)
+    return np.rint(np.moveaxis(rgb, 0, -1) * 255).clip(0, 255).astype(np.uint8)

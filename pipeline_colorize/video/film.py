@@ -1,0 +1,393 @@
+"""Colours a film from file to file: `colorize_film`."""
+
+import concurrent.futures
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from itertools import islice, pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .codecs import CODECS, choose_codec
+from .colorizer import KEYFRAME_INTERVAL, PART_FRAMES, VideoColorizer
+from .light import picture_area, working_light
+from .muxing import Clock, Segment, assemble
+from .reading import (
+    FilmError,
+    FilmFacts,
+    FilmReader,
+    Timeline,
+    luma_plane,
+    next_time,
+    planar,
+)
+from .shots import Shot, ShotFinder, read_shots, shots_between
+from .work import WorkFolder, fingerprint
+from .writing import WHOLE, Area, FrameColorer, SegmentWriter
+
+Progress = Callable[[str, int, int], None]
+"""Is told what goes on, how many frames of it are done, and of how many (0 if unknown)."""
+
+
+@dataclass(frozen=True)
+class FilmOptions:
+    """Holds how a film is coloured and written.
+
+    Args:
+        codec: a name of `CODECS`; `None` for what the container begins with.
+        quality: of the codec, lower is better; `None` is its default.
+        start: where the stretch that is coloured begins, in seconds.
+        stop: where it ends; `None` is the film's end.
+        shots: a table of shots to use, see `read_shots`; `None` to find them.
+        shard: which of how many shares of the shots this run colours, from 1.
+        keep_work: whether the work folder stays when the film is finished.
+        max_pixels: of a frame.
+        seed: start of the random numbers.
+        keyframe_interval: the most frames from one keyframe to the next.
+        call: other arguments of the pipeline's call.
+        mark: metadata about how the colours came to be.
+    """
+
+    codec: str | None = None
+    quality: int | None = None
+    start: float = 0.0
+    stop: float | None = None
+    shots: str | None = None
+    shard: tuple[int, int] = (1, 1)
+    keep_work: bool = False
+    max_pixels: int = 100_000_000
+    seed: int = 0
+    keyframe_interval: int = KEYFRAME_INTERVAL
+    call: dict[str, Any] = field(default_factory=dict)
+    mark: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class FilmResult:
+    """Says what became of a film.
+
+    Args:
+        frames: how many frames it has.
+        shots: how many shots.
+        finished: whether the result is written; other shards may have to finish first.
+        notes: what was lost or changed, one line each.
+    """
+
+    frames: int
+    shots: int
+    finished: bool
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A shot, or a part of a long one.
+
+    Args:
+        number: of the part, from 1.
+        shot: number of its shot, from 1.
+        start: its first frame.
+        stop: the frame after its last.
+        follows: whether it goes on with the shot of the part before.
+    """
+
+    number: int
+    shot: int
+    start: int
+    stop: int
+    follows: bool
+
+
+def divide(shots: list[Shot], longest: int = PART_FRAMES) -> list[Part]:
+    """Divide shots into parts of at most `longest` frames, each shot evenly.
+
+    >>> [(part.start, part.stop, part.follows) for part in divide([Shot(0, 7)], 3)]
+    [(0, 2, False), (2, 5, True), (5, 7, True)]
+    """
+    parts: list[Part] = []
+    for number, shot in enumerate(shots, 1):
+        count = -(-(shot.stop - shot.start) // longest)
+        edges = [
+            round(shot.start + step * (shot.stop - shot.start) / count) for step in range(count + 1)
+        ]
+        for start, stop in pairwise(edges):
+            parts.append(Part(len(parts) + 1, number, start, stop, start > shot.start))
+    return parts
+
+
+def share_of(parts: list[Part], shard: tuple[int, int]) -> list[Part]:
+    """The parts of one shard: whole shots, so that each shard has about as many frames."""
+    which, count = shard
+    total = max(part.stop for part in parts)
+    begins = {part.shot: part.start for part in reversed(parts) if not part.follows}
+    return [part for part in parts if begins[part.shot] * count // total == which - 1]
+
+
+def colorize_film(
+    source: str | Path,
+    target: str | Path,
+    pipe: Any,
+    options: FilmOptions | None = None,
+    progress: Progress | None = None,
+) -> FilmResult:
+    """Colour a film, and write it with its sound and everything else that it has.
+
+    Args:
+        source: any file that FFmpeg reads.
+        target: the result; its ending says the container.
+        pipe: an `ORTColorizationPipeline` or a `ColorizationPipeline`.
+        options: how.
+        progress: is told how far it is.
+
+    Raises:
+        FilmError: if the film cannot be read or the result not be written as asked for.
+    """
+    film = _Film(Path(source), Path(target), options or FilmOptions(), progress)
+    return film.colorize(pipe)
+
+
+class _Film:
+    def __init__(self, source, target, options: FilmOptions, progress: Progress | None):
+        self.source, self.target, self.options = source, target, options
+        self.tell = progress or (lambda *_: None)
+        self.codec = CODECS[choose_codec(target.suffix.lower(), options.codec)]
+        self.notes: list[str] = []
+        self._reader: _SequentialReader | None = None
+
+    def colorize(self, pipe: Any) -> FilmResult:
+        with FilmReader(self.source, self.options.max_pixels) as reader:
+            self.facts = reader.facts()
+        self._check_codec()
+        self.work = WorkFolder(self.target, self._identity())
+        self.work.open()
+        if self.work.was_stale:
+            self.notes.append("the film or the options have changed, so everything is done anew")
+        self._look_through()
+        parts = divide(self.shots)
+        self._color(share_of(parts, self.options.shard), pipe)
+        found = [self.work.part_state(part.number) for part in parts]
+        states = [state for state in found if state is not None]
+        finished = len(states) == len(parts)
+        if finished:
+            self._assemble(parts, states)
+            if not self.options.keep_work:
+                self.work.remove()
+        return FilmResult(len(self.timeline.times), len(self.shots), finished, self.notes)
+
+    def _check_codec(self) -> None:
+        self.depth = self.codec.depth_for(self.facts)
+        if self.depth < self.facts.levels.depth:
+            bits = self.facts.levels.depth
+            self.notes.append(f"its {bits} bits are rounded to {self.depth}; ffv1 keeps them")
+        if self.facts.interlaced and not self.codec.fields:
+            self.notes.append("it is interlaced, which this codec takes for whole frames")
+
+    def _identity(self) -> dict[str, Any]:
+        options = asdict(self.options)
+        for name in ("shard", "keep_work", "mark", "max_pixels"):
+            del options[name]
+        if self.options.shots:
+            options["shots"] = Path(self.options.shots).read_text()
+        return {
+            "version": 1,
+            "source": fingerprint(self.source),
+            "mark": self.options.mark,
+            **options,
+        }
+
+    # --- what there is ----------------------------------------------------------------------------
+
+    def _look_through(self) -> None:
+        """Find all frames and shots, or read what an earlier run has found."""
+        known = self.work.read_frames()
+        if known is None:
+            known = self._analyse()
+        self.timeline = Timeline(**known["timeline"])
+        self.offset, self.area = known["offset"], tuple(known["area"])
+        self.shots = self.work.shots(len(self.timeline.times))
+        if self.timeline.lost:
+            self.notes.append(f"{self.timeline.lost} damaged packets could not be decoded")
+
+    def _analyse(self) -> dict[str, Any]:
+        size = self.source.stat().st_size
+        whole, finder, starts = Timeline(), ShotFinder(), [0]
+        brightest, begin = None, 0
+        with FilmReader(self.source, self.options.max_pixels) as reader:
+            step = max(round(1 / (self.facts.rate * self.facts.time_base)), 1)
+            origin = None
+            guess = int(reader.stream.frames or 0)
+            for frame in reader.frames():
+                next_time(frame, whole, step)
+                origin = whole.times[0] if origin is None else origin
+                seconds = float((whole.times[-1] - origin) * self.facts.time_base)
+                if seconds < self.options.start - 1e-6:
+                    begin += 1
+                    continue
+                if self.options.stop is not None and seconds >= self.options.stop - 1e-6:
+                    whole.raw.pop(), whole.times.pop()
+                    break
+                light = working_light(luma_plane(planar(frame)), self.facts.levels)
+                new = finder.add(light)
+                count = len(whole.times) - begin
+                if new is not None:
+                    starts.append(count - new)
+                brightest = light if brightest is None else np.maximum(brightest, light)
+                self.tell("looking through", count, guess)
+            lost = reader.lost
+        if self.source.stat().st_size != size:
+            raise FilmError("is still being written; try again when it is complete")
+        if brightest is None:
+            raise FilmError("has no frames in this stretch")
+        frames = len(whole.times) - begin
+        timeline = Timeline(whole.raw[begin:], whole.times[begin:], whole.last, lost)
+        shots = (
+            read_shots(Path(self.options.shots), frames)
+            if self.options.shots
+            else shots_between(starts, frames)
+        )
+        top, bottom, left, right = picture_area(brightest)
+        height, width = brightest.shape
+        area = (top / height, bottom / height, left / width, right / width)
+        known = {"timeline": asdict(timeline), "offset": begin, "area": area}
+        begins = [float(time * self.facts.time_base) for time in timeline.times]
+        self.work.write_frames(known, shots, begins)
+        return known
+
+    # --- the colours ------------------------------------------------------------------------------
+
+    def _color(self, parts: list[Part], pipe: Any) -> None:
+        """Colour the parts that are not finished; the next one's colours are found meanwhile."""
+        todo = [part for part in parts if self.work.part_state(part.number) is None]
+        done = sum(part.stop - part.start for part in parts if part not in todo)
+        total = sum(part.stop - part.start for part in parts)
+        self.tell("colorizing", done, total)
+        if not todo:
+            return
+        colorer = _PartColorer(self, pipe)
+        pool = concurrent.futures.ThreadPoolExecutor(1)
+        try:
+            future = pool.submit(colorer, todo[0])
+            for part, following in zip(todo, [*todo[1:], None], strict=True):
+                chroma = future.result()
+                if following:
+                    future = pool.submit(colorer, following)
+                self._write(part, chroma, done, total)
+                done += part.stop - part.start
+        finally:
+            pool.shutdown(cancel_futures=True)
+            colorer.close()
+            if self._reader:
+                self._reader.close()
+
+    def _write(self, part: Part, chroma: list[np.ndarray], done: int, total: int) -> None:
+        pixel_format = self.codec.pixel_format(self.facts)
+        color = FrameColorer(self.facts, pixel_format, self.depth, self.area)
+        path = self.work.segment(part.number)
+        writer = SegmentWriter(path, self.facts, self.codec, self.options.quality)
+        try:
+            for count, (frame, ab) in enumerate(zip(self._frames(part), chroma, strict=True), 1):
+                writer.write(color(frame, ab), self.timeline.times[part.start + count - 1])
+                self.tell("colorizing", done + count, total)
+            writer.close()
+        except BaseException:
+            writer.discard()
+            raise
+        self.work.finish_part(part.number, {"order": writer.order})
+
+    def _frames(self, part: Part) -> Iterator:
+        """The frames of a part, from the reader that writes."""
+        if self._reader is None:
+            self._reader = _SequentialReader(self)
+        return self._reader.take(part.start, part.stop)
+
+    def _assemble(self, parts: list[Part], states: list[dict]) -> None:
+        self.tell("joining", 0, 0)
+        base = self.facts.time_base
+        times, last = self.timeline.times, self.timeline.last
+        cut = self.options.start > 0 or self.options.stop is not None
+        clock = Clock(
+            times,
+            last,
+            base,
+            start=times[0] * base,
+            stop=(times[-1] + last) * base if self.options.stop is not None else None,
+            whole=not cut,
+        )
+        segments = [
+            Segment(self.work.segment(part.number), state["order"])
+            for part, state in zip(parts, states, strict=True)
+        ]
+        self.notes += assemble(
+            self.source, self.target, self.facts, segments, clock, self.options.mark
+        )
+
+
+class _SequentialReader:
+    """Hands out stretches of frames, and decodes on where the last one ended if it can."""
+
+    def __init__(self, film: _Film):
+        self._film = film
+        self._reader = FilmReader(film.source, film.options.max_pixels)
+        self._at, self._frames = -1, iter(())
+
+    def take(self, start: int, stop: int) -> Iterator:
+        """The frames from `start` to `stop` - 1 of the stretch that is coloured."""
+        if self._at != start:
+            self._frames = self._enter(start)
+        for index in range(start, stop):
+            self._at = -1
+            frame = next(self._frames, None)
+            if frame is None:
+                raise FilmError("has fewer frames than before; has it changed?")
+            self._at = index + 1
+            yield frame
+
+    def _enter(self, start: int) -> Iterator:
+        film = self._film
+        skipped = film.offset + start
+        found = self._reader.sought(start, film.timeline) if skipped else None
+        if found is not None:
+            return found
+        self._reader.restart()
+        return islice(self._reader.frames(), skipped, None)
+
+    def close(self) -> None:
+        self._reader.close()
+
+
+class _PartColorer:
+    """Finds the chroma of whole parts, one after the other."""
+
+    def __init__(self, film: _Film, pipe: Any):
+        self._film, self._reader = film, _SequentialReader(film)
+        options = film.options
+        self._colorizer = VideoColorizer(
+            pipe, options.seed, options.keyframe_interval, dict(options.call)
+        )
+
+    def __call__(self, part: Part) -> list[np.ndarray]:
+        film = self._film
+        lights = [
+            area_light(luma_plane(planar(frame)), film.facts, film.area)
+            for frame in self._reader.take(part.start, part.stop)
+        ]
+        lead = film.work.lead(part.number - 1) if part.follows else None
+        chroma = self._colorizer.color_part(lights, lead)
+        film.work.keep_lead(part.number, lights[-1], chroma[-1])
+        return chroma
+
+    def close(self) -> None:
+        self._reader.close()
+
+
+def area_light(luma: np.ndarray, facts: FilmFacts, area: Area) -> np.ndarray:
+    """The working light (h, w) of the picture within black bars."""
+    if area != WHOLE:
+        height, width = luma.shape
+        top, bottom, left, right = area
+        luma = luma[
+            round(top * height / 2) * 2 : round(bottom * height / 2) * 2 if bottom < 1 else height,
+            round(left * width / 2) * 2 : round(right * width / 2) * 2 if right < 1 else width,
+        ]
+    return working_light(np.ascontiguousarray(luma), facts.levels)

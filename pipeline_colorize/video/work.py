@@ -1,0 +1,138 @@
+"""Keeps the work on a film beside its result, so that an interrupted run goes on."""
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .shots import Shot, read_shots, write_shots
+
+# Bytes at the beginning and the end of a film by which a change of it is noticed.
+_SAMPLE = 1 << 20
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that it is there whole or not at all, whenever the power goes."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with open(partial, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+
+
+def fingerprint(path: Path) -> str:
+    """A text that changes with a file: its size and the bytes at its beginning and end."""
+    digest, size = hashlib.sha256(), path.stat().st_size
+    digest.update(str(size).encode())
+    with open(path, "rb") as file:
+        digest.update(file.read(_SAMPLE))
+        if size > 2 * _SAMPLE:
+            file.seek(-_SAMPLE, os.SEEK_END)
+            digest.update(file.read(_SAMPLE))
+    return digest.hexdigest()[:32]
+
+
+class WorkFolder:
+    """The folder beside a result that holds what is done of it.
+
+    Args:
+        target: the result.
+        identity: what the work depends on: the source and the options. Work that was done with
+            another identity is left behind.
+    """
+
+    def __init__(self, target: Path, identity: dict[str, Any]):
+        self.path = target.with_name(f"{target.name}.work")
+        self._identity = json.dumps(identity, sort_keys=True, default=str)
+        self.was_stale = False
+
+    def open(self) -> None:
+        """Make the folder, and empty it if it is of other options or another source."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        note = self.path / "film.json"
+        if note.exists() and note.read_text() != self._identity:
+            self.was_stale = any(self.path.glob("part-*"))
+            self.clear()
+        if not note.exists():
+            write_atomically(note, self._identity.encode())
+
+    def clear(self) -> None:
+        """Delete what was made, but for pictures in `keyframes`, which may be somebody's own."""
+        for pattern in ("part-*", ".*.part", "film.json", "frames.json", "shots.csv"):
+            for file in self.path.glob(pattern):
+                file.unlink()
+
+    def remove(self) -> None:
+        """Delete the folder with all that was made."""
+        self.clear()
+        for file in (self.path / "keyframes").glob("shot-*.png"):
+            file.unlink()
+        for folder in (self.path / "keyframes", self.path):
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+    # --- what is known of the frames --------------------------------------------------------------
+
+    def read_frames(self) -> dict[str, Any] | None:
+        """What `write_frames` wrote, or `None`."""
+        file = self.path / "frames.json"
+        return json.loads(file.read_text()) if file.exists() else None
+
+    def write_frames(self, frames: dict[str, Any], shots: list[Shot], seconds: list[float]) -> None:
+        """Keep the timeline and the shots."""
+        table = self.path / "shots.csv"
+        write_shots(table, shots, seconds)
+        write_atomically(self.path / "frames.json", json.dumps(frames).encode())
+
+    def shots(self, frames: int) -> list[Shot]:
+        """The shots that were found."""
+        return read_shots(self.path / "shots.csv", frames)
+
+    # --- parts ------------------------------------------------------------------------------------
+
+    def segment(self, number: int) -> Path:
+        """The file of a part's coloured frames."""
+        return self.path / f"part-{number:06d}.mkv"
+
+    def part_state(self, number: int) -> dict[str, Any] | None:
+        """What was kept of a finished part, or `None` if it is not finished."""
+        note = self.path / f"part-{number:06d}.json"
+        if not note.exists() or not self.segment(number).exists():
+            return None
+        return json.loads(note.read_text())
+
+    def finish_part(self, number: int, state: dict[str, Any]) -> None:
+        """Note that a part is finished; its segment has been written before."""
+        write_atomically(self.path / f"part-{number:06d}.json", json.dumps(state).encode())
+
+    def drop_part(self, number: int) -> None:
+        """Forget a finished part."""
+        for file in self.path.glob(f"part-{number:06d}.*"):
+            file.unlink()
+
+    def lead(self, number: int) -> tuple[np.ndarray, np.ndarray] | None:
+        """The last light and chroma of a part, with which the next part of its shot begins."""
+        file = self.path / f"part-{number:06d}.npz"
+        if not file.exists():
+            return None
+        with np.load(file) as arrays:
+            return arrays["light"], arrays["chroma"]
+
+    def keep_lead(self, number: int, light: np.ndarray, chroma: np.ndarray) -> None:
+        """Keep the last light and chroma of a part."""
+        file = self.path / f"part-{number:06d}.npz"
+        partial = self.path / f".part-{number:06d}.part"
+        with open(partial, "wb") as opened:
+            np.savez(opened, light=light, chroma=chroma)
+        os.replace(partial, file)
+
+    @contextlib.contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Keep a second run from working on the same film meanwhile; shards may."""
+        yield
