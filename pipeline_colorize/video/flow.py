@@ -1,5 +1,7 @@
 """Optical flow on the working light, and how far it can be believed."""
 
+from typing import Any
+
 import cv2
 import numpy as np
 
@@ -15,7 +17,7 @@ class FlowFinder:
     """Finds the flow between neighbouring frames: Dense Inverse Search (Kroeger et al. 2016)."""
 
     def __init__(self) -> None:
-        self._search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+        self._search: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
 
     def __call__(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         """The flow from one working light to another.
