@@ -23,6 +23,7 @@ CORE_NUMPY = {
     "core.levels",
     "core.luminance",
     "core.margins",
+    "core.mending",
     "core.options",
     "core.pictures",
     "core.sizes",
@@ -55,8 +56,17 @@ MODULES = {
         "core.transparency",
     },
     "core.margins": {"core.transparency"},
+    "core.mending": {
+        "core.agreement",
+        "core.colorimetry",
+        "core.finishing",
+        "core.margins",
+        "core.options",
+        "core.pictures",
+        "core.sizes",
+    },
     "core.sizes": set(),
-    "core.options": set(),
+    "core.options": {"core.sizes"},
     "core.pictures": set(),
     "core.transparency": set(),
     "core.color": {"core.colorimetry"},
@@ -80,9 +90,18 @@ MODULES = {
     },
     "registry": set(),
     "onnx.files": set(),
+    "onnx.mending": set(),
     "onnx.noise": set(),
     "onnx.schedule": {"core.sizes"},
-    "onnx.runtime": {*CORE_NUMPY, "hub", "onnx.files", "onnx.noise", "onnx.schedule", "registry"},
+    "onnx.runtime": {
+        *CORE_NUMPY,
+        "hub",
+        "onnx.files",
+        "onnx.mending",
+        "onnx.noise",
+        "onnx.schedule",
+        "registry",
+    },
     "onnx.graph": {*CORE_NUMPY, "onnx.files", "onnx.runtime", "onnx.schedule", "pipeline_colorize"},
     "photo": {
         "photo.decode",
@@ -473,7 +492,7 @@ def test_files_that_travel_import_little(module):
     assert outside(module) <= {"torch", "numpy", "diffusers", "PIL"}
 
 
-@pytest.mark.parametrize("name, most", [("pipeline", 2400), ("unet", 750), ("scheduler", 320)])
+@pytest.mark.parametrize("name, most", [("pipeline", 2700), ("unet", 750), ("scheduler", 320)])
 def test_a_release_carries_code_that_is_whole_and_short(name, most):
     """ruff finds every name that leaving out what seemed unused has made unknown."""
     source = travelling_source(PACKAGE / "core" / f"{name}.py")

@@ -275,7 +275,7 @@ def test_rows_in_chunks_are_the_whole(hinted, monkeypatch):
 def test_step_by_step_is_all_at_once(hinted):
     runtime = hinted[1]
     options = ColorizationOptions(3, 2, 1, 1.0, 1.0, 1.0, 32, 1.0)
-    [picture] = runtime._prepare(noise_picture(45, 61), [], options)
+    [picture] = runtime._prepare(noise_picture(45, 61), [], (None, None), options)
     noise = runtime._noise(picture, TorchGenerator(), 3, options)
     rows, factor = runtime.scheduler.rows(3, 1.0), np.ones(1, np.float32)
     names = ["next_sample", "estimates", "next_features"]

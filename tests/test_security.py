@@ -468,7 +468,7 @@ def test_pictures_handed_over_are_no_longer_than_files(make_unet, size, as_pil):
     onnx = SimpleNamespace(properties={"hint_channels": 0})
     options = ColorizationOptions(1, 1, 1, 1.0, 1.0, 1.0, 128, 1.0)
     with pytest.raises(ValueError, match="no picture's shape"):
-        ORTColorizationPipeline._prepare(onnx, picture, [], options)
+        ORTColorizationPipeline._prepare(onnx, picture, [], (None, None), options)
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,8 @@ def agreement_weights(
     candidates: int,
     balance: float = 0,
     influence: np.ndarray | None = None,
-    second_look: bool = False,
+    second_look: float = 0,
+    kept: np.ndarray | None = None,
 ) -> np.ndarray:
     """Weigh the candidates of each group, place by place, by how far they agree with the others.
 
@@ -51,8 +52,10 @@ def agreement_weights(
         balance: how far colour is toned down where a group agrees and made stronger where it does
             not, see `balance_factor`; 0 changes nothing.
         influence: (h, w), from `hint_influence`; the colourings meet the hints already.
-        second_look: whether the colourings come from a second look. They have the balance of the
-            first look already, and get `SECOND_LOOK_GAIN` instead.
+        second_look: how far a second look went back to noise, as a share of how far it goes by
+            itself; 0 for a first look. Colourings of a second look have the balance of the first
+            one already, and get `SECOND_LOOK_GAIN` instead.
+        kept: (h, w), 1 in cells whose colours were there before, in all candidates.
 
     Returns:
         (groups, candidates, 1, h, w), float32. Over the candidates the weights sum to 1, times
@@ -63,9 +66,12 @@ def agreement_weights(
         weights = np.zeros_like(groups[:, :, :1])
         weights[:, 0] = 1
         return weights.astype(np.float32)
-    weights = _nearness_to_others(groups)
+    free = np.ones(groups.shape[3:]) if kept is None else 1.0 - kept
+    weights = _nearness_to_others(groups, free)
+    if kept is not None:
+        influence = kept if influence is None else np.maximum(influence, kept)
     if second_look:
-        gain = np.full(groups.shape[3:], SECOND_LOOK_GAIN)
+        gain = np.full(groups.shape[3:], 1 + second_look * (SECOND_LOOK_GAIN - 1))
         weights *= fade_near_hints(gain, influence)
     elif balance:
         weights *= balance_factor(groups, weights, balance, influence)
@@ -92,8 +98,8 @@ def warmth_order(chroma: np.ndarray, candidates: int) -> np.ndarray:
     return np.argsort(chroma.mean((1, 2, 3), dtype=np.float64), kind="stable")
 
 
-def _nearness_to_others(groups: np.ndarray) -> np.ndarray:
-    """Weights (groups, candidates, 1, h, w) that sum to 1 over the candidates."""
+def _nearness_to_others(groups: np.ndarray, free: np.ndarray) -> np.ndarray:
+    """Weights (groups, candidates, 1, h, w) that sum to 1; candidates differ where `free` is 1."""
     candidates = groups.shape[1]
     distance = np.stack(
         [np.linalg.norm(groups - groups[:, [index]], axis=2).sum(1) for index in range(candidates)],
@@ -101,7 +107,7 @@ def _nearness_to_others(groups: np.ndarray) -> np.ndarray:
     )
     reach = min(distance.shape[2:]) // 8
     distance = window_mean(window_mean(distance, reach), reach)
-    scale = distance.mean((1, 2, 3), keepdims=True) + 1e-9
+    scale = (distance * free).mean((1, 2, 3), keepdims=True) / max(free.mean(), 1e-9) + 1e-9
     weights = np.exp(-AGREEMENT_SHARPNESS * (distance - distance.min(1, keepdims=True)) / scale)
     return (weights / weights.sum(1, keepdims=True))[:, :, None]
 

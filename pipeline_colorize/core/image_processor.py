@@ -165,6 +165,10 @@ class ColorizationImageProcessor:
             result[:, rows] = rgb
         return result
 
+    def resize(self, luminance: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+        """L* (1, H, W) at another size (height, width)."""
+        return _resized(luminance, size)
+
     def grey(self, luminance: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
         """L* (1, H, W) as grey sRGB in [0, 1] of another size, (3, H', W')."""
         if tuple(luminance.shape[1:]) != size:

@@ -7,6 +7,7 @@ import torch
 
 from .hints import hint_influence
 from .margins import Frame
+from .mending import Mend
 
 
 @dataclass
@@ -23,6 +24,9 @@ class Look:
     generator: torch.Generator | None
     previous: "Look | None" = None  # the first look, where this is the second
     chroma: torch.Tensor = field(init=False)  # (samples, 2, h, w), a*b*, before the dials
+    known: torch.Tensor | None = None  # (1, 2, h, w), colours that are there, before the dials
+    free: torch.Tensor | None = None  # (1, 1, h, w), 1 where they are invented anew, else 0
+    mend: Mend | None = None  # what they come from, at full size
     spread: torch.Tensor | None = None  # (h, w), standard deviation of several candidates
     estimates: list[torch.Tensor] = field(default_factory=list)  # (samples, 2, h, w), as shown
 
@@ -35,6 +39,11 @@ class Look:
     def influence(self) -> np.ndarray | None:
         """How far hints decide each cell's colour, (h, w); `None` for a model without hints."""
         return None if self.hints is None else hint_influence(self.hints.numpy())
+
+    @property
+    def kept(self) -> np.ndarray | None:
+        """The cells that keep the colours they have, (h, w), 0 or 1; `None` if nothing is known."""
+        return None if self.free is None else 1 - self.free[0, 0].numpy()
 
 
 def group_looks(looks: list[Look], batch_size: int | None) -> list[list[Look]]:
@@ -51,6 +60,7 @@ def group_looks(looks: list[Look], batch_size: int | None) -> list[list[Look]]:
 
 
 def leave_grey(look: Look, num_samples: int, grid: tuple[int, int]) -> None:
-    """A picture that an interruption came before has no colours and no spread."""
-    look.chroma = torch.zeros(num_samples, 2, *grid)
+    """A picture that an interruption came before has the colours it had, or none; and no spread."""
+    before = torch.zeros(1, 2, *grid) if look.known is None else look.known
+    look.chroma = before.repeat(num_samples, 1, 1, 1)
     look.spread, look.estimates = torch.zeros(grid), []

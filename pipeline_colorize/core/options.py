@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from numbers import Integral
 from typing import Any
 
+from .sizes import SECOND_LOOK_START
+
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 # Options for which a model has a default, `default_NAME`, that a call's `None` stands for.
 MODEL_DEFAULTS = (
@@ -53,6 +55,7 @@ class ColorizationOptions:
         output_intermediates: whether the estimate after each step is returned, too.
         find_margins: whether even margins around a photograph are found and left neutral.
         match_input_resolution: whether results are as large as the input.
+        strength: how far back to noise colours that are there are brought, 0 to 1.
 
     Raises:
         ValueError: which names the value that is out of range.
@@ -72,6 +75,7 @@ class ColorizationOptions:
     output_intermediates: bool = False
     find_margins: bool = True
     match_input_resolution: bool = True
+    strength: float = 1.0
 
     @classmethod
     def resolve(cls, defaults: Mapping[str, Any], **given: Any) -> "ColorizationOptions":
@@ -91,6 +95,15 @@ class ColorizationOptions:
         """The number of colourings that each result is made of, in one of the looks."""
         candidates = share_candidates(self.num_candidates, self.num_samples)
         return min(candidates, SECOND_LOOK_CANDIDATES) if second_look else candidates
+
+    def toning(self, balance: float, second_look: bool) -> tuple[float, float]:
+        """The `balance` and the `second_look` of `agreement_weights` in one of the looks.
+
+        Colours that are only brought part of the way back to noise have their balance already.
+        """
+        if second_look:
+            return 0, min(self.strength / SECOND_LOOK_START, 1)
+        return balance if self.strength == 1 else 0, 0
 
     def drawn(self, second_look: bool = False) -> int:
         """The number of colourings that are drawn for each picture in one of the looks."""
@@ -117,6 +130,8 @@ class ColorizationOptions:
     def _check_ranges(self) -> None:
         if not 0 <= self.eta <= 1:
             raise ValueError(f"`eta` must lie between 0 and 1, not at {self.eta}.")
+        if not 0 <= self.strength <= 1:
+            raise ValueError(f"`strength` must lie between 0 and 1, not at {self.strength}.")
         for name in ("temperature", "saturation"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ValueError(f"`{name}` must be 0 or more, not {getattr(self, name)}.")

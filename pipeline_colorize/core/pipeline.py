@@ -15,6 +15,7 @@ from .image_processor import ColorizationImageProcessor
 from .levels import Levels
 from .looks import Look, group_looks, leave_grey
 from .margins import Frame
+from .mending import Mend, colors_by_picture, read_mend, undo_dials
 from .options import ColorizationOptions, per_picture
 from .results import ColorizationPipelineOutput, ResultMaker
 from .sampling import ChromaDials, ColorSampler, SamplingStep, color_channels
@@ -101,7 +102,11 @@ class ColorizationPipeline(SavingMixin):
     # --- checks -----------------------------------------------------------------------------------
 
     def check_inputs(
-        self, options: ColorizationOptions, hints: list[list[Hint]], tensor_inputs: list[str]
+        self,
+        options: ColorizationOptions,
+        hints: list[list[Hint]],
+        tensor_inputs: list[str],
+        mends: bool = False,
     ) -> None:
         """Refuse what this model cannot do; the options themselves are checked already.
 
@@ -113,6 +118,12 @@ class ColorizationPipeline(SavingMixin):
             raise ValueError(
                 "Only a model that denoises chroma has a second look: `second_look` must be 1."
             )
+        if mends and (one_pass or color_channels(self.unet) != 2):
+            raise ValueError(
+                "Only a model that denoises chroma mends colours: this one takes no `color_image`."
+            )
+        if options.strength < 1 and not mends:
+            raise ValueError("`strength` is that of a change of `color_image`, which is missing.")
         if options.output_intermediates and one_pass:
             raise ValueError("A one-pass model has no intermediate steps to return.")
         if any(hints) and not self._takes_hints:
@@ -146,6 +157,9 @@ class ColorizationPipeline(SavingMixin):
         second_look: float | None = None,
         match_input_resolution: bool = True,
         hints: list[Hint] | list[list[Hint]] | None = None,
+        color_image=None,
+        mask_image=None,
+        strength: float = 1.0,
         saturation: float = 1.0,
         temperature: float | None = None,
         batch_size: int | None = None,
@@ -191,6 +205,13 @@ class ColorizationPipeline(SavingMixin):
                 resolution of the last look.
             hints: colours that the result has at given places: a list of [`Hint`] for one picture,
                 else one such list a picture. A tuple (x, y, color) is a hint, too.
+            color_image: colours that are there already: a picture as large as `image`, or chroma
+                (2, h, w) as from `output_type="latent"`; a list of these for several pictures.
+            mask_image: where to invent them anew: a picture as large as `image`, white there, and
+                black where the colours stay, to the bit; greys mix both. New colours agree with
+                those around them, and end where the light has edges. `None` means everywhere.
+            strength: how far back to noise `color_image` is brought, from 0, which changes nothing,
+                to 1, which forgets what was there. Without a mask, 0.3 to 0.7 gives variations.
             saturation: factor on chroma; 1 is what the model believes in.
             temperature: scale of the starting noise, and of the fresh noise where the scheduler
                 takes it from outside: 1 samples, 0 gives the one most expected colouring; `None`
@@ -223,6 +244,7 @@ class ColorizationPipeline(SavingMixin):
         images = self.image_processor.as_list(image)
         options = ColorizationOptions.resolve(
             self.config,
+            strength=strength,
             num_inference_steps=num_inference_steps,
             num_samples=num_samples,
             num_candidates=num_candidates,
@@ -243,13 +265,14 @@ class ColorizationPipeline(SavingMixin):
         tensor_inputs = callback_on_step_end_tensor_inputs or ["latents"]
         hint_lists = hints_by_picture(hints, len(images))
         generators = per_picture("generator", generator, len(images))
-        self.check_inputs(options, hint_lists, tensor_inputs)
+        colors = colors_by_picture(color_image, mask_image, len(images))
+        self.check_inputs(options, hint_lists, tensor_inputs, mends=color_image is not None)
         self._interrupt = False
 
         # 2. Bring each picture's luminance to the sizes at which the network looks at it
         pictures = [
             self._prepare(*picture, options)
-            for picture in zip(images, hint_lists, generators, strict=True)
+            for picture in zip(images, hint_lists, generators, colors, strict=True)
         ]
 
         # 3. Draw colours, for pictures of one working size together
@@ -285,11 +308,17 @@ class ColorizationPipeline(SavingMixin):
     # --- the parts of the call --------------------------------------------------------------------
 
     def _prepare(
-        self, image, hints: list[Hint], generator, options: ColorizationOptions
+        self,
+        image,
+        hints: list[Hint],
+        generator: torch.Generator | None,
+        colors: tuple[Any, Any],
+        options: ColorizationOptions,
     ) -> list[Look]:
         """The first look at a picture, and the second where it has enough pixels."""
         light = self.image_processor.see(image)
         check_sides(*light.luminance.shape)
+        mend = read_mend(*colors, light.luminance.shape)
         frame = Frame.find(light, options.find_margins)
         whole, seen = (torch.from_numpy(plane)[None] for plane in (light.luminance, light.seen))
         luminance, seen = whole[:, *frame.inside], seen[:, *frame.inside]
@@ -305,12 +334,23 @@ class ColorizationPipeline(SavingMixin):
             if self._takes_hints:
                 raster = self.image_processor.rasterize_hints(hints, (height, width), size)
             first = looks[0] if looks else None
-            looks.append(
-                Look(
-                    luminance, seen, frame, whole, size, working, raster, generator, previous=first
-                )
+            look = Look(
+                luminance, seen, frame, whole, size, working, raster, generator, previous=first
             )
+            if mend is not None:
+                self._know(look, mend, options)
+            looks.append(look)
         return looks
+
+    def _know(self, look: Look, mend: Mend, options: ColorizationOptions) -> None:
+        """Let a look know the colours that are there, and where it may change them."""
+        dials, grid = self._dials(options), self._grid(look)
+        saturation = dials.saturation or self.config.default_saturation
+        shown = mend.chroma_on(grid, look.frame)
+        known = undo_dials(shown, saturation, dials.coring, dials.texture)
+        look.known = torch.from_numpy(known)[None]
+        look.free = torch.from_numpy(mend.free_cells(grid, look.frame))[None, None]
+        look.mend = mend
 
     def _draw(
         self,

@@ -11,8 +11,9 @@ from torch.nn import functional as F
 from .image_processor import ColorizationImageProcessor
 from .looks import Look
 from .margins import Box, Frame
+from .mending import Overlay
 from .options import ColorizationOptions
-from .sampling import ChromaDials
+from .sampling import ChromaDials, shown_chroma
 
 
 @dataclass
@@ -58,7 +59,10 @@ class ResultMaker:
         images = []
         for look in looks:
             chroma = self.dials.show(look.chroma, look.influence)
-            images += [self._finish(look, one) for one in chroma]
+            if self.options.output_type == "latent":
+                chroma = shown_chroma(look, look.chroma, self.dials)
+            before = self._before(look)
+            images += [self._finish(look, one, before) for one in chroma]
         output = ColorizationPipelineOutput(_stack(images))
         output.boxes = [look.frame.box for look in looks]
         if self.options.output_uncertainty:
@@ -81,23 +85,50 @@ class ResultMaker:
         height, width = luminance.shape[1:]
         return luminance, seen, look.frame.scaled((height, width))
 
-    def _finish(self, look: Look, chroma: torch.Tensor):
+    def _finish(self, look: Look, chroma: torch.Tensor, before: Overlay | None):
         """One result in the form that was asked for."""
-        full, output_type = self.options.match_input_resolution, self.options.output_type
+        output_type = self.options.output_type
         if output_type == "latent":
             return torch.from_numpy(look.frame.place(chroma.numpy()))
         if output_type == "pil":
-            return self._picture(look, chroma, full)
-        luminance, seen, frame = self._size(look, full)
+            pixels = self._pixels(look, chroma, self.options.match_input_resolution)
+            return PIL.Image.fromarray(pixels if before is None else before.under(pixels))
+        rgb = self._float_pixels(look, chroma)
+        if before is not None:
+            rgb = before.under(rgb)
+        return torch.from_numpy(rgb).movedim(-1, 0) if output_type == "pt" else rgb
+
+    def _before(self, look: Look) -> Overlay | None:
+        """The picture that is mended, at the size of the results; `None` if nothing of it stays."""
+        mend = look.mend
+        if mend is None or mend.is_everywhere or self.options.output_type == "latent":
+            return None
+        _, _, frame = self._size(look, self.options.match_input_resolution)
+        luminance = look.whole_luminance[0].numpy()
+        if frame.size != look.frame.size:
+            luminance = self.processor.resize(look.whole_luminance, frame.size)[0].numpy()
+        cell = frame.inner_size[0] / look.chroma.shape[2]
+        if mend.is_chroma:
+            chroma = torch.from_numpy(mend.chroma_on(look.chroma.shape[2:], look.frame))
+            if self.options.output_type == "pil":
+                old = self._pixels(look, chroma, self.options.match_input_resolution)
+            else:
+                old = self._float_pixels(look, chroma)
+            return Overlay(old, mend.resized(frame.size).weight(luminance, cell))
+        return mend.resized(frame.size).overlay(luminance, cell)
+
+    def _float_pixels(self, look: Look, chroma: torch.Tensor) -> np.ndarray:
+        """A photograph in colour, in its neutral margins, (H, W, 3) in [0, 1]."""
+        luminance, seen, frame = self._size(look, self.options.match_input_resolution)
         rgb = self.processor.colorize_float(luminance, chroma, seen)
         if not frame.is_whole:
             whole = self.processor.grey(look.whole_luminance, frame.size)
             whole[:, *frame.inside] = rgb
             rgb = whole
-        return rgb if output_type == "pt" else rgb.movedim(0, -1).numpy()
+        return rgb.movedim(0, -1).numpy()
 
-    def _picture(self, look: Look, chroma: torch.Tensor, full: bool) -> PIL.Image.Image:
-        """A photograph in colour, in its neutral margins."""
+    def _pixels(self, look: Look, chroma: torch.Tensor, full: bool) -> np.ndarray:
+        """A photograph in colour, in its neutral margins, (H, W, 3) uint8."""
         luminance, seen, frame = self._size(look, full)
         pixels = self.processor.colorize(luminance, chroma, seen).numpy()
         if not frame.is_whole:
@@ -105,7 +136,7 @@ class ResultMaker:
             whole = grey.mul(255).round().byte().movedim(0, -1).numpy()
             whole[frame.inside] = pixels
             pixels = whole
-        return PIL.Image.fromarray(pixels)
+        return pixels
 
     def _spread(self, look: Look) -> np.ndarray:
         """Standard deviation of the chroma of all that was drawn, (H, W)."""
@@ -117,7 +148,8 @@ class ResultMaker:
         return whole
 
     def _intermediates(self, look: Look, sample: int) -> list[PIL.Image.Image]:
-        return [self._picture(look, one[sample], full=False) for one in look.estimates]
+        pixels = [self._pixels(look, one[sample], full=False) for one in look.estimates]
+        return [PIL.Image.fromarray(one) for one in pixels]
 
 
 def _stack(images: list) -> list | np.ndarray | torch.Tensor:

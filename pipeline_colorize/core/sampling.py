@@ -1,6 +1,7 @@
 """From noise to the colours that a picture gets: the network's part of the pipeline."""
 
 import inspect
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ from .color import core_chroma, rgb_to_lab, undo_coring
 from .image_processor import lift_texture, meet_hints
 from .looks import Look
 from .options import ColorizationOptions
-from .sizes import SECOND_LOOK_START, second_look_steps
+from .sizes import look_schedule
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,15 @@ class ChromaDials:
     def undo(self, chroma: torch.Tensor, saturation: float) -> torch.Tensor:
         """The chroma that `show` turns into `chroma` at a saturation, apart from texture."""
         return undo_coring(chroma / saturation, self.coring)
+
+
+def shown_chroma(look: Look, chroma: torch.Tensor, dials: ChromaDials) -> torch.Tensor:
+    """Chroma (N, 2, h, w) of a look as it is shown, with the colours that are kept as they were."""
+    shown = dials.show(chroma, look.influence)
+    if look.mend is None or look.free is None:
+        return shown
+    known = look.mend.chroma_on(chroma.shape[2:], look.frame)
+    return torch.where(look.free > 0, shown, torch.from_numpy(known))
 
 
 @dataclass
@@ -122,7 +132,7 @@ class ColorSampler:
         for look, chroma in zip(step.batch, chromas, strict=True):
             influence = look.influence
             order, weights = self._agreement(look, chroma, influence)
-            shown = self.dials.show(agree(chroma[order], weights), influence)
+            shown = shown_chroma(look, agree(chroma[order], weights), self.dials)
             results.append(torch.from_numpy(look.frame.place(shown.numpy())))
         return torch.cat(results)
 
@@ -159,7 +169,10 @@ class ColorSampler:
         second = look.previous is not None
         candidates, drawn = self.options.candidates_each(second), chroma.numpy()
         order = np.arange(len(drawn)) if second else warmth_order(drawn, candidates)
-        weights = agreement_weights(drawn[order], candidates, self.dials.balance, influence, second)
+        toning = self.options.toning(self.dials.balance, second)
+        weights = agreement_weights(
+            drawn[order], candidates, toning[0], influence, toning[1], look.kept
+        )
         return torch.from_numpy(order), torch.from_numpy(weights)
 
     # --- what the network gets --------------------------------------------------------------------
@@ -206,7 +219,10 @@ class ColorSampler:
             noise = randn_tensor(shape, generators, self.device, torch.float32)
             return self.options.temperature * noise
 
-        latents, timesteps = self._start(batch, grid, make_noise())
+        noise = make_noise()
+        latents, timesteps = self._start(batch, grid, noise)
+        keep = self._keeper(batch, noise)
+        latents = keep(latents, timesteps[:1])
         for index, timestep in enumerate(timesteps):
             if self.interrupted():
                 break
@@ -218,11 +234,12 @@ class ColorSampler:
             if clean is not None and index == len(timesteps) - 1:
                 # DDIM goes down by a fixed stride, which may end at the first timestep's noise.
                 latents = clean
-            clean = _meet(latents if clean is None else clean, known)
+            clean = keep(_meet(latents if clean is None else clean, known))
+            latents = keep(latents, timesteps[index + 1 : index + 2])
             if self.options.output_intermediates:
                 estimates.append(clean)
             latents = self.on_step(SamplingStep(batch, timestep, latents, clean))
-        return _meet(latents, known), estimates
+        return keep(_meet(latents, known)), estimates
 
     def _generators(self, batch: list[Look]) -> list[torch.Generator | None] | None:
         if not any(look.generator for look in batch):
@@ -237,24 +254,46 @@ class ColorSampler:
         """
         second = batch[0].previous is not None
         timesteps = self._timesteps(second)
-        if not second:
+        if not second and self.options.strength == 1:
             return noise * self.scheduler.init_noise_sigma, timesteps
-        start = torch.cat([_on_grid(look.previous.chroma, grid) for look in batch])
+        start = torch.cat([_colors_before(look, grid) for look in batch])
         start = (start / chroma_scale(self.unet)).to(self.device)
         start = start.repeat_interleave(len(noise) // len(start), 0)
-        start_noise = timesteps[:1].expand(len(start))
-        return self.scheduler.add_noise(start, noise, start_noise), timesteps
+        return self._with_noise(start, noise, timesteps[:1]), timesteps
+
+    def _with_noise(self, clean, noise, timestep: torch.Tensor) -> torch.Tensor:
+        """Colours at the noise of a timestep (1,), or as they are if there is none (0,)."""
+        if len(timestep) == 0:
+            return clean
+        return self.scheduler.add_noise(clean, noise, timestep.expand(len(clean)))
+
+    def _keeper(self, batch: list[Look], noise) -> Callable[..., torch.Tensor]:
+        """What puts known colours back outside the mask, at the noise of a timestep.
+
+        So the network sees them at each step, and what it invents agrees with them (Lugmayr et al.
+        2022, RePaint, eq. 8).
+        """
+        pairs = [(one.known, one.free) for one in batch if one.known is not None]
+        if not pairs:
+            return lambda color, timestep=(): color
+        drawn = self._drawn(batch)
+        known, free = (torch.cat(parts) for parts in zip(*pairs, strict=True))
+        known = known / chroma_scale(self.unet)
+        known, free = (x.to(self.device).repeat_interleave(drawn, 0) for x in (known, free))
+
+        def keep(color: torch.Tensor, timestep=()) -> torch.Tensor:
+            return torch.where(free > 0, color, self._with_noise(known, noise, timestep))
+
+        return keep
 
     def _timesteps(self, second_look: bool) -> torch.Tensor:
         """Set the scheduler up for a look; returns the timesteps that it runs through."""
-        scheduler, steps = self.scheduler, self.options.num_inference_steps
-        scheduler.set_timesteps(
-            second_look_steps(steps) if second_look else steps, device=self.device
-        )
-        if not second_look:
+        scheduler, options = self.scheduler, self.options
+        steps, share = look_schedule(options.num_inference_steps, second_look, options.strength)
+        scheduler.set_timesteps(steps, device=self.device)
+        if share == math.inf:
             return scheduler.timesteps
-        start = SECOND_LOOK_START * scheduler.config.num_train_timesteps
-        begin = int((scheduler.timesteps >= start).sum())
+        begin = int((scheduler.timesteps >= share * scheduler.config.num_train_timesteps).sum())
         begin += begin % scheduler.order
         if hasattr(scheduler, "set_begin_index"):
             scheduler.set_begin_index(begin)
@@ -305,6 +344,21 @@ def chroma_scale(unet) -> float:
 
 def _meet(color: torch.Tensor, known: torch.Tensor | None) -> torch.Tensor:
     return color if known is None else meet_hints(color, known)
+
+
+def _colors_before(look: Look, grid: tuple[int, int]) -> torch.Tensor:
+    """The colours (N, 2, h, w) that a look begins with: those of the first look, or known ones.
+
+    Where there are both, what the first look has changed is added to the known colours, which so
+    keep what its coarse grid does not hold.
+    """
+    first = look.previous
+    if first is None:
+        assert look.known is not None  # there is no strength without colours
+        return look.known
+    if look.known is None or first.known is None:
+        return _on_grid(first.chroma, grid)
+    return look.known + _on_grid(first.chroma - first.known, grid)
 
 
 def _on_grid(chroma: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:

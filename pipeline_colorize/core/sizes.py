@@ -3,6 +3,7 @@
 torch's engine and the one without torch share these rules; they need neither.
 """
 
+import math
 from collections.abc import Iterator
 
 # The long side of the working picture is at most this many times the short side.
@@ -17,6 +18,8 @@ LARGEST_RATIO, ANY_RATIO = 200, 4096
 CHUNK_PIXELS = 1 << 19
 # The second look starts from noise at this share of the schedule.
 SECOND_LOOK_START = 0.4
+# The most steps of a schedule of which a weak change of colours runs the last part.
+LONGEST_SCHEDULE = 500
 
 
 def check_sides(height: int, width: int) -> None:
@@ -74,6 +77,35 @@ def second_look_steps(steps: int) -> int:
     That part begins at `SECOND_LOOK_START`.
     """
     return max(steps // 2, 3)
+
+
+def look_schedule(steps: int, second_look: bool = False, strength: float = 1) -> tuple[int, float]:
+    """The part of a schedule that a look runs through.
+
+    A look that begins with colours which are there starts part of the way back to noise, so a
+    longer schedule is taken, of which it runs the last part: four steps or more in a first look.
+
+    Args:
+        steps: that a call asks for.
+        second_look: whether it is a second look, which never begins beyond `SECOND_LOOK_START`.
+        strength: how far back to noise the colours that are there are brought, 0 to 1.
+
+    Returns:
+        The number of steps of the whole schedule, and the share of the noisiest timestep below
+        which timesteps are run.
+
+    >>> look_schedule(3), look_schedule(3, second_look=True), look_schedule(3, strength=0.5)
+    ((3, inf), (3, 0.4), (8, 0.5625))
+    """
+    if second_look and strength >= SECOND_LOOK_START:
+        return second_look_steps(steps), SECOND_LOOK_START
+    if strength == 1:
+        return steps, math.inf
+    if strength == 0:
+        return steps, 0.0
+    taken = 1 if second_look else max(math.ceil(steps * strength), 4)
+    whole = min(max(round(taken / strength), taken + 1), LONGEST_SCHEDULE)
+    return whole, (taken + 0.5) / whole
 
 
 def row_chunks(height: int, width: int) -> Iterator[slice]:

@@ -816,7 +816,7 @@ def properties(parts: dict[str, dict], steps: int | None = None) -> dict:
     schedule = ScheduleTable(facts)
     how = facts["default_num_inference_steps"], facts["default_eta"]
     facts["schedule"] = schedule.rows(*how).tolist()
-    facts["second_look_schedule"] = schedule.second_look_rows(*how).tolist()
+    facts["second_look_schedule"] = schedule.look_rows(*how, second_look=True).tolist()
     return facts
 
 

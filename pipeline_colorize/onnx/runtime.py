@@ -7,6 +7,7 @@ picture as with torch.
 import json
 import os
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -25,12 +26,14 @@ from pipeline_colorize.core.hints import (
 from pipeline_colorize.core.levels import Levels
 from pipeline_colorize.core.luminance import resize_plane, see
 from pipeline_colorize.core.margins import Box, Frame
+from pipeline_colorize.core.mending import Mend, Overlay, colors_by_picture, read_mend, undo_dials
 from pipeline_colorize.core.options import ColorizationOptions, per_picture
 from pipeline_colorize.core.sizes import check_sides, fit_size, look_resolutions, row_chunks
 from pipeline_colorize.core.transparency import Light
 from pipeline_colorize.registry import find_model
 
 from .files import FILE_NAME, WEIGHTS_NAME, find_file, fits_weights
+from .mending import sample_around
 from .noise import TorchGenerator
 from .schedule import ScheduleTable
 
@@ -100,6 +103,9 @@ class _Look:
     guide: np.ndarray  # (1, 1, 8 * rows, 8 * columns)
     previous: "_Look | None" = None  # the first look, where this is the second
     spread: np.ndarray | None = None  # (rows, columns), standard deviation of several candidates
+    mend: Mend | None = None  # colours that are there already, at full size
+    known: np.ndarray | None = None  # (1, 2, rows, columns), the same in the network's units
+    free: np.ndarray | None = None  # (1, 1, rows, columns), 1 where they are invented anew, else 0
     chroma: np.ndarray = field(init=False)  # (samples, 2, rows, columns), as shown
     sample: np.ndarray = field(init=False)  # (samples, 2, rows, columns), in the network's units
     estimates: np.ndarray = field(init=False)  # (steps, samples, 2, rows, columns)
@@ -220,6 +226,9 @@ class ORTColorizationPipeline:
         processing_resolution: int | None = None,
         second_look: float | None = None,
         hints: list[Hint] | list[list[Hint]] | None = None,
+        color_image=None,
+        mask_image=None,
+        strength: float = 1.0,
         saturation: float = 1.0,
         temperature: float | None = None,
         output_type: str = "pil",
@@ -242,6 +251,9 @@ class ORTColorizationPipeline:
             second_look: a second look at pictures whose short side has this many times the
                 processing resolution, at that size; 1 for one look, `None` is the model's default.
             hints: colours at given places, as in `ColorizationPipeline`.
+            color_image: colours that are there already, as in `ColorizationPipeline`.
+            mask_image: where to invent them anew, white; `None` for everywhere.
+            strength: how far back to noise they are brought, 0 to 1.
             saturation: factor on chroma.
             temperature: scale of all noise; `None` is the model's default.
             output_type: "pil", "np" (H, W, 3) in [0, 1] or "latent": chroma a*b* (2, h, w).
@@ -255,6 +267,7 @@ class ORTColorizationPipeline:
         images = _as_list(image)
         options = ColorizationOptions.resolve(
             self.properties,
+            strength=strength,
             num_inference_steps=num_inference_steps,
             num_samples=num_samples,
             num_candidates=num_candidates,
@@ -273,12 +286,16 @@ class ORTColorizationPipeline:
             raise ValueError("`output_type` 'pt' needs torch; 'np' gives arrays.")
         if any(hint_lists) and not self.properties["hint_channels"]:
             raise ValueError("This model takes no colour hints.")
+        colors = colors_by_picture(color_image, mask_image, len(images))
+        if strength < 1 and color_image is None:
+            raise ValueError("`strength` is that of a change of `color_image`, which is missing.")
         output = ORTColorizationPipelineOutput(
             [], [] if output_uncertainty else None, [] if output_intermediates else None
         )
         generators = self._generators(generator, len(images))
-        for picture in zip(images, hint_lists, generators, strict=True):
-            self._colorize(*picture, options, output)
+        for picture in zip(images, hint_lists, colors, generators, strict=True):
+            looks = self._prepare(*picture[:3], options)
+            self._colorize(looks, picture[3], options, output)
         return output
 
     # --- the parts of the call --------------------------------------------------------------------
@@ -290,19 +307,19 @@ class ORTColorizationPipeline:
         seeds = np.random.SeedSequence().generate_state(count).tolist()
         return [TorchGenerator().manual_seed(seed) for seed in seeds]
 
-    def _colorize(self, image, hints, generator, options: ColorizationOptions, output) -> None:
+    def _colorize(self, looks: list[_Look], generator, options: ColorizationOptions, output):
         """Add the results of one picture to `output`."""
         factor = np.array([options.saturation * self.config.default_saturation], np.float32)
-        steps, eta = options.num_inference_steps, options.eta
-        schedules = self.scheduler.rows(steps, eta), self.scheduler.second_look_rows(steps, eta)
-        looks = self._prepare(image, hints, options)
-        for look, schedule in zip(looks, schedules, strict=False):
+        how = options.num_inference_steps, options.eta
+        for look in looks:
+            second = look.previous is not None
+            schedule = self.scheduler.look_rows(*how, second, options.strength)
             noise = self._noise(look, generator, len(schedule), options)
-            self._invent_chroma(look, noise, schedule, factor)
+            self._invent_chroma(look, noise, schedule, factor, options.strength)
             self._agree(look, options, factor)
         look = looks[-1]
         output.boxes.append(look.frame.box)
-        output.images += self._finish(look, factor, options.output_type)
+        output.images += self._finish(look, factor, options)
         if options.output_uncertainty:
             assert look.spread is not None  # the options ask for several candidates
             spread = np.zeros(look.frame.size, np.float32)
@@ -311,17 +328,33 @@ class ORTColorizationPipeline:
         if options.output_intermediates:
             output.intermediates += self._intermediates(look, factor)
 
-    def _prepare(self, image, hints: list[Hint], options: ColorizationOptions) -> list[_Look]:
+    def _prepare(
+        self, image, hints: list[Hint], colors: tuple, options: ColorizationOptions
+    ) -> list[_Look]:
         """The first look at a picture, and the second where it has enough pixels."""
         light = see(image)
         check_sides(*light.luminance.shape)
+        mend = read_mend(colors[0], colors[1], light.luminance.shape)
         frame = Frame.find(light, options.find_margins)
         hints = hints if frame.is_whole else move_hints(hints, frame.box)
         looks: list[_Look] = []
         sizes = options.processing_resolution, options.second_look
         for resolution in look_resolutions(*frame.inner_size, *sizes):
-            looks.append(self._look(light, frame, hints, resolution, *looks))
+            look = self._look(light, frame, hints, resolution, *looks)
+            if mend is not None:
+                self._know(look, mend, options)
+            looks.append(look)
         return looks
+
+    def _know(self, look: _Look, mend: Mend, options: ColorizationOptions) -> None:
+        """Let a look know the colours that are there, and where it may change them."""
+        grid = look.hints.shape[2:]
+        saturation = (options.saturation or 1) * self.config.default_saturation
+        shown, dials = mend.chroma_on(grid, look.frame), ("chroma_coring", "chroma_texture")
+        known = undo_dials(shown, saturation, *(self.properties[name] for name in dials))
+        look.known = known[None] / np.float32(self.properties["ab_scale"])
+        look.free = mend.free_cells(grid, look.frame)[None, None]
+        look.mend = mend
 
     def _look(
         self, light: Light, frame: Frame, hints: list[Hint], resolution: float, previous=None
@@ -381,20 +414,38 @@ class ORTColorizationPipeline:
             self._open()
         return self._session.run(outputs, given)
 
-    def _invent_chroma(self, look: _Look, noise, schedule, factor) -> None:
-        """Run all steps of a look; a second look begins with the colours of the first."""
+    def _invent_chroma(self, look: _Look, noise, schedule, factor, strength: float) -> None:
+        """Run all steps of a look, which may begin with colours that are there."""
         names, start = ["next_sample", "chroma", "estimates"], noise[0]
-        if look.previous:
-            signal, rate = schedule[0, 1:3]
-            first = self._on_finer_grid(look.previous, look)
-            start = signal * np.repeat(first, len(start) // len(first), axis=0) + rate * start
+        if (before := self._colors_before(look, strength)) is not None:
+            signal, rate = schedule[0, 1:3] if len(schedule) else (1, 0)
+            start = signal * np.repeat(before, len(start) // len(before), axis=0) + rate * start
+        if look.known is not None and look.free is not None:
+            run = partial(self._run, look=look, saturation=factor)
+            steps = start.astype(np.float32), noise, schedule
+            look.sample, look.estimates = sample_around(run, look.known, look.free, *steps)
+            [look.chroma] = run(["chroma"], sample=look.estimates[-1])
+            return
         look.sample, look.chroma, look.estimates = self._run(
             names, look, sample=start, noise=noise[1:], schedule=schedule, saturation=factor
         )
 
-    def _on_finer_grid(self, first: _Look, second: _Look) -> np.ndarray:
+    def _colors_before(self, look: _Look, strength: float) -> np.ndarray | None:
+        """The colours that a look begins with, (N, 2, h, w) in the network's units, or `None`.
+
+        They are those of the first look. Where some are known, what the first look has changed is
+        added to them.
+        """
+        first = look.previous
+        if first is None:
+            return look.known if strength < 1 else None
+        if look.known is None or first.known is None:
+            return self._on_finer_grid(first.sample, look)
+        return look.known + self._on_finer_grid(first.sample - first.known, look)
+
+    def _on_finer_grid(self, sample: np.ndarray, second: _Look) -> np.ndarray:
         """The sample of the first look (samples, 2, h, w), on the grid of the second."""
-        grid, sample = second.hints.shape[2:], first.sample
+        grid = second.hints.shape[2:]
         planes = [resize_plane(plane, *grid) for plane in sample.reshape(-1, *sample.shape[2:])]
         return np.stack(planes).reshape(-1, 2, *grid)
 
@@ -404,31 +455,66 @@ class ORTColorizationPipeline:
             look.spread = look.previous.spread
         elif len(look.chroma) > 1:
             look.spread = np.sqrt(look.chroma.var(axis=0, ddof=1).sum(axis=0))
+        kept = None if look.free is None else 1 - look.free[0, 0]
         # The last estimates are the samples with the hints met.
         last = look.estimates[-1] * self.properties["ab_scale"]
-        balance, second = self.properties["chroma_balance"], look.previous is not None
+        second = look.previous is not None
+        balance, share = options.toning(self.properties["chroma_balance"], second)
         candidates = options.candidates_each(second)
         order = np.arange(len(last)) if second else warmth_order(last, candidates)
         influence = hint_influence(look.hints)
-        weights = agreement_weights(last[order], candidates, balance, influence, second)
+        weights = agreement_weights(last[order], candidates, balance, influence, share, kept)
         look.estimates = np.stack([agree(step[order], weights) for step in look.estimates])
         look.sample = look.estimates[-1]
         [look.chroma] = self._run(["chroma"], look, sample=look.sample, saturation=factor)
 
-    def _finish(self, look: _Look, factor, output_type: str) -> list:
+    def _finish(self, look: _Look, factor, options: ColorizationOptions) -> list:
         """The results in the form that was asked for."""
-        if output_type == "latent":
-            return list(look.frame.place(look.chroma))
-        name, kind = ("rgb", np.uint8) if output_type == "pil" else ("rgb_float", np.float32)
-        results = []
+        if options.output_type == "latent":
+            return list(look.frame.place(self._shown(look)))
+        kind = np.uint8 if options.output_type == "pil" else np.float32
+        before = self._before(look, factor, kind)
+        results: list = []
         for sample in look.sample:
-            whole = _grey_canvas(look.whole_luminance, look.frame, kind)
-            result = whole[look.frame.inside]
-            for rows in row_chunks(*look.luminance.shape):
-                colored = self._rows(name, look, sample[None], factor, look.luminance, rows)[0]
-                result[rows] = colored if output_type == "pil" else np.moveaxis(colored, 0, -1)
-            results.append(PIL.Image.fromarray(whole) if output_type == "pil" else whole)
+            pixels = self._pixels(look, sample, factor, kind)
+            pixels = pixels if before is None else before.under(pixels)
+            results.append(PIL.Image.fromarray(pixels) if kind == np.uint8 else pixels)
         return results
+
+    def _pixels(self, look: _Look, sample: np.ndarray, factor, kind: type) -> np.ndarray:
+        """A sample (2, h, w) as pixels (H, W, 3), uint8 or float32, in its neutral margins."""
+        whole = _grey_canvas(look.whole_luminance, look.frame, kind)
+        result = whole[look.frame.inside]
+        for rows in row_chunks(*look.luminance.shape):
+            name = "rgb" if kind is np.uint8 else "rgb_float"
+            colored = self._rows(name, look, sample[None], factor, look.luminance, rows)[0]
+            result[rows] = colored if kind is np.uint8 else np.moveaxis(colored, 0, -1)
+        return whole
+
+    @staticmethod
+    def _shown(look: _Look) -> np.ndarray:
+        """Chroma (N, 2, h, w) as it is shown, with the colours that are kept as they were."""
+        if look.mend is None or look.free is None:
+            return look.chroma
+        known = look.mend.chroma_on(look.chroma.shape[2:], look.frame)
+        return np.where(look.free > 0, look.chroma, known)
+
+    def _before(self, look: _Look, factor, kind: type) -> Overlay | None:
+        """The picture that is mended; `None` if nothing of it stays."""
+        mend = look.mend
+        if mend is None or mend.is_everywhere:
+            return None
+        grid = look.chroma.shape[2:]
+        cell = look.frame.inner_size[0] / grid[0]
+        if not mend.is_chroma:
+            return mend.overlay(look.whole_luminance, cell)
+        # As hints, colours come out as they are, without texture.
+        assert look.known is not None  # since there is a mend
+        hints = np.ones((1, 3, *grid), np.float32)
+        hints[0, :2] = mend.chroma_on(grid, look.frame) / self.config.default_saturation
+        factor = np.array([self.config.default_saturation], np.float32)
+        old = self._pixels(replace(look, hints=hints), look.known[0], factor, kind)
+        return Overlay(old, mend.weight(look.whole_luminance, cell))
 
     def _rows(self, name: str, look: _Look, sample, factor, luminance, rows: slice):
         """Rows of one or several samples in colour."""

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from pipeline_colorize.core.sizes import SECOND_LOOK_START, second_look_steps
+from pipeline_colorize.core.sizes import look_schedule
 
 
 class ScheduleTable:
@@ -55,7 +55,10 @@ class ScheduleTable:
         columns += [np.append(column, end) for column, end in zip(following, ends, strict=True)]
         return np.stack(columns, axis=1).astype(np.float32)
 
-    def second_look_rows(self, steps: int, eta: float) -> np.ndarray:
-        """The rows of a second look, which starts part of the way back to noise."""
-        rows = self.rows(second_look_steps(steps), eta)
-        return rows[rows[:, 0] < SECOND_LOOK_START * self._total]
+    def look_rows(
+        self, steps: int, eta: float, second_look: bool = False, strength: float = 1
+    ) -> np.ndarray:
+        """The rows of a look, which may start part of the way back to noise (`look_schedule`)."""
+        whole, share = look_schedule(steps, second_look, strength)
+        rows = self.rows(whole, eta)
+        return rows[rows[:, 0] < share * self._total]
