@@ -6,6 +6,7 @@ writes the code that it came with.
 
 import ast
 import collections
+import json
 from pathlib import Path
 
 # Stands in each code file of a release, behind its first docstring. diffusers gives the code of
@@ -28,6 +29,55 @@ if __name__.startswith("diffusers_modules."):
     __name__ = _unique_name
 
 """
+
+
+# A model that ships needs no copy of the code that it lies beside.
+_FROM_PACKAGE = '''\
+"""The class that plain diffusers needs to open this folder, from the package around it.
+
+`save_pretrained` writes a folder that holds the code itself, and can be used without the package.
+"""
+
+from {module} import {name}
+
+__all__ = ["{name}"]  # {bases}
+'''
+_MODULES = {
+    "pipeline": "core.pipeline",
+    "ColorizationUNet": "core.unet",
+    "RegressionUNet": "core.regression_unet",
+    "OffsetCosineScheduler": "core.scheduler",
+}
+# diffusers looks for one of these names in the code of a component.
+_BASES = {"pipeline": "DiffusionPipeline", "unet": "ModelMixin", "scheduler": "SchedulerMixin"}
+
+
+def package_code(folder: Path) -> dict[str, str]:
+    """The code files of a model that ships, by their names; they import from the package.
+
+    With them, `DiffusionPipeline.from_pretrained(FOLDER, trust_remote_code=True)` works.
+
+    Args:
+        folder: with `model_index.json`.
+    """
+    index = json.loads((folder / "model_index.json").read_text("utf-8"))
+    parts = {"pipeline.py": index["_class_name"]}
+    parts |= {f"{part}/{part}.py": index[part] for part in ("unet", "scheduler")}
+    return {
+        file: _FROM_PACKAGE.format(
+            module=f"pipeline_colorize.{_MODULES.get(name) or _MODULES[module]}",
+            name=name,
+            bases=_BASES[module],
+        )
+        for file, (module, name) in parts.items()
+        if module in _BASES
+    }
+
+
+def write_package_code(folder: Path) -> None:
+    """Write the files of `package_code` into a folder of the package."""
+    for name, source in package_code(folder).items():
+        (folder / name).write_text(source, "utf-8")
 
 
 def travelling_source(file: Path) -> str:

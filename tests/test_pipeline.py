@@ -9,7 +9,7 @@ import diffusers
 import numpy as np
 import pytest
 import torch
-from diffusers import DDIMScheduler, UNet2DModel
+from diffusers import DDIMScheduler, DiffusionPipeline, UNet2DModel
 from diffusers.callbacks import PipelineCallback
 from PIL import Image, ImageCms
 from safetensors.torch import load_file
@@ -29,6 +29,8 @@ from pipeline_colorize.core.agreement import (
 )
 from pipeline_colorize.core.color import rgb_to_luminance
 from pipeline_colorize.core.sampling import ColorSampler
+from pipeline_colorize.registry import MODELS, shipped_models
+from pipeline_colorize.release_code import package_code
 
 COMPATIBLE = list(OffsetCosineScheduler._compatibles)
 
@@ -856,3 +858,29 @@ def test_hints_are_placed_inside_margins(pipe, print_on_lid):
     assert np.array_equal(np.asarray(got.crop(box)), np.asarray(want))
     with pytest.raises(ValueError, match="margins are not coloured"):
         pipe(page, hints=[Hint(2, 2, "#c02020")], **options)
+
+
+def test_the_parts_of_a_pipeline_carry_its_options(make_unet):
+    options = {"default_num_inference_steps": 3, "default_saturation": 1.2, "chroma_coring": 4.0}
+    pipe = ColorizationPipeline(make_unet("grid"), OffsetCosineScheduler(), **options)
+    again = ColorizationPipeline(**pipe.components)
+    assert dict(again.config) == dict(pipe.config)
+    changed = ColorizationPipeline(**pipe.components, default_num_inference_steps=7)
+    assert changed.config.default_num_inference_steps == 7
+    assert changed.config.default_saturation == 1.2
+    assert dict(ColorizationPipeline(**pipe.components).config) == dict(pipe.config)
+    plain = ColorizationPipeline(make_unet("grid"), OffsetCosineScheduler())
+    assert plain.config.default_num_inference_steps == 20
+    assert plain.config.default_saturation == 1
+
+
+@pytest.mark.parametrize("name", shipped_models())
+def test_plain_diffusers_opens_a_folder_that_ships(name):
+    folder = MODELS / name
+    held = {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*.py")}
+    assert held == package_code(folder)
+    pipe = DiffusionPipeline.from_pretrained(folder, trust_remote_code=True)
+    ours = ColorizationPipeline.from_pretrained(name)
+    assert type(pipe) is ColorizationPipeline and type(pipe.unet) is type(ours.unet)
+    options = [name for name in ours.config if name.startswith(("default_", "chroma_"))]
+    assert [pipe.config[name] for name in options] == [ours.config[name] for name in options]

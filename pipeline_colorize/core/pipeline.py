@@ -22,6 +22,20 @@ from .sampling import ChromaDials, ColorSampler, SamplingStep, color_channels
 from .saving import SavingMixin
 from .sizes import check_sides, look_resolutions
 
+# What a model does where neither it nor a call says anything else.
+_PLAIN_DEFAULTS = {
+    "default_num_inference_steps": 20,
+    "default_processing_resolution": 128,
+    "default_second_look": 1.0,
+    "default_num_candidates": 1,
+    "default_eta": 0.0,
+    "default_temperature": 1.0,
+    "default_saturation": 1.0,
+    "chroma_coring": 0.0,
+    "chroma_texture": 1.0,
+    "chroma_balance": 0.0,
+}
+
 
 class ColorizationPipeline(SavingMixin):
     r"""Gives black-and-white photographs their colours; their luminance is kept as it is.
@@ -49,6 +63,10 @@ class ColorizationPipeline(SavingMixin):
         chroma_coring: the C* of which half is then taken back; of stronger chroma, less is taken
             (`core_chroma`). Hints come out as given in spite of all four.
 
+    An option that is not given is what it was in the first pipeline that held the network, so that
+    `ColorizationPipeline(**pipe.components)` is the same model; otherwise 20 steps, 128 pixels, one
+    look, one candidate, `eta` 0, and nothing that changes what the network says.
+
     Example:
 
     ```python
@@ -68,30 +86,33 @@ class ColorizationPipeline(SavingMixin):
         self,
         unet,
         scheduler=None,
-        default_num_inference_steps: int = 20,
-        default_processing_resolution: int = 128,
-        default_second_look: float = 1.0,
-        default_num_candidates: int = 1,
-        default_eta: float = 0.0,
-        default_temperature: float = 1.0,
-        default_saturation: float = 1.0,
-        chroma_coring: float = 0.0,
-        chroma_texture: float = 1.0,
-        chroma_balance: float = 0.0,
+        default_num_inference_steps: int | None = None,
+        default_processing_resolution: int | None = None,
+        default_second_look: float | None = None,
+        default_num_candidates: int | None = None,
+        default_eta: float | None = None,
+        default_temperature: float | None = None,
+        default_saturation: float | None = None,
+        chroma_coring: float | None = None,
+        chroma_texture: float | None = None,
+        chroma_balance: float | None = None,
     ):
         super().__init__()
         self.register_modules(unet=unet, scheduler=scheduler)
         self.register_to_config(
-            default_num_inference_steps=default_num_inference_steps,
-            default_processing_resolution=default_processing_resolution,
-            default_second_look=default_second_look,
-            default_num_candidates=default_num_candidates,
-            default_eta=default_eta,
-            default_temperature=default_temperature,
-            default_saturation=default_saturation,
-            chroma_coring=chroma_coring,
-            chroma_texture=chroma_texture,
-            chroma_balance=chroma_balance,
+            **_with_defaults(
+                unet,
+                default_num_inference_steps=default_num_inference_steps,
+                default_processing_resolution=default_processing_resolution,
+                default_second_look=default_second_look,
+                default_num_candidates=default_num_candidates,
+                default_eta=default_eta,
+                default_temperature=default_temperature,
+                default_saturation=default_saturation,
+                chroma_coring=chroma_coring,
+                chroma_texture=chroma_texture,
+                chroma_balance=chroma_balance,
+            )
         )
         config = unet.config
         chroma_stride = getattr(config, "chroma_stride", 1)
@@ -409,6 +430,19 @@ class ColorizationPipeline(SavingMixin):
             coring=config.chroma_coring,
             saturation=options.saturation * config.default_saturation,
         )
+
+
+def _with_defaults(unet, **given: float | None) -> dict[str, float]:
+    """The options of a pipeline: given ones, else those that the network came with, else plain.
+
+    A network keeps the options of the first pipeline that holds it, so that
+    `ColorizationPipeline(**pipe.components)` has them, too.
+    """
+    carried = getattr(unet, "_pipeline_defaults", _PLAIN_DEFAULTS)
+    options = {name: carried[name] if value is None else value for name, value in given.items()}
+    if carried is _PLAIN_DEFAULTS:
+        unet._pipeline_defaults = options
+    return options
 
 
 class _StepReport:

@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw
 from benchmarks.recipes import PUBLISHED, to_markdown
 from pipeline_colorize import ColorizationPipeline, __version__, photo
 from pipeline_colorize.photo.display import side_by_side
+from pipeline_colorize.release_code import write_package_code
 from releasing.card import write_card
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -419,7 +420,9 @@ def draw_steps(pipe, facts: dict, path: Path, file: Path) -> None:
 
 
 def ship(run: Path, folder: Path) -> None:
-    """Put a run's model and its card into the package, without code and with weights in fp16.
+    """Put a run's model and its card into the package, with weights in fp16.
+
+    Its code is that of the package.
 
     Raises:
         ValueError: if the weights take too many bytes, or the card's notes are wrong.
@@ -436,6 +439,7 @@ def ship(run: Path, folder: Path) -> None:
     size = sum(file.stat().st_size for file in folder.glob("unet/*.safetensors"))
     if size > LARGEST:
         raise ValueError(f"The weights take {size:,} bytes; {LARGEST:,} are allowed.")
+    write_package_code(folder)
     write_card(folder, CARDS / f"{run.name}.yaml", run / "evaluate")
 
 
