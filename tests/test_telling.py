@@ -1,0 +1,166 @@
+"""Telling the colours: masks of things, colours of other answers, references."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytest.importorskip("skimage")
+pytest.importorskip("cv2")
+
+from pipeline_colorize.core.colorimetry import rgb_pixels_to_lab
+from pipeline_colorize.core.luminance import see
+from pipeline_colorize.core.mending import with_light_of
+from pipeline_colorize.telling.masks import region_hints, thing_mask
+from pipeline_colorize.telling.references import match_reference, reference_hints
+from pipeline_colorize.telling.retouching import fade_colors, take_colors
+
+
+@pytest.fixture(scope="module")
+def disc():
+    """A grey disc of 60 pixels across on a darker ground, with grain."""
+    y, x = np.mgrid[:160, :200]
+    inside = np.hypot(y - 80, x - 90) < 30
+    light = np.where(inside, 150, 90) + np.random.default_rng(0).normal(0, 4, inside.shape)
+    return Image.fromarray(light.clip(0, 255).astype(np.uint8)), inside
+
+
+def textured(seed, size=(300, 360)):
+    """A picture in colour with much to recognise: coarse and fine patches."""
+    random = np.random.default_rng(seed)
+    layers = []
+    for cells in (6, 14, 40):
+        patch = random.integers(0, 256, (cells, cells, 3), np.uint8)
+        layers.append(np.asarray(Image.fromarray(patch).resize(size[::-1], Image.BICUBIC), float))
+    return Image.fromarray((np.mean(layers, 0)).astype(np.uint8))
+
+
+# --- masks ----------------------------------------------------------------------------------------
+
+
+def test_a_click_finds_the_thing_that_ends_at_the_lights_edges(disc):
+    image, inside = disc
+    mask = thing_mask(image, 85, 84, radius=50)
+    assert mask.shape == (160, 200)
+    assert mask.dtype == np.float32
+    found = mask > 0.5
+    assert (found & inside).sum() / (found | inside).sum() > 0.85
+    y, x = np.mgrid[:160, :200]
+    assert (mask[np.hypot(y - 84, x - 85) > 56] == 0).all()
+
+
+def test_a_mask_is_grown_and_shrunk(disc):
+    image, _ = disc
+    areas = [(thing_mask(image, 90, 80, 45, grow=grow) > 0.5).sum() for grow in (-6, 0, 6)]
+    radii = np.sqrt(np.array(areas) / np.pi)
+    np.testing.assert_allclose(np.diff(radii), [6, 6], atol=2)
+
+
+def test_a_click_at_the_border_and_one_on_an_even_picture(disc):
+    assert thing_mask(disc[0], 0, 159, 20)[159, 0] == 1
+    even = thing_mask(Image.new("L", (80, 60), 128), 40, 30, 20)
+    assert even[30, 40] == 1
+    assert even[30, 65] == 0
+    assert (thing_mask(Image.new("L", (8, 6), 128), 4, 3, 400) == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("place", "radius", "word"), [((200, 5), 9, "outside"), ((5, 5), 0, "radius")]
+)
+def test_wrong_clicks_are_named(disc, place, radius, word):
+    with pytest.raises(ValueError, match=word):
+        thing_mask(disc[0], *place, radius)
+
+
+def test_hints_of_a_region_lie_in_it_and_fill_most(disc):
+    _, inside = disc
+    hints = region_hints(inside, "#2040c0")
+    assert 1 <= len(hints) <= 12
+    y, x = np.mgrid[:160, :200]
+    covered = np.zeros_like(inside)
+    for hint in hints:
+        covered |= np.hypot(y - hint.y, x - hint.x) <= hint.radius
+    assert not (covered & ~inside).any()
+    assert covered.sum() > 0.5 * inside.sum()
+    with pytest.raises(ValueError, match="empty"):
+        region_hints(np.zeros((5, 5)), "#ffffff")
+
+
+# --- colours of another answer, or none -----------------------------------------------------------
+
+
+@pytest.fixture
+def answers():
+    """Two answers of one light."""
+    grey = np.random.default_rng(1).integers(60, 190, (64, 80)).astype(np.uint8)
+    luminance = see(Image.fromarray(grey)).luminance
+    return [
+        Image.fromarray(with_light_of(np.full((64, 80, 3), color, np.uint8), luminance))
+        for color in ((200, 90, 80), (80, 110, 200))
+    ]
+
+
+def test_colours_of_another_answer_are_taken_within_the_mask(answers):
+    mask = np.zeros((64, 80), np.uint8)
+    mask[10:50, 20:60] = 255
+    result = np.asarray(take_colors(*answers, Image.fromarray(mask)))
+    first, second = (np.asarray(one) for one in answers)
+    np.testing.assert_array_equal(result[mask == 0], first[mask == 0])
+    np.testing.assert_array_equal(result[28:32, 38:42], second[28:32, 38:42])
+    off = see(Image.fromarray(result)).luminance - see(answers[0]).luminance
+    assert np.abs(off).max() < 1.5  # each of the two is rounded to 8 bits
+
+
+@pytest.mark.parametrize(("amount", "left"), [(0, 1), (0.5, None), (1, 0)])
+def test_colours_fade_within_the_mask(answers, amount, left):
+    mask = np.zeros((64, 80), np.uint8)
+    mask[:, 40:] = 255
+    result = np.asarray(fade_colors(answers[0], Image.fromarray(mask), amount))
+    before = np.asarray(answers[0])
+    np.testing.assert_array_equal(result[:, :40], before[:, :40])
+    chroma, old = (
+        np.linalg.norm(rgb_pixels_to_lab(x[20:40, 60:] / 255)[..., 1:], axis=-1).mean()
+        for x in (result, before)
+    )
+    assert chroma / old == pytest.approx(left, abs=0.03) if left is not None else 0 < chroma < old
+
+
+def test_what_cannot_be_retouched_is_named(answers):
+    with pytest.raises(ValueError, match="as large"):
+        take_colors(answers[0], Image.new("RGB", (5, 5)), Image.new("L", (80, 64)))
+    with pytest.raises(ValueError, match="amount"):
+        fade_colors(answers[0], Image.new("L", (80, 64)), 2)
+
+
+# --- references -----------------------------------------------------------------------------------
+
+
+def test_another_crop_of_the_picture_is_found_where_it_is():
+    whole = textured(0)
+    ours = whole.crop((0, 0, 260, 240)).convert("L")
+    turned = whole.crop((80, 40, 360, 300)).rotate(5, resample=Image.BICUBIC).resize((320, 300))
+    matches = match_reference(ours, turned)
+    assert len(matches) >= 12
+    true = rgb_pixels_to_lab(np.asarray(whole) / 255)[..., 1:]
+    off = [np.linalg.norm(true[round(m.y), round(m.x)] - m.chroma) for m in matches]
+    assert np.median(off) < 10
+    assert [m.confidence for m in matches] == sorted((m.confidence for m in matches), reverse=True)
+    hints = reference_hints(ours, [turned], most=10)
+    assert 4 <= len(hints) <= 10
+    places = np.array([(hint.x, hint.y) for hint in hints])
+    gaps = np.linalg.norm(places[:, None] - places[None], axis=-1) + 999 * np.eye(len(places))
+    assert gaps.min() >= 0.09 * 240
+    errors = [np.linalg.norm(true[round(h.y), round(h.x)] - h.chroma()) for h in hints]
+    assert np.median(errors) < 10
+
+
+@pytest.mark.parametrize("other", [textured(1), Image.new("RGB", (200, 100), "red")])
+def test_a_reference_of_something_else_gives_nothing(other):
+    assert match_reference(textured(0).convert("L"), other) == []
+    assert reference_hints(textured(0).convert("L"), [other]) == []
+
+
+def test_colour_does_not_decide_what_matches():
+    """The same light in other colours matches as well as in its own."""
+    grey = textured(0).convert("L")
+    tinted = Image.merge("RGB", [grey, grey.point(lambda v: v), grey])
+    assert len(match_reference(grey, tinted)) > 100
