@@ -24,6 +24,7 @@ from pipeline_colorize import __version__
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "space" / "browser"
+MARK = ".page"  # the file that tells a folder of an earlier page
 HEADERS = json.loads((SOURCE / "headers.json").read_text("utf-8"))
 
 
@@ -75,13 +76,32 @@ def install() -> None:
         stamp.write_bytes(lock)
 
 
+def check_output(output: Path) -> None:
+    """Refuse to empty a folder that holds anything but an earlier page.
+
+    Raises:
+        ValueError: which names the folder.
+    """
+    if output.is_dir() and any(output.iterdir()) and not (output / MARK).is_file():
+        raise ValueError(
+            f"{output} holds files that are no earlier page, and would be emptied; choose a new or "
+            "empty folder."
+        )
+
+
 def build(output: Path, model: str, precision: str) -> None:
-    """Build the page with `model` into the folder `output`, which is emptied first."""
+    """Build the page with `model` into the folder `output`, from which an earlier page is removed.
+
+    Raises:
+        ValueError: if the folder holds anything else.
+    """
+    check_output(output)
     install()
     with tempfile.TemporaryDirectory() as folder:
         add_model(Path(folder), model, precision)
         target = ["--outDir", str(output.resolve()), "--emptyOutDir"]
         npm("run", "build", "--", *target, COLORIZE_MODEL=folder)
+    (output / MARK).write_text("Built by scripts/build_browser.py, which replaces all of it.\n")
     shutil.copyfile(SOURCE / "README.md", output / "README.md")
 
 
@@ -140,7 +160,7 @@ def sizes(folder: Path) -> dict[str, int]:
     "--output",
     required=True,
     type=click.Path(path_type=Path, file_okay=False),
-    help="Folder for the page; it is emptied first.",
+    help="Folder for the page: a new or empty one, or that of an earlier page, which is replaced.",
 )
 @click.option("--serve", is_flag=True, help="Then show the page on this computer.")
 @click.option("--port", default=8000, show_default=True, help="Port to show it on.")

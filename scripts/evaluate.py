@@ -95,6 +95,11 @@ AS_THE_MODEL = " By default as the model has it."
     "--mean-color", metavar="SPLIT", help="Also measure the mean colour of this split, everywhere."
 )
 @click.option(
+    "--against",
+    metavar="MODEL",
+    help="Also colour by this model, and compare the two picture by picture.",
+)
+@click.option(
     "--card",
     type=click.Path(path_type=Path, exists=True),
     help="Model card whose front matter gets the main figures.",

@@ -4,6 +4,7 @@
     python scripts/study.py candidates --data ~/faces --setting "3 steps, 16 candidates"
     python scripts/study.py training configs/studies/default.yaml --datasets A --datasets B
     python scripts/study.py upsampling space/examples/color
+    python scripts/study.py margins space/examples
 
 Figures are added one by one, and a second run continues where the first was stopped. What was
 learned by these is in docs/notebook.
@@ -136,6 +137,24 @@ def upsampling(folder, longest):
     from studies.upsampling import compare
 
     report(compare, folder, longest)
+
+
+@main.command()
+@MODEL
+@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option(
+    "--longest", default=640, show_default=True, help="Long side of a photograph, in pixels."
+)
+def margins(model, folder, longest):
+    """Do margins change the colours inside? Mean C* with margins, as a ratio to that without.
+
+    Each photograph of FOLDER is put on black, grey and white margins of 3 to 60 % of its sides.
+    Where the margins are found to the pixel, the model sees the bare photograph, and the ratio is 1
+    without a second colouring.
+    """
+    from studies.margins import run
+
+    report(run, folder, model, longest)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import math
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +12,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import scipy.stats
 from click.testing import CliRunner
 from conftest import load_script, smooth_picture, tiny_unet
 from huggingface_hub import ModelCard
@@ -17,7 +20,7 @@ from PIL import Image
 
 from pipeline_colorize import ColorizationPipeline, OffsetCosineScheduler
 from pipeline_colorize.core.image_processor import ColorizationImageProcessor
-from pipeline_colorize.evaluation import metrics
+from pipeline_colorize.evaluation import metrics, pairs
 from pipeline_colorize.evaluation.protocol import EvaluationSettings, measure_with_hints
 from pipeline_colorize.evaluation.report import to_markdown
 
@@ -223,3 +226,75 @@ def test_a_model_without_hints_is_named(folder, refused):
 
 def test_a_missing_split_is_named(refused):
     assert "nowhere" in refused("--split", "nowhere")
+
+
+# --- how sure it is, and what it leaves out -------------------------------------------------------
+
+
+def test_standard_errors_and_pairs_are_those_of_the_textbook():
+    def record(index, ciede2000):
+        figures = {"ciede2000": ciede2000, "psnr": 20.0, "odd": 0.0, "colorfulness": 10.0}
+        return {"index": index, "sample": figures, "mean": figures, "best": figures}
+
+    mine = [record(index, value) for index, value in enumerate([10.0, 12.0, 20.0, 30.0])]
+    others = [record(index, value) for index, value in enumerate([11.0, 13.5, 21.0, 29.5])]
+    expected = scipy.stats.sem([10, 12, 20, 30])
+    assert pairs.standard_errors(mine)["sample ciede2000"] == pytest.approx(expected)
+    found = pairs.compare_pairs(mine, others[::-1])["sample ciede2000"]
+    differences = [-1, -1.5, -1, 0.5]
+    assert found["difference"] == pytest.approx(np.mean(differences))
+    assert found["standard_error"] == pytest.approx(scipy.stats.sem(differences))
+    assert found["wins"] == 0.75 and found["standard_error"] < expected / 5
+    assert pairs.compare_pairs(mine, mine)["sample psnr"]["wins"] == 0.5
+    assert math.isnan(pairs.standard_error([1.0]))
+
+
+@pytest.fixture(scope="module")
+def compared(folder):
+    """A report on seven pictures and three broken files, beside another model."""
+    pictures, options = folder / "some-broken", ("--samples", 1, "--steps", 1, "--batch-size", 2)
+    shutil.copytree(folder / "pictures", pictures)
+    (pictures / "1.png").write_bytes((pictures / "1.png").read_bytes()[:60])
+    (pictures / "2.png").write_bytes(b"no picture")
+    (pictures / "3.png").write_bytes(b"")
+    scheduler = OffsetCosineScheduler(prediction_type="v_prediction")
+    pipe = ColorizationPipeline(tiny_unet("grid"), scheduler)
+    pipe.save_pretrained(folder / "other")
+    fixed = ("--model", folder / "model", "--data", pictures, "--split", "train")
+    fixed += ("--processing-resolution", 16, "--against", folder / "other", *options)
+    output = folder / "compared"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("datasets.config.HF_DATASETS_CACHE", folder / "cache")
+        script = load_script("evaluate")
+        done = CliRunner().invoke(script.main, [*map(str, fixed), "--output", str(output)])
+    assert done.exit_code == 0, done.output
+    return done.stdout, output
+
+
+def test_broken_pictures_are_named_and_left_out(compared):
+    text, output = compared
+    rows = [json.loads(line) for line in (output / "pictures.jsonl").open()]
+    assert [row["file"] for row in rows] == ["0.png", "4.png", "5.png", "6.png"]
+    line = next(line for line in text.splitlines() if line.startswith("Left out of some-broken"))
+    assert all(name in line for name in ("1.png", "2.png", "3.png"))
+    summary = json.loads((output / "results.json").read_text())["sets"]["some-broken"]
+    assert summary["pictures"] == 4 and len(summary["broken"]) == 3
+
+
+def test_two_models_are_compared_picture_by_picture(compared):
+    text, output = compared
+    rows = [json.loads(line) for line in (output / "pictures.jsonl").open()]
+    differences = [
+        row["sample"]["ciede2000"] - row["against"]["sample"]["ciede2000"] for row in rows
+    ]
+    mean, error = np.mean(differences), scipy.stats.sem(differences)
+    assert abs(mean) > 0 and f"{mean:+.2f} ± {error:.2f} (" in text
+    error = scipy.stats.sem([row["sample"]["psnr"] for row in rows])
+    assert "Standard errors" in text and f"| {error:.2f} |" in text
+
+
+def test_a_set_without_a_readable_picture_is_refused_by_name(folder, refused):
+    (folder / "broken").mkdir()
+    (folder / "broken" / "a.png").write_bytes(b"no picture")
+    words = refused("--data", folder / "broken")
+    assert "no picture that can be read" in words and "a.png" in words

@@ -390,6 +390,7 @@ MODULES = {
     "evaluation.protocol": {
         "core.sizes",
         "evaluation.metrics",
+        "evaluation.pairs",
         "evaluation.report",
         "onnx.noise",
         "onnx.runtime",
@@ -397,6 +398,7 @@ MODULES = {
         "pipeline_colorize",
         "registry",
     },
+    "evaluation.pairs": set(),
     "evaluation.report": {"evaluation.metrics"},
     "video": {"video.colorizer", "video.film", "video.names", "video.reading"},
     "video.names": set(),

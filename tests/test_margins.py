@@ -196,7 +196,7 @@ def test_the_command_says_where_the_photograph_lies(tmp_path):
 
 
 def test_the_figure_of_the_study_is_one_where_margins_are_found_to_the_pixel(monkeypatch):
-    study = load_script("study_margins")
+    study = load_script("studies.margins")
     gray = grays("mark-twain-1907", 160)
     assert set(study.ratios(gray, None).values()) == {1.0}
     monkeypatch.setattr(study, "picture_box", lambda luminance: None)

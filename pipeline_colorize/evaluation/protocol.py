@@ -27,8 +27,10 @@ from ..onnx.noise import TorchGenerator
 from ..onnx.runtime import ORTColorizationPipeline
 from ..photo import to_srgb
 from ..photo.column import open_record
+from ..photo.record import one_line
 from ..registry import sampler_class
 from . import metrics
+from .pairs import compare_pairs, standard_errors
 from .report import CONSTANT_PICTURES
 
 _SHOWN = 8  # pictures of a set that the contact sheet shows
@@ -58,6 +60,7 @@ class EvaluationSettings:
         seed: of the noise.
         hints: numbers of true colours that are given as hints, in further colourings.
         mean_color: split whose mean colour is measured as well, as the simplest guess there is.
+        against: another model, which is compared with this one picture by picture.
     """
 
     model: str = "default"
@@ -77,6 +80,7 @@ class EvaluationSettings:
     seed: int = 0
     hints: tuple[int, ...] = ()
     mean_color: str | None = None
+    against: str | None = None
 
     @property
     def call(self) -> dict[str, Any]:
@@ -103,8 +107,16 @@ class EvaluationSettings:
 class PictureColumn(Sequence):
     """Upright pictures of an undecoded column; each is decoded when it is taken, and not kept."""
 
-    def __init__(self, column: Sequence[dict]):
-        self.column = column
+    def __init__(self, column: Sequence[dict], folder: str = ""):
+        self.column, self.folder = column, folder
+
+    def name(self, index: int) -> str:
+        """The file of a picture, relative to the folder of the set, or "row N"."""
+        path = self.column[index]["path"]
+        if not path:
+            return f"row {index}"
+        root, file = Path(self.folder).absolute(), Path(path)
+        return str(file.relative_to(root)) if file.is_relative_to(root) else file.name
 
     def __len__(self) -> int:
         return len(self.column)
@@ -128,7 +140,8 @@ def load_pictures(path: str, split: str) -> PictureColumn:
     columns = [name for name, kind in kinds if isinstance(kind, ImageColumn)]
     if not columns:
         raise ValueError(f"{path} has no column of pictures, but {sorted(loaded.features)}.")
-    return PictureColumn(loaded.cast_column(columns[0], ImageColumn(decode=False))[columns[0]])
+    column = loaded.cast_column(columns[0], ImageColumn(decode=False))[columns[0]]
+    return PictureColumn(column, path)
 
 
 def spread_indices(count: int, limit: int | None) -> list[int]:
@@ -148,6 +161,19 @@ def prepare(picture: Image.Image, size: int | None) -> np.ndarray:
     if size is not None:
         picture = ImageOps.fit(picture, (size, size), Image.Resampling.LANCZOS)
     return np.asarray(picture)
+
+
+def prepare_readable(
+    pictures: PictureColumn, indices: list[int], size: int | None
+) -> tuple[dict[int, np.ndarray], list[str]]:
+    """Prepare the pictures at `indices`, by index, and name those that cannot be read."""
+    prepared, broken = {}, []
+    for index in indices:
+        try:
+            prepared[index] = prepare(pictures[index], size)
+        except Exception as error:  # decoders raise nearly anything
+            broken.append(f"{pictures.name(index)} ({one_line(error)})")
+    return prepared, broken
 
 
 # --- networks -----------------------------------------------------------------------------------
@@ -324,12 +350,13 @@ def measure_with_hints(
 # --- a set --------------------------------------------------------------------------------------
 
 
-def mean_chroma(pictures: Sequence, size: int | None, state: PartialState) -> list[float]:
+def mean_chroma(pictures: PictureColumn, size: int | None, state: PartialState) -> list[float]:
     """Average a*, b* over at most CONSTANT_PICTURES pictures, which the processes share."""
     indices = spread_indices(len(pictures), CONSTANT_PICTURES)
     means = [
-        (index, metrics.to_lab(prepare(pictures[index], size))[..., 1:].mean((0, 1)).tolist())
-        for index in indices[state.process_index :: state.num_processes]
+        (index, metrics.to_lab(truth)[..., 1:].mean((0, 1)).tolist())
+        for own in indices[state.process_index :: state.num_processes]
+        for index, truth in prepare_readable(pictures, [own], size)[0].items()
     ]
     return np.mean([mean for _, mean in sorted(gather_object(means))], 0).tolist()
 
@@ -370,14 +397,23 @@ class Evaluation:
         batches = [indices[start : start + size] for start in range(0, len(indices), size)]
         mine = batches[state.process_index :: state.num_processes]
         records: list[dict] = []
+        broken: list[str] = []
         histograms: dict[str, Any] = {}
         name, quiet = Path(path).name, not state.is_main_process
         for batch in tqdm(mine, desc=name, unit="batch", disable=quiet):
-            for record in self.measure_batch(pictures, batch, constant, shown):
+            truths, unread = prepare_readable(pictures, batch, settings.size)
+            broken += unread
+            for record in self.measure_batch(truths, constant, shown):
+                record["file"] = pictures.name(record["index"])
                 for kind, counts in record.pop("histograms").items():
                     histograms[kind] = histograms.get(kind, 0) + counts
                 records.append(record)
-        return self._joined(records, histograms, constant)
+        broken = gather_object(broken)
+        joined = self._joined(records, histograms, constant)
+        if broken and not joined["records"]:
+            raise ValueError(f"{path} has no picture that can be read: {broken[0]}.")
+        joined["summary"]["broken"] = sorted(broken)
+        return joined
 
     def _joined(self, records: list[dict], histograms: dict, constant: list[float] | None) -> dict:
         """Join the records of all processes, and summarize them."""
@@ -387,7 +423,10 @@ class Evaluation:
             for kind, counts in one.items():
                 total[kind] = total.get(kind, 0) + counts
         views = [record.pop("views") for record in records if "views" in record]
+        if not records:
+            return {"records": records, "views": views, "summary": {}}
         summary = MetricNetworks.summarize(records) | metrics.summarize(records, total)
+        summary["standard_errors"] = standard_errors(records)
         if constant is not None:
             summary["constant_chroma"] = constant
         if self.settings.hints:
@@ -415,22 +454,19 @@ class Evaluation:
             yield truth, grey, one, samples, mean
 
     def measure_batch(
-        self,
-        pictures: Sequence[Image.Image],
-        indices: list[int],
-        constant: list[float] | None,
-        shown: set[int],
+        self, pictures: dict[int, np.ndarray], constant: list[float] | None, shown: set[int]
     ) -> list[dict]:
-        """Measure the pictures at `indices`; a record of `metrics.measure_picture` for each.
+        """Measure a batch; a record of `metrics.measure_picture` for each picture.
 
         Args:
-            pictures: of the set.
-            indices: of the batch.
+            pictures: true colours, 8-bit (H, W, 3), by the index in the set; possibly none.
             constant: a*, b* of the mean colour, where it is measured as well.
             shown: indices whose pictures are kept for the contact sheet.
         """
+        if not pictures:
+            return []
         settings = self.settings
-        truths = [prepare(pictures[index], settings.size) for index in indices]
+        indices, truths = list(pictures), list(pictures.values())
         seeds = [settings.seed * _SEEDS_APART + index for index in indices]
         records = []
         for index, colored in zip(indices, self.colorize(truths, seeds), strict=True):
@@ -476,6 +512,26 @@ def _versions() -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in names}
 
 
+def _rival(settings: EvaluationSettings, state: PartialState) -> Evaluation | None:
+    """The evaluation of the model to compare with, if there is one."""
+    if settings.against is None:
+        return None
+    pipe = load_pipeline(settings.against, None, None, state.device)
+    rival = dataclasses.replace(settings, model=settings.against, hints=(), mean_color=None)
+    return Evaluation(pipe, rival, state)
+
+
+def _set_against(result: dict, other: dict) -> None:
+    """Add to a model's result on a set how it compares with that of another model."""
+    if not result["records"]:
+        return
+    result["summary"]["against"] = compare_pairs(result["records"], other["records"])
+    by_index = {record["index"]: record for record in other["records"]}
+    for record in result["records"]:
+        rival = by_index[record["index"]]
+        record["against"] = {kind: rival[kind] for kind in ("sample", "mean", "best")}
+
+
 def evaluate(
     settings: EvaluationSettings, data: Sequence[str], onnx: Path | None = None
 ) -> tuple[dict, dict[str, dict]] | None:
@@ -498,10 +554,13 @@ def evaluate(
     state = PartialState(cpu=not torch.cuda.is_available())
     pipe = load_pipeline(settings.model, settings.scheduler, onnx, state.device)
     evaluation = Evaluation(pipe, settings, state)
+    rival = _rival(settings, state)
     results, seconds = {}, {}
     for path in data:
         started = time.perf_counter()
         results[Path(path).name] = evaluation.run(path)
+        if rival:
+            _set_against(results[Path(path).name], rival.run(path))
         seconds[Path(path).name] = round(time.perf_counter() - started, 1)
     clock = sum(gather_object([evaluation.seconds]))
     state.destroy_process_group()  # a process that ends with its group open may be aborted

@@ -98,6 +98,28 @@ WITH_CONSTANT = {
     "a\\*b\\* RMSE": "{constant[ab_rmse]:.1f}",
     "a\\*b\\* MSE": "{constant[ab_mse]:.1f}",
 }
+WITH_ERRORS = {
+    "CIEDE2000 one / mean / best of {k}": (
+        "{standard_errors[sample ciede2000]:.2f} / {standard_errors[mean ciede2000]:.2f} / "
+        "{standard_errors[best ciede2000]:.2f}"
+    ),
+    "PSNR one": "{standard_errors[sample psnr]:.2f}",
+    "odd one": "{standard_errors[sample odd]:.1%}",
+    "colourfulness one": "{standard_errors[sample colorfulness]:.1f}",
+}
+PAIR = "{against[NAME][difference]:+.FORMAT} ± {against[NAME][standard_error]:.FORMAT}"
+WINS = " ({against[NAME][wins]:.0%} better)"
+AGAINST = {
+    head: (PAIR + wins).replace("NAME", name).replace("FORMAT", digits)
+    for head, name, digits, wins in (
+        ("CIEDE2000 one", "sample ciede2000", "2f", WINS),
+        ("mean of {k}", "mean ciede2000", "2f", WINS),
+        ("best of {k}", "best ciede2000", "2f", WINS),
+        ("PSNR one", "sample psnr", "2f", WINS),
+        ("odd one", "sample odd", "1%", WINS),
+        ("colourfulness one", "sample colorfulness", "1f", ""),
+    )
+}
 BY_FIGURE = {  # what the summary must have: the title and the columns of a table
     "odd": (
         "Colours that are far off",
@@ -106,6 +128,8 @@ BY_FIGURE = {  # what the summary must have: the title and the columns of a tabl
             "pale one / mean / grey": "{pale[sample]:.1%} / {pale[mean]:.1%} / {pale[grey]:.1%}",
         },
     ),
+    "standard_errors": ("Standard errors over the pictures", WITH_ERRORS),
+    "against": ("Against the other model: mean difference, picture by picture", AGAINST),
     "constant": ("One colour everywhere (CIEDE2000, and its ratio to grey)", WITH_CONSTANT),
 }
 WITH_NETWORKS = {  # by what the summary must have
@@ -178,12 +202,21 @@ def to_markdown(report: dict) -> str:
         lines.append(CONSTANT_PROTOCOL.format(pictures=pictures, split=split))
     if settings.get("hints"):
         lines.append(HINT_PROTOCOL)
-    lines += ["", *report["notes"], ""]
+    lines += ["", *report["notes"], *_broken(report), ""]
     if "model" in report:  # not in older reports, which cards are held against
         lines += [model_line(report), ""]
     chosen = {key: value for key, value in settings.items() if value not in (None, [])}
     lines += ["Settings: " + ", ".join(f"{key} {value}" for key, value in chosen.items()) + "."]
     return "\n".join(lines) + "\n"
+
+
+def _broken(report: dict) -> list[str]:
+    """Name the pictures that could not be read, a line a set."""
+    return [
+        f"Left out of {name}, since they cannot be read: {', '.join(summary['broken'])}."
+        for name, summary in report["sets"].items()
+        if summary.get("broken")
+    ]
 
 
 def model_line(report: dict) -> str:

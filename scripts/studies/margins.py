@@ -1,13 +1,5 @@
-"""Measure whether margins around photographs change their colours.
+"""Whether margins around photographs change the colours inside."""
 
-    python scripts/study_margins.py FOLDER
-
-Each photograph is put on black, grey and white margins of several widths and coloured. Printed is
-the mean C* inside as a ratio to that of the bare photograph. Where the margins are found to the
-pixel, the network sees the bare photograph, and the ratio is 1 without a second colouring.
-"""
-
-import argparse
 from collections.abc import Callable
 from pathlib import Path
 
@@ -63,29 +55,33 @@ def ratios(gray: np.ndarray, chroma: Callable) -> dict[tuple[str, float], float]
     return found
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path, help="of photographs")
-    parser.add_argument("--model", default="default", help="a model that ships, or a folder")
-    parser.add_argument("--side", type=int, default=640, help="longest side of the photographs")
-    options = parser.parse_args()
-    pipe = ORTColorizationPipeline.from_pretrained(options.model)
-    paths = sorted(p for p in options.folder.iterdir() if p.suffix.lower() in photo.READABLE)
-    print("| photograph | " + " | ".join(LEVELS) + " |")
-    print("|---|" + "---|" * len(LEVELS))
+def run(folder: Path, model: str, longest: int) -> str:
+    """Measure the photographs of a folder; returns a table as Markdown.
+
+    Args:
+        folder: of photographs, each of which is put on black, grey and white margins of several
+            widths.
+        model: a name that ships, or a folder.
+        longest: long side to which the photographs are scaled down, in pixels.
+
+    Raises:
+        ValueError: if there is no photograph in the folder, or no such model.
+    """
+    pipe = ORTColorizationPipeline.from_pretrained(model)
+    paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in photo.READABLE)
+    if not paths:
+        raise ValueError(f"{folder} holds no photographs.")
+    lines = ["| photograph | " + " | ".join(LEVELS) + " |", "|---" * (len(LEVELS) + 1) + "|"]
     worst = []
     for path in paths:
         with photo.open_picture(path) as opened:
             small = opened.convert("L")
-        small.thumbnail((options.side, options.side), Image.Resampling.LANCZOS)
+        small.thumbnail((longest, longest), Image.Resampling.LANCZOS)
         found = ratios(np.asarray(small), lambda *page: mean_chroma(pipe, *page))
         groups = [[r for (name, _), r in found.items() if name == level] for level in LEVELS]
         cells = [f"{min(group):.2f} to {max(group):.2f}" for group in groups]
-        print(f"| {path.stem} | " + " | ".join(cells) + " |", flush=True)
+        lines.append(f"| {path.stem} | " + " | ".join(cells) + " |")
         worst.append(max(abs(ratio - 1) for ratio in found.values()))
     kept = sum(one <= ALLOWED for one in worst)
-    print(f"\n{kept} of {len(worst)} photographs keep their mean C* to {ALLOWED:.0%}.")
-
-
-if __name__ == "__main__":
-    main()
+    lines += ["", f"{kept} of {len(worst)} photographs keep their mean C* to {ALLOWED:.0%}."]
+    return "\n".join(lines)
