@@ -191,3 +191,38 @@ def test_bytes_after_the_end_do_no_harm(tmp_path, picture):
     for kind in ("JPEG", "PNG", "TIFF"):
         found = read(tmp_path, encoded(picture, kind) + bytes(5000))
         assert found.warnings == [] and found.image.shape == (120, 160)
+
+
+FILLED = {
+    "webp": ("WEBP", {"quality": 90}),
+    "lossless webp": ("WEBP", {"lossless": True}),
+    "jp2": ("JPEG2000", {}),
+    "lossy jp2": ("JPEG2000", {"irreversible": True, "quality_layers": [20]}),
+    "codestream": ("JPEG2000", {"no_jp2": True}),
+}
+
+
+@pytest.mark.parametrize("kind", FILLED)
+@pytest.mark.parametrize("lost", [20, 0.1])
+def test_a_webp_or_jpeg_2000_without_its_last_bytes(tmp_path, picture, kind, lost):
+    name, options = FILLED[kind]
+    data = encoded(picture, name, **options)
+    found = read(tmp_path, data[: -(lost if lost > 1 else int(lost * len(data)))])
+    assert found.image.shape[:2] == (120, 160) and found.warnings == [CUT_OFF]
+    image = found.image if found.image.ndim == 2 else found.image[..., 1]
+    error = np.abs(image.astype(int) - np.asarray(picture))
+    assert np.median(error) <= 8
+
+
+@pytest.mark.parametrize("kind", FILLED)
+def test_a_webp_or_jpeg_2000_of_which_little_is_left_is_refused(tmp_path, picture, kind):
+    name, options = FILLED[kind]
+    data = encoded(picture, name, **options)
+    with pytest.raises(photo.PhotoError, match="the file is damaged"):
+        read(tmp_path, data[: len(data) // 7])
+
+
+def test_a_file_that_claims_gigabytes_is_not_filled_up(tmp_path, picture):
+    data = encoded(picture, "WEBP")
+    with pytest.raises(photo.PhotoError):
+        read(tmp_path, data[:4] + struct.pack("<I", 2**32 - 20) + data[8:-40])

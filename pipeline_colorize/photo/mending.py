@@ -20,6 +20,7 @@ from .record import PhotoError
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8\xff"
 _END_OF_JPEG = b"\xff\xd9"
+_JP2, _CODESTREAM, _TILE_PART = b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51", b"\xff\x90"
 _SCAN = b"\xff\xda"
 # Among the pixels of a JPEG, bytes that look like the markers that are reserved (T.81, table B.1).
 _NO_MARKER = re.compile(rb"\xff(?=[\x02-\xbf])")
@@ -32,6 +33,7 @@ _PASSES = (
 )  # fmt: skip
 _STEP = 256  # bytes that are unpacked at a time
 _LEAST_SHARE = 0.2  # of a picture that must be there
+_LEAST_OF_JPEG2000 = 0.5  # of its bytes, which refine all of the picture again and again
 
 CUT_OFF = "the file is damaged or cut off; what is there was colorized"
 SOUND_PICTURE = "the file has damaged metadata, which was left out; its picture is whole"
@@ -48,6 +50,10 @@ def mended(file: BinaryIO) -> tuple[BinaryIO, str] | None:
         pixels = _NO_MARKER.sub(b"\0", data[start:].rstrip(b"\0"))
         # A decoder stops at the end that it meets, and paints what it has not met by then.
         return io.BytesIO(data[:start] + pixels + _END_OF_JPEG), CUT_OFF
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return _filled(data, 8 + int.from_bytes(data[4:8], "little"), _LEAST_SHARE)
+    if data.startswith((_JP2, _CODESTREAM)):
+        return _filled(data, _end_of_jpeg2000(data), _LEAST_OF_JPEG2000, _END_OF_JPEG)
     if data[:2] in (b"BM", b"P4", b"P5", b"P6"):
         return io.BytesIO(data + bytes(_bytes_of_pixels(data))), CUT_OFF
     return None
@@ -66,6 +72,35 @@ def _share_there(lines: np.ndarray) -> float:
     lines = lines.reshape(len(lines), lines.shape[1], -1)
     painted = (lines == lines[-1, -1]).all((1, 2))[::-1]
     return 0.0 if painted.all() else 1 - int(np.argmin(painted)) / len(lines)
+
+
+def _filled(
+    data: bytes, length: int, least: float, end: bytes = b""
+) -> tuple[BinaryIO, str] | None:
+    """A cut-off file with zeros up to its length, and the marker that it ends with.
+
+    Decoders read zeros as pixels like those before, or as none. `None` for a file that is not cut
+    off, or has less than a share of `least` of its bytes.
+    """
+    missing = length - len(data)
+    if missing <= 0 or len(data) < least * length:
+        return None
+    return io.BytesIO((data + bytes(missing))[: length - len(end)] + end), CUT_OFF
+
+
+def _end_of_jpeg2000(data: bytes) -> int:
+    """Where a JPEG 2000 file says that it ends: by its box, or by the parts of its tiles."""
+    start = data.find(b"jp2c") - 4
+    length = int.from_bytes(data[start : start + 4], "big") if start >= 0 else 0
+    if length > 1:
+        return start + length
+    at = data.find(_TILE_PART)
+    while 0 < at < len(data) - 10 and data.startswith(_TILE_PART, at):
+        length = int.from_bytes(data[at + 6 : at + 10], "big")
+        if not length:
+            break
+        at += length
+    return at + len(_END_OF_JPEG)
 
 
 def _bytes_of_pixels(data: bytes) -> int:
