@@ -95,7 +95,7 @@ def _reason(error: BaseException, token: str | None) -> str:
     if isinstance(error, RepositoryNotFoundError) and status != 401:
         status = 404
     if status is not None and status >= 500:
-        return f"the Hub has a fault of its own ({status}); try again later"
+        return f"the Hub itself has a fault ({status}); try again later"
     if status in _REASONS:
         return _REASONS[status]
     line = " ".join(f"{type(error).__name__}: {error}".split())

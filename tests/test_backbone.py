@@ -90,8 +90,8 @@ def test_features_are_those_of_the_network_on_a_normalised_grey_picture(folder):
 
 @torch.no_grad()
 def test_without_a_word_about_pixels_they_are_normalised_as_for_imagenet(folder):
-    told = make_unet(folder).config.encoder_backbone
-    assert told["image_mean"] == [0.485, 0.456, 0.406]
+    description = make_unet(folder).config.encoder_backbone
+    assert description["image_mean"] == [0.485, 0.456, 0.406]
 
 
 def test_the_network_stays_as_it_was_and_all_else_learns(folder):

@@ -430,9 +430,9 @@ def test_samples_saturation_and_hints_are_those_of_the_pipeline(page, pipe, tmp_
     assert difference(wanted[0], wanted[1]) > 0.5  # the samples and the hint do something
     # The model's own saturation is not 1; hints that were not divided by it would make .3.
     assert difference(wanted[1], Image.fromarray(result.image)) < 0.1
-    told = photo.read_mark(result.xmp)["AIPromptInformation"]
+    marked = photo.read_mark(result.xmp)["AIPromptInformation"]
     for setting in ("seed=3", "sample=2 of 2", "saturation=0.6", f"hints={x},{y},{color}"):
-        assert setting in told
+        assert setting in marked
 
 
 @pytest.mark.parametrize("kind", ["png", "jpeg"])

@@ -454,15 +454,15 @@ def test_the_mark_tells_the_settings(album, pipe, tmp_path):
         "--hint",
         "3,4,#AA0011",
     )
-    told = photo.read_mark(photo.read(tmp_path / "x.png").xmp)["AIPromptInformation"]
-    assert told == "model=default; seed=9; steps=5; saturation=0.8; hints=3,4,#aa0011"
+    marked = photo.read_mark(photo.read(tmp_path / "x.png").xmp)["AIPromptInformation"]
+    assert marked == "model=default; seed=9; steps=5; saturation=0.8; hints=3,4,#aa0011"
 
 
 def test_a_model_folder_is_told_without_its_path(album, pipe, tmp_path):
     (tmp_path / "secret" / "mine").mkdir(parents=True)
     run(album / "a.png", "-o", tmp_path / "x.png", "--model", tmp_path / "secret" / "mine")
-    told = photo.read_mark(photo.read(tmp_path / "x.png").xmp)["AIPromptInformation"]
-    assert told.startswith("model=mine;")
+    marked = photo.read_mark(photo.read(tmp_path / "x.png").xmp)["AIPromptInformation"]
+    assert marked.startswith("model=mine;")
 
 
 def test_a_command_line_without_options_has_the_defaults_of_the_settings():
@@ -847,8 +847,8 @@ def test_every_scheduler_name(album, model, tmp_path, scheduler):
         album / "a.png", "-o", tmp_path / "x.png", "--model", model, "--scheduler", scheduler
     )
     assert result.exit_code == 0, result.output
-    told = photo.read_mark(photo.read(tmp_path / "x.png").xmp)["AIPromptInformation"]
-    assert f"scheduler={SAMPLERS[scheduler]}" in told
+    marked = photo.read_mark(photo.read(tmp_path / "x.png").xmp)["AIPromptInformation"]
+    assert f"scheduler={SAMPLERS[scheduler]}" in marked
 
 
 def test_eta_needs_a_sampler_that_knows_it(album, model, tmp_path):

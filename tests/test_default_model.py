@@ -82,7 +82,7 @@ def test_skies_are_bluer_than_the_ground(expected, name):
 
 @pytest.mark.slow
 def test_the_expected_colouring_beats_grey(expected):
-    """With the mean of eight samples, chroma is closer to the truth than no chroma at all."""
+    """With the mean of eight samples, chroma is nearer to the truth than no chroma at all."""
     errors = []
     for path in sorted((EXAMPLES / "color").glob("*.jpg")):
         chroma, true = expected(path), to_lab(Image.open(path))[1:]

@@ -383,11 +383,11 @@ def test_hints_change_the_colours(pipe, photo):
 def test_the_default_saturation_leaves_hints_as_given(make_unet, photo, monkeypatch):
     def seen(saturation: float) -> torch.Tensor:
         """(1, 3, H, W): the hints that the encoder gets."""
-        pipe, told = make_pipe(make_unet("hints"), default_saturation=saturation), []
+        pipe, conditions = make_pipe(make_unet("hints"), default_saturation=saturation), []
         encode = pipe.unet.encode
-        monkeypatch.setattr(pipe.unet, "encode", lambda x: told.append(x) or encode(x))
+        monkeypatch.setattr(pipe.unet, "encode", lambda x: conditions.append(x) or encode(x))
         pipe(photo, 1, hints=[Hint(20, 20, "#c02020", radius=8)])
-        return told[0][:, 1:]
+        return conditions[0][:, 1:]
 
     plain, strong = seen(1.0), seen(1.5)
     assert plain[:, :2].abs().max() > 0

@@ -94,7 +94,7 @@ def weights(pipe):
 
 
 class Client:
-    """A process with the real clients that runs what it is told, one thing after the other."""
+    """A process with the real clients that runs what it is sent, one thing after the other."""
 
     def __init__(self, environment: dict[str, str]):
         self.process = subprocess.Popen(
@@ -811,8 +811,8 @@ PUSHES = {  # name: (faults, environment and repository, words of the error; Non
     "no token": ([], {"HF_TOKEN": ""}, "there is no token"),
     "another's name": ([], {"repo": "other/model"}, "the token may not write there"),
     "too many requests": ([Fault("POST|PUT", status=429)], {}, "asks for a pause"),
-    "500 on the way": ([Fault(COMMIT, status=500)], {}, "a fault of its own \\(500\\)"),
-    "500 everywhere": ([Fault(".", status=500)], {}, "a fault of its own \\(500\\)"),
+    "500 on the way": ([Fault(COMMIT, status=500)], {}, "itself has a fault \\(500\\)"),
+    "500 everywhere": ([Fault(".", status=500)], {}, "itself has a fault \\(500\\)"),
     "500 twice": (
         [
             Fault(p, status=500, times=2)

@@ -82,9 +82,9 @@ def results(folder):
 @pytest.mark.process
 def test_two_processes_do_what_one_does(folder):
     process = start(folder, "two", *LAUNCH)
-    told, complaints = process.communicate()
+    output, complaints = process.communicate()
     assert results(folder / "two") == results(folder / "one")
-    done = [line.partition(" -> ")[0] for line in told.splitlines()]
+    done = [line.partition(" -> ")[0] for line in output.splitlines()]
     assert len(done) == len(set(done)) == COUNT  # none twice
     # One word about it all; the process that failed did not take the other down with it.
     assert complaints.count(f"{COUNT} colorized, 1 failed") == complaints.count("colorized,") == 1
@@ -108,10 +108,10 @@ def test_a_run_that_lost_a_process_is_finished_by_the_same_command(folder):
     before = results(output)
     assert 0 < len(before) < COUNT  # it was cut off
     again = start(folder, "killed", *LAUNCH)
-    told, complaints = again.communicate()
+    output, complaints = again.communicate()
     skipped = f"{COUNT - len(before)} colorized, {len(before)} done already"
     assert skipped in complaints
-    assert len(told.splitlines()) == COUNT - len(before)
+    assert len(output.splitlines()) == COUNT - len(before)
     assert results(output) == results(folder / "one")
 
 
@@ -128,18 +128,18 @@ def test_shares_are_all_and_none_twice(count, size):
 
 
 @pytest.mark.parametrize(
-    "told",
+    "variables",
     [
         {"RANK": "2", "WORLD_SIZE": "2"},
         {"RANK": "-1", "WORLD_SIZE": "2"},
         {"RANK": "0", "WORLD_SIZE": "two"},
     ],
 )
-def test_an_environment_that_cannot_be(folder, monkeypatch, told):
-    for name, text in told.items():
+def test_an_environment_that_cannot_be(folder, monkeypatch, variables):
+    for name, text in variables.items():
         monkeypatch.setenv(name, text)
     result = run(folder / "album", "-o", folder / "none")
-    assert result.exit_code == 1 and f"RANK={told['RANK']}" in result.stderr
+    assert result.exit_code == 1 and f"RANK={variables['RANK']}" in result.stderr
     assert not (folder / "none").exists()
 
 
@@ -202,7 +202,7 @@ def test_a_data_set_goes_on_where_it_was_cut_off(folder, data_set, tmp_path, mon
     output, read = tmp_path / "out", []
     original = parquet._read_group
     monkeypatch.setattr(
-        parquet, "_read_group", lambda *told: read.append(told[1]) or original(*told)
+        parquet, "_read_group", lambda *given: read.append(given[1]) or original(*given)
     )
     options = ("-o", output, "--model", folder / "model", "--steps", 1)
     run(data_set[0], *options)
@@ -254,8 +254,8 @@ def test_the_column_of_pictures(tmp_path):
     both = pyarrow.table({"audio": [sound], "picture": [sound]})
     assert column(both) == "audio.bytes"
     features = {"audio": {"_type": "Audio"}, "picture": {"_type": "Image"}}
-    told = {"huggingface": json.dumps({"info": {"features": features}})}
-    assert column(both.replace_schema_metadata(told)) == "picture.bytes"
+    metadata = {"huggingface": json.dumps({"info": {"features": features}})}
+    assert column(both.replace_schema_metadata(metadata)) == "picture.bytes"
     assert column(pyarrow.table({"file_name": ["a.png"]})) is None
 
 

@@ -114,7 +114,7 @@ def train(pictures, folder, **changes) -> Path:
 
 
 def losses(run: Path) -> dict[int, float]:
-    """Loss by step; of two lines of one step the later counts."""
+    """Loss by step; of two lines with the same step, the second counts."""
     lines = (run / "metrics.jsonl").read_text().splitlines()
     return {line["step"]: line["loss"] for line in map(json.loads, lines)}
 
@@ -512,13 +512,13 @@ def test_a_signal_saves_and_exits_cleanly(processes, pictures, tmp_path, number)
 
 @pytest.fixture
 def validation_by_step(monkeypatch):
-    """Validation losses as told, and the averaged weights that each was of."""
-    told, weights = {4: 0.9, 8: 0.5, 12: 0.7, 16: 0.6, 20: 0.1}, {}
+    """Prescribe validation losses, and keep the averaged weights that each was of."""
+    losses, weights = {4: 0.9, 8: 0.5, 12: 0.7, 16: 0.6, 20: 0.1}, {}
 
     def validate(run):
         step = run.progress.step
         weights[step] = {n: x.clone() for n, x in run.ema.model.state_dict().items()}
-        return {"validation_loss": told[step]}
+        return {"validation_loss": losses[step]}
 
     monkeypatch.setattr(train_colorize, "validate", validate)
     return weights

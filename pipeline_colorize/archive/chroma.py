@@ -54,7 +54,7 @@ class Fingerprint:
 
 
 def small_light(luminance: np.ndarray) -> np.ndarray:
-    """Shrink L* (H, W) to the (16, 16) bytes by which photographs are told apart."""
+    """Shrink L* (H, W) to the (16, 16) bytes that tell photographs apart."""
     small = resize_plane(luminance.astype(np.float32), _SMALL, _SMALL)
     return np.rint(small.clip(0, 100) * 2.55).astype(np.uint8)
 

@@ -10,7 +10,7 @@ from .settings import Settings
 def provenance(pipe, settings: Settings, sample: int) -> photo.Mark:
     """Return the description of a result, with all settings that are needed to repeat it."""
     path = Path(settings.model)
-    told = {
+    properties = {
         "model": path.resolve().name if path.exists() else settings.model,
         "seed": settings.seed,
         "sample": f"{sample + 1} of {settings.samples}" if settings.samples > 1 else None,
@@ -25,7 +25,7 @@ def provenance(pipe, settings: Settings, sample: int) -> photo.Mark:
         "temperature": settings.temperature,
         "hints": " ".join(f"{x:g},{y:g},{color}" for x, y, color in settings.hint) or None,
     }
-    return photo.Mark(__version__, {k: v for k, v in told.items() if v is not None})
+    return photo.Mark(__version__, {k: v for k, v in properties.items() if v is not None})
 
 
 def _scheduler_name(pipe) -> str | None:

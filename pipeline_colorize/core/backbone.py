@@ -29,16 +29,16 @@ def normalization(transformers, name: str) -> dict[str, list[float]]:
 
 
 def backbone_class(config) -> Any:
-    """What transformers has for the backbone of a network with that configuration.
+    """Find the class of transformers for the backbone of a network with that configuration.
 
-    Its own `AutoBackbone.from_pretrained` asks the Hub even where it is given a folder.
+    `transformers.AutoBackbone.from_pretrained` asks the Hub even where it is given a folder.
     """
-    known = importlib.import_module("transformers.models.auto.modeling_auto")
-    return known.MODEL_FOR_BACKBONE_MAPPING.get(type(config), None)
+    classes = importlib.import_module("transformers.models.auto.modeling_auto")
+    return classes.MODEL_FOR_BACKBONE_MAPPING.get(type(config), None)
 
 
 def load_backbone(name: str, levels: int) -> tuple[nn.Module, dict]:
-    """A pretrained network and what `build_backbone` needs to make it again, without weights.
+    """Load a pretrained network, with the description by which `build_backbone` makes it again.
 
     Args:
         name: id on the Hub or local folder of a model of which transformers has a backbone.
@@ -59,20 +59,20 @@ def load_backbone(name: str, levels: int) -> tuple[nn.Module, dict]:
     chosen = sorted(set(np.linspace(1, len(stages) - 1, levels).round().astype(int).tolist()))
     config.set_output_features_output_indices(None, chosen)
     network = kind.from_pretrained(name, config=config)
-    told = json.loads(config.to_json_string(use_diff=False))
-    told = {key: value for key, value in told.items() if key not in _IDLE}
-    return network, {"config": told, **normalization(transformers, name)}
+    settings = json.loads(config.to_json_string(use_diff=False))
+    settings = {key: value for key, value in settings.items() if key not in _IDLE}
+    return network, {"config": settings, **normalization(transformers, name)}
 
 
-def build_backbone(told: dict) -> nn.Module:
-    """The network that `load_backbone` described, its weights still to be loaded."""
+def build_backbone(description: dict) -> nn.Module:
+    """Build the network that `load_backbone` described; its weights are still to be loaded."""
     transformers = importlib.import_module("transformers")
-    config = transformers.AutoConfig.for_model(**told["config"])
+    config = transformers.AutoConfig.for_model(**description["config"])
     return transformers.AutoBackbone.from_config(config)
 
 
 class BackboneEncoder(nn.Module):
-    """Feature maps of a frozen vision network, one a level.
+    """Makes feature maps by a frozen vision network, one for each level.
 
     The network is always in evaluation mode and gets no gradient; what is trained is a 1x1
     convolution for each level. Its maps go to the levels from the coarsest to the finest; where it
@@ -80,7 +80,7 @@ class BackboneEncoder(nn.Module):
     less, so a 3x3 convolution of the luminance itself is added at the finest level.
 
     Args:
-        backbone: id or folder of a pretrained network, or what `told` was of another encoder.
+        backbone: id or folder of a pretrained network, or the `description` of another encoder.
         widths: channels of the feature maps, by level.
         grid_channels: of the condition on the finest level.
     """
@@ -89,9 +89,9 @@ class BackboneEncoder(nn.Module):
         super().__init__()
         self.backbone: Any  # a network of transformers, which is loaded when it is used
         if isinstance(backbone, str):
-            self.backbone, self.told = load_backbone(backbone, len(widths))
+            self.backbone, self.description = load_backbone(backbone, len(widths))
         else:
-            self.backbone, self.told = build_backbone(backbone), backbone
+            self.backbone, self.description = build_backbone(backbone), backbone
         self.backbone.eval().requires_grad_(False)
         channels = self.backbone.channels
         spare = len(channels) - len(widths)
@@ -103,7 +103,7 @@ class BackboneEncoder(nn.Module):
         self.context_channels = channels[-1]
 
     def train(self, mode: bool = True):
-        """As of any module; the backbone stays in evaluation mode."""
+        """Set the mode as for any module; the backbone stays in evaluation mode."""
         super().train(mode)
         self.backbone.eval()
         return self
@@ -112,7 +112,7 @@ class BackboneEncoder(nn.Module):
     def _maps(self, luminance: torch.Tensor) -> tuple[torch.Tensor, ...]:
         # L* is within .04 of the sRGB curve, so L/100 passes for the grey of a picture file.
         mean, std = (
-            luminance.new_tensor(self.told[key]).view(1, -1, 1, 1)
+            luminance.new_tensor(self.description[key]).view(1, -1, 1, 1)
             for key in ("image_mean", "image_std")
         )
         maps = self.backbone(((luminance + 1) / 2 - mean) / std).feature_maps
@@ -122,7 +122,7 @@ class BackboneEncoder(nn.Module):
     def forward(
         self, luminance: torch.Tensor, grid: torch.Tensor
     ) -> tuple[tuple[torch.Tensor, ...], torch.Tensor]:
-        """Features by level, and the network's last map (B, context_channels, ., .).
+        """Compute features by level, and the network's last map (B, context_channels, ., .).
 
         Args:
             luminance: (B, 1, H, W) in [-1, 1], in full.

@@ -398,7 +398,7 @@ class ColorizationUNet(ModelMixin, ConfigMixin):
             return GreyEncoder(grid_channels, widths, *blocks, trunk)
         encoder = BackboneEncoder(config.encoder_backbone, widths, grid_channels)
         # What is saved needs neither the folder nor the Hub.
-        self.register_to_config(encoder_backbone=encoder.told)
+        self.register_to_config(encoder_backbone=encoder.description)
         return encoder
 
     def _level(self, first_in: int, later_in: int, width: int) -> nn.ModuleList:

@@ -137,8 +137,8 @@ def _read_properties(session, model: Path | bytes) -> dict:
     """The properties of a file, by the names that they have in this version."""
     name = "The graph" if isinstance(model, bytes) else str(model)
     properties = session.get_modelmeta().custom_metadata_map
-    known = [str(number) for number in (FORMAT, *_OLDER_FORMATS)]
-    if properties.get("format") not in known:
+    readable = [str(number) for number in (FORMAT, *_OLDER_FORMATS)]
+    if properties.get("format") not in readable:
         raise ValueError(
             f"{name} is not a file that this version of scripts/export_onnx.py writes."
         )

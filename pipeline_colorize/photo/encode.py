@@ -169,7 +169,7 @@ def with_alpha(image: np.ndarray, alpha: np.ndarray | None) -> np.ndarray:
 
 
 def _save_options(kind: str, photo: Photo, xmp: bytes) -> dict[str, object]:
-    """What Pillow's writer of a format is told."""
+    """Collect the options for Pillow's writer of a format."""
     options: dict[str, object] = {"icc_profile": srgb_profile(), "exif": photo.exif, "xmp": xmp}
     if photo.dpi:
         options["dpi"] = photo.dpi

@@ -94,7 +94,7 @@ def _check_data(data: DataConfig) -> None:
             f"`load_size` {data.load_size} must not be below `resolution` {data.resolution}."
         )
     if data.streaming and data.epoch_pictures is None:
-        raise ValueError("A stream has no length of its own: set `epoch_pictures`.")
+        raise ValueError("A stream has no length, so set `epoch_pictures`.")
 
 
 def _check_guidance(model: ModelConfig, data: DataConfig) -> None:

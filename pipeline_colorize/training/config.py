@@ -303,7 +303,7 @@ def _modernize(settings: dict, where: str) -> dict:
     """Bring the fields of earlier versions to their present names.
 
     Raises:
-        ValueError: for a field that is gone and had a value of its own.
+        ValueError: for a field that is gone and had another value than its default.
     """
     for name, neutral in REMOVED.items():
         if settings.get(name, neutral) != neutral:

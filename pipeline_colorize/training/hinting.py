@@ -70,9 +70,9 @@ def known_regions(
     down, across = (y - centre[:, 0]) / sides[:, 0] * 2, (x - centre[:, 1]) / sides[:, 1] * 2
     ellipse = down**2 + across**2 > 1
     rectangle = torch.maximum(down.abs(), across.abs()) > 1
-    known = torch.where(numbers[:, 5, None, None] < 0.5, ellipse, rectangle)
-    known &= numbers[:, 0, None, None] < probability
-    mask = known[:, None].float()
+    inside = torch.where(numbers[:, 5, None, None] < 0.5, ellipse, rectangle)
+    inside &= numbers[:, 0, None, None] < probability
+    mask = inside[:, None].float()
     return torch.cat([chroma * mask, mask], dim=1)
 
 

@@ -232,7 +232,7 @@ class Recipe:
         fields: flags of train_colorize.py that go over it.
         photographs: folder of photographs to colorize.
         size: short side, in pixels, of the pictures that are kept.
-        splits: shares of a source that has no splits of its own.
+        splits: shares of a source that is not split.
         samples: colourings of each test picture.
     """
 

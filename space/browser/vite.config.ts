@@ -49,7 +49,7 @@ function filesBelow(folder: string): string[] {
     .sort();
 }
 
-/** sw.js, which is told what belongs to the page, and under which name of its version. */
+/** Writes into sw.js what belongs to the page, and the name of its version. */
 function serviceWorker(): Plugin {
   let config: ResolvedConfig;
   return {

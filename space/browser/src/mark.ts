@@ -15,12 +15,12 @@ function escape(text: string): string {
 
 /** An XMP packet with the mark; settings without a value are left out. */
 export function xmpPacket(version: string, settings: Settings): string {
-  const told = Object.entries(settings).filter(([, value]) => value !== undefined);
+  const given = Object.entries(settings).filter(([, value]) => value !== undefined);
   const lines = {
     DigitalSourceType: SOURCE_TYPE,
     AISystemUsed: SYSTEM,
     AISystemVersionUsed: version,
-    AIPromptInformation: told.map(([key, value]) => `${key}=${value}`).join("; "),
+    AIPromptInformation: given.map(([key, value]) => `${key}=${value}`).join("; "),
   };
   const properties = Object.entries(lines)
     .map(([name, value]) => `<Iptc4xmpExt:${name}>${escape(value)}</Iptc4xmpExt:${name}>`)

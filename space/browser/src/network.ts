@@ -136,15 +136,15 @@ export class Network {
   look(luminance: Plane, guide: Plane, hints: Float32Array): Seen {
     const grid = gridOf(luminance, this.model);
     const chroma = 2 * grid.width * grid.height;
-    // What comes out is multiplied by the default saturation; a known colour shall not be.
-    const known = hints.map((value, i) =>
+    // What comes out is multiplied by the default saturation; a hint's colour must not be.
+    const given = hints.map((value, i) =>
       i < chroma ? value / this.model.default_saturation : value,
     );
     return {
       grid,
       luminance: this.picture(luminance),
       guide: this.picture(guide),
-      hints: this.floats(known, [1, 3, grid.height, grid.width]),
+      hints: this.floats(given, [1, 3, grid.height, grid.width]),
       features: this.floats(new Float32Array(0), [0]),
     };
   }
@@ -209,8 +209,8 @@ export class Network {
       saturation: this.floats([1], [1]),
       ...feeds,
     };
-    const known = this.session.inputNames.map((name) => [name, all[name]!] as const);
-    const result = this.last.then(() => this.session.run(Object.fromEntries(known), wanted));
+    const wantedInputs = this.session.inputNames.map((name) => [name, all[name]!] as const);
+    const result = this.last.then(() => this.session.run(Object.fromEntries(wantedInputs), wanted));
     this.last = result.catch(() => undefined);
     return result;
   }

@@ -99,8 +99,8 @@ function whyNot(head: Uint8Array): string {
   if (starts(head, "ftyp", 4)) {
     return "This browser does not read that kind of picture (HEIC, perhaps). Save it as JPEG.";
   }
-  const known = ["\x89PNG", "\xff\xd8\xff", "GIF8", "RIFF", "BM"];
-  if (known.some((magic) => starts(head, magic))) return "The picture is damaged or cut off.";
+  const starting = ["\x89PNG", "\xff\xd8\xff", "GIF8", "RIFF", "BM"];
+  if (starting.some((magic) => starts(head, magic))) return "The picture is damaged or cut off.";
   return "This is not a picture, or of a kind that this browser cannot read.";
 }
 
