@@ -166,6 +166,20 @@ def scale(more, **options):
 
 
 @main.command()
+@click.argument("photograph", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--megapixels", default=99.9, show_default=True, help="Size of the master.")
+def masters(photograph, megapixels):
+    """Time the laying of colours over a large master that is made from PHOTOGRAPH.
+
+    A small copy is coloured with `--chroma-only`, and the colours are laid over a grey TIFF of 16
+    bits with `--chroma`. Then four tiles are compared with the same parts of the result.
+    """
+    from benchmarks.masters import measure
+
+    measure(photograph, megapixels)
+
+
+@main.command()
 @click.argument("folder", type=FOLDER)
 @click.option("--size", default="1024x768", show_default=True, help="Of the photograph, in pixels.")
 @click.option("--visits", default=3, show_default=True, help="Visits, whose median is shown.")

@@ -34,6 +34,7 @@ class UpBlock(nn.Module):
         self.convolve = DoubleConvolution(2 * out_channels, out_channels)
 
     def forward(self, x, skip):
+        """Enlarge (B, C, h, w) twice and join it with the skip (B, C', 2h, 2w)."""
         x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
         return self.convolve(torch.cat([skip, self.project(x)], dim=1))
 

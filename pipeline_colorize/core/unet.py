@@ -44,6 +44,7 @@ class NoiseVarianceEmbedding(nn.Module):
         self.frequencies = 2 * math.pi * torch.logspace(0, 3, dim // 2)
 
     def forward(self, timestep):
+        """Embed timesteps (B,) as (B, dim)."""
         variance = torch.sin(self.start + self.slope * timestep.float()) ** 2
         angles = variance[:, None] * self.frequencies.to(timestep.device)
         return torch.cat([angles.sin(), angles.cos()], dim=1)
@@ -59,12 +60,14 @@ class TimestepEmbedding(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(64, dim), nn.SiLU(), nn.Linear(dim, dim), nn.SiLU())
 
     def forward(self, timestep):
+        """Embed timesteps (B,) as (B, dim)."""
         angles = self.scale * timestep.float()[:, None] * self.frequencies.to(timestep.device)
         embedding = torch.cat([angles.sin(), angles.cos()], dim=1)
         return self.mlp(embedding.to(self.mlp[0].weight.dtype))
 
 
 def make_norm(kind: str, channels: int, groups: int) -> nn.Module:
+    """Make the normalisation of a block: "batch" or "group"."""
     if kind == "batch":
         return nn.BatchNorm2d(channels)
     return nn.GroupNorm(groups, channels)
@@ -82,6 +85,7 @@ class PlainResidualBlock(nn.Module):
         self.shortcut = nn.Identity() if same else nn.Conv2d(in_channels, out_channels, 1)
 
     def forward(self, x, embedding=None):
+        """Map (B, C, H, W) to as many pixels; the embedding plays no part."""
         return self.shortcut(x) + self.conv2(F.silu(self.conv1(self.norm(x))))
 
 
@@ -106,6 +110,7 @@ class ResidualBlock(nn.Module):
         nn.init.zeros_(self.conv2.bias)
 
     def forward(self, x, embedding=None):
+        """Map (B, C, H, W) to as many pixels, with the embedding (B, dim) of the timestep."""
         h = self.conv1(F.silu(self.norm1(x)))
         h = self.norm2(h)
         if self.time is not None:
@@ -127,6 +132,7 @@ class SelfAttention(nn.Module):
         nn.init.zeros_(self.out.bias)
 
     def forward(self, x, embedding=None):
+        """Map (B, C, H, W) to the same shape; the embedding plays no part."""
         batch, channels, height, width = x.shape
         # (B, 3C, H, W) -> 3 of (B, heads, H*W, C/heads)
         qkv = self.qkv(self.norm(x)).view(batch, 3, self.heads, -1, height * width)
@@ -149,6 +155,7 @@ class CrossAttention(nn.Module):
         nn.init.zeros_(self.out.bias)
 
     def forward(self, x, context):
+        """Map (B, C, H, W) to the same shape, with a look at the context (B, D, h, w)."""
         # (B, C, H, W) -> (B, heads, H*W, C/heads); the context likewise, twice
         query = self.query(self.norm(x)).unflatten(1, (self.heads, -1)).flatten(3)
         pair = self.key_value(context).unflatten(1, (2, self.heads, -1)).flatten(4)
@@ -185,6 +192,7 @@ class InvertedResidual(nn.Module):
         self.adds = stride == 1 and in_channels == out_channels
 
     def forward(self, x):
+        """Map (B, C, H, W) to the block's channels, at its stride."""
         h = F.relu6(self._filter(F.relu6(self.expand(x))))
         return x + self.project(h) if self.adds else self.project(h)
 

@@ -216,10 +216,12 @@ def inverted_residual(g: Graph, x: str, name: str, stride: int) -> str:
 
 
 def linear(g: Graph, x: str, name: str) -> str:
+    """Add a linear layer."""
     return g.add("Gemm", x, g.weight(f"{name}.weight"), g.weight(f"{name}.bias"), transB=1)
 
 
 def silu(g: Graph, x: str) -> str:
+    """Add x * sigmoid(x)."""
     return g.add("Mul", x, g.add("Sigmoid", x))
 
 
@@ -237,6 +239,7 @@ def _column(g: Graph, name: str) -> str:
 
 
 def group_norm(g: Graph, x: str, name: str, groups: int) -> str:
+    """Add group normalisation of (B, C, H, W), with gain and bias."""
     gained = g.add("Mul", normalise(g, x, groups), _column(g, f"{name}.weight"))
     return g.add("Add", gained, _column(g, f"{name}.bias"))
 
@@ -252,6 +255,7 @@ def timed_norm(g: Graph, x: str, name: str, groups: int, scale_shift: str) -> st
 
 
 def residual_block(g: Graph, x: str, name: str, groups: int, embedding: str | None) -> str:
+    """Add a residual block, with the embedding of the timestep where it has one."""
     h = convolution(g, silu(g, group_norm(g, x, f"{name}.norm1", groups)), f"{name}.conv1")
     if embedding is None:
         h = group_norm(g, h, f"{name}.norm2", groups)
@@ -264,6 +268,7 @@ def residual_block(g: Graph, x: str, name: str, groups: int, embedding: str | No
 
 
 def self_attention(g: Graph, x: str, name: str, groups: int) -> str:
+    """Add self-attention over the pixels of (B, C, H, W)."""
     channels = g.weights[f"{name}.out.weight"].shape[0]
     heads = max(channels // 32, 1)
     size = channels // heads
@@ -300,6 +305,7 @@ def level(
 
 
 def halve(g: Graph, x: str) -> str:
+    """Add a mean over blocks of 2x2 pixels."""
     return g.add("AveragePool", x, kernel_shape=[2, 2], strides=[2, 2])
 
 

@@ -34,6 +34,7 @@ def photograph(height: int, width: int) -> np.ndarray:
 
 
 def load(model: str, dtype: torch.dtype) -> ColorizationPipeline:
+    """Load a model without progress bars."""
     pipe = ColorizationPipeline.from_pretrained(model, dtype=dtype)
     pipe.set_progress_bar_config(disable=True)
     return pipe
@@ -184,6 +185,7 @@ def parts(pipe: ColorizationPipeline, size: tuple[int, int]) -> dict[str, Callab
 
 
 def table(rows: list[list[str]]) -> str:
+    """Write rows as a Markdown table, the first as its head."""
     head, *body = ["| " + " | ".join(row) + " |" for row in rows]
     return "\n".join([head, "|---" * len(rows[0]) + "|", *body])
 

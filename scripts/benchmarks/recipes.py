@@ -49,6 +49,7 @@ def whole(steps: int) -> Callable[[ColorizationPipeline, int], Callable[[], None
 
 
 def load(model: str, every_step: bool = False) -> ColorizationPipeline:
+    """Load a model; with `every_step`, its encoder runs at each step."""
     pipe = ColorizationPipeline.from_pretrained(model)
     pipe.set_progress_bar_config(disable=True)
     if every_step:

@@ -80,6 +80,7 @@ def wide_unet_with_encoder() -> ColorizationUNet:
 
 
 def unet_with_attention_everywhere() -> UNet2DModel:
+    """Make widths 64 to 256 with attention at all levels."""
     return UNet2DModel(
         in_channels=3,
         out_channels=2,
@@ -110,6 +111,7 @@ class OnePassNetwork(nn.Module):
         self.head = nn.Conv2d(widths[-1], 2 * 16, 1)
 
     def forward(self, picture: torch.Tensor) -> torch.Tensor:
+        """Predict (B, 2, H, W) from (B, 3, H, W)."""
         *skips, h = self.encoder(picture).feature_maps
         for up, merge, skip in zip(self.up, self.merge, reversed(skips), strict=True):
             h = F.pixel_shuffle(F.relu(up(h)), 2)
@@ -149,6 +151,7 @@ def denoising_step(scheduler, steps: int):
 
 
 def one_pass(network: nn.Module, side: int) -> Callable[[], None]:
+    """Call a network once on a colour picture of `side`."""
     picture = torch.rand(1, 3, side, side).to(next(network.parameters()).dtype)
     return lambda: network(picture)
 
@@ -256,6 +259,7 @@ def measure_apart(name: str, model: str, sides: list[int], least: float) -> dict
 
 
 def default_steps(model: str) -> int:
+    """Read how many steps a model takes by default."""
     return ColorizationPipeline.from_pretrained(model).config.default_num_inference_steps
 
 
@@ -263,6 +267,7 @@ def default_steps(model: str) -> int:
 
 
 def to_markdown(results: dict, sides: list[int], notes: dict[str, str]) -> str:
+    """Write the table of all systems, with ratios to this project, and the notes."""
     heads = ["", "parameters", *[f"{side} px: s" for side in sides]]
     heads += [f"{side} px: ratio" for side in sides]
     heads += [f"{side} px: 10^9 multiply-adds" for side in sides] + ["peak memory"]

@@ -56,6 +56,7 @@ def made_up_pictures(folder: Path, side: int, count: int = 64) -> None:
 
 
 def synchronize(device: torch.device) -> None:
+    """Wait until a GPU has done its work."""
     if device.type == "cuda":
         torch.cuda.synchronize()
 
@@ -71,6 +72,7 @@ class BareLoop:
         self.autocast = torch.autocast(device.type, dtype, enabled=precision != "no")
 
     def step(self) -> None:
+        """Take one optimizer step."""
         with self.autocast:
             loss = self.losses(self.model, self.batch).mean()
         loss.backward()

@@ -70,6 +70,7 @@ uses the model that ships. `configs/{name}.yaml` has the settings as published.
 
 
 def read_json(file: Path) -> dict:
+    """Read a JSON file."""
     return json.loads(file.read_text("utf-8"))
 
 
@@ -155,6 +156,7 @@ def gather(run: Path, beside: dict[str, Path]) -> dict:
 
 
 def markdown(rows: list[list[str]]) -> str:
+    """Write rows as a Markdown table, the first as its head."""
     head, *body = ["| " + " | ".join(row) + " |" for row in rows]
     return "\n".join([head, "|---" * len(rows[0]) + "|", *body])
 
@@ -178,6 +180,7 @@ def figures_table(facts: dict) -> str:
 
 
 def cost_table(facts: dict) -> str:
+    """Write a table of sizes and times."""
     heads = ["parameters", "training pictures", "seen", "training time", "seconds a picture"]
     cells = [
         f"{facts['parameters']:,}",
@@ -190,6 +193,7 @@ def cost_table(facts: dict) -> str:
 
 
 def conditions(facts: dict) -> str:
+    """Say in which units and under which conditions was measured."""
     steps = f"in {facts['default_steps']} steps" if facts["diffusion"] else "in one pass"
     return (
         "PSNR is in dB, CIEDE2000 and a\\*b\\* in units of CIE L\\*a\\*b\\* (D65); the squared "
@@ -377,6 +381,7 @@ def take(path: Path) -> Image.Image:
 
 
 def stack(rows: list[Image.Image]) -> Image.Image:
+    """Put pictures below one another."""
     gap = 4
     size = max(row.width for row in rows), sum(row.height + gap for row in rows) - gap
     sheet, top = Image.new("RGB", size, "white"), 0
@@ -387,6 +392,7 @@ def stack(rows: list[Image.Image]) -> Image.Image:
 
 
 def write_jpeg(file: Path, image: Image.Image, name: str) -> None:
+    """Write a picture with the mark that the model `name` generated its colours."""
     mark = photo.Mark(__version__, {"model": name, "seed": 0})
     photo.write_picture(file, image, mark)
 

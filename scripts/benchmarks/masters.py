@@ -2,8 +2,6 @@
 
 Makes a grey TIFF of 16 bits from a photograph, colours a small copy with `--chroma-only`, lays the
 colours over the TIFF with `--chroma`, and compares four tiles with the same parts of the result.
-
-    python scripts/benchmark_masters.py space/examples/migrant-mother-1936.jpg
 """
 
 import multiprocessing
@@ -14,7 +12,6 @@ import tempfile
 import time
 from pathlib import Path
 
-import click
 import numpy as np
 import tifffile
 from PIL import Image
@@ -40,7 +37,7 @@ def make_files(photograph: Path, folder: Path, megapixels: float) -> None:
 
 
 def timed(*options: str) -> tuple[float, float]:
-    """Seconds and peak memory in GB of one run of the command."""
+    """Run the command; returns its seconds and its peak memory in GB."""
     began = time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, "-m", "pipeline_colorize", *options], stdout=subprocess.DEVNULL
@@ -63,13 +60,11 @@ def count_tiles(folder: Path) -> int:
     return equal
 
 
-@click.command(help=__doc__.split("\n\n")[0])
-@click.argument("photograph", type=click.Path(exists=True, path_type=Path))
-@click.option("--megapixels", default=99.9, show_default=True)
-def main(photograph: Path, megapixels: float) -> None:
+def measure(photograph: Path, megapixels: float) -> None:
+    """Measure and print, with a master of so many megapixels."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        # In a process of its own, whose memory would count as that of the processes after it.
+        # In another process, whose memory would count as that of the processes after it.
         maker = multiprocessing.get_context("spawn").Process(
             target=make_files, args=(photograph, folder, megapixels)
         )
@@ -81,13 +76,9 @@ def main(photograph: Path, megapixels: float) -> None:
         laid = timed(master, "--chroma", chroma, "-o", out)
         with tifffile.TiffFile(out) as result:
             page = result.pages[0]
-            click.echo(f"{page.imagewidth} x {page.imagelength} pixels, {page.dtype}")
-        click.echo(f"--chroma-only on 512 pixels  {alone[0]:7.1f} s  {alone[1]:.2f} GB")
-        click.echo(f"chroma file                  {Path(chroma).stat().st_size:7,} bytes")
-        click.echo(f"--chroma on the master       {laid[0]:7.1f} s  {laid[1]:.2f} GB")
-        click.echo(f"load of the machine          {os.getloadavg()[0]:7.1f} on {os.cpu_count()}")
-        click.echo(f"tiles equal to the whole     {count_tiles(folder)} of 4")
-
-
-if __name__ == "__main__":
-    main()
+            print(f"{page.imagewidth} x {page.imagelength} pixels, {page.dtype}")
+        print(f"--chroma-only on 512 pixels  {alone[0]:7.1f} s  {alone[1]:.2f} GB")
+        print(f"chroma file                  {Path(chroma).stat().st_size:7,} bytes")
+        print(f"--chroma on the master       {laid[0]:7.1f} s  {laid[1]:.2f} GB")
+        print(f"load of the machine          {os.getloadavg()[0]:7.1f} on {os.cpu_count()}")
+        print(f"tiles equal to the whole     {count_tiles(folder)} of 4")
