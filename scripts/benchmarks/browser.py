@@ -47,7 +47,7 @@ def visit(browser, address: str, photograph: Path) -> dict[str, float]:
         page.wait_for_selector("#save:enabled")
         seconds[f"{turn} screen"] = time.perf_counter() - began
         said = re.search(r"Done in ([\d.]+) seconds", page.inner_text("#status"))
-        seconds[f"{turn} colours"] = float(said[1])
+        seconds[f"{turn} colours"] = float(said[1]) if said else float("nan")
         began = time.perf_counter()
         with page.expect_download():
             page.click("#save")

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tifffile
@@ -55,7 +56,9 @@ def count_tiles(folder: Path) -> int:
     middle, equal = [side // 2 for side in master.shape], 0
     for top, bottom in ((0, middle[0]), (middle[0], master.shape[0])):
         for left, right in ((0, middle[1]), (middle[1], master.shape[1])):
-            tile = apply_chroma(master, folder / "small.chroma.png", (left, top, right, bottom))
+            tile: Any = apply_chroma(
+                master, folder / "small.chroma.png", (left, top, right, bottom)
+            )
             equal += np.array_equal(tile, whole[top:bottom, left:right])
     return equal
 
@@ -75,7 +78,7 @@ def measure(photograph: Path, megapixels: float) -> None:
         alone = timed(small, "--chroma-only")
         laid = timed(master, "--chroma", chroma, "-o", out)
         with tifffile.TiffFile(out) as result:
-            page = result.pages[0]
+            page: Any = result.pages[0]
             print(f"{page.imagewidth} x {page.imagelength} pixels, {page.dtype}")
         print(f"--chroma-only on 512 pixels  {alone[0]:7.1f} s  {alone[1]:.2f} GB")
         print(f"chroma file                  {Path(chroma).stat().st_size:7,} bytes")

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from contextlib import contextmanager
 from statistics import median
+from typing import Any
 
 import diffusers
 import numpy as np
@@ -33,21 +34,21 @@ def photograph(height: int, width: int) -> np.ndarray:
     return (110 + 25 * waves + generator.normal(0, 4, (height, width))).clip(0, 255).astype("u1")
 
 
-def load(model: str, dtype: torch.dtype) -> ColorizationPipeline:
+def load(model: str, dtype: torch.dtype) -> Any:
     """Load a model without progress bars."""
     pipe = ColorizationPipeline.from_pretrained(model, dtype=dtype)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
 
-def compiled(pipe: ColorizationPipeline) -> ColorizationPipeline:
+def compiled(pipe: Any) -> Any:
     """Compile encoder and denoiser."""
     pipe.unet.encode = torch.compile(pipe.unet.encode)
     pipe.unet.forward = torch.compile(pipe.unet.forward)
     return pipe
 
 
-def encoding_each_step(pipe: ColorizationPipeline) -> ColorizationPipeline:
+def encoding_each_step(pipe: Any) -> Any:
     """Run the encoder at each step, as samplers do to which a condition is an input like others."""
     forward, encode, kept = pipe.unet.forward, pipe.unet.encode, {}
 
@@ -73,7 +74,7 @@ def threads(count: int):
         torch.set_num_threads(before)
 
 
-def settings(model: str) -> dict[str, tuple[Callable[[], None], int]]:
+def settings(model: str) -> dict[str, tuple[Callable[[], object], int]]:
     """List what is compared: a function that colours, and how many results it makes, by name."""
     native, other = native_dtype(), torch.float32
     if native == torch.float32:
@@ -108,7 +109,7 @@ def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def in_turns(functions: dict[str, Callable[[], None]], rounds: int) -> dict[str, float]:
+def in_turns(functions: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
     """Take the median seconds of each, without the first turn, which compiles and fills caches."""
     seconds: dict[str, list[float]] = {name: [] for name in functions}
     for _ in range(rounds + 1):
@@ -125,8 +126,9 @@ def one_look(
     resolution: float,
     timesteps: torch.Tensor,
     candidates: int,
-) -> tuple[Callable[[], None], Callable[[], None]]:
+) -> tuple[Callable[[], object], Callable[[], object]]:
     """Make the two parts of what the network does at a working size: encoder and denoiser."""
+    unet: Any
     unet, scheduler = pipe.unet, copy.deepcopy(pipe.scheduler)
     condition = pipe.image_processor.preprocess(luminance, resolution) / 50 - 1
     if hints := getattr(unet.config, "hint_channels", 0):
@@ -147,7 +149,7 @@ def one_look(
     return lambda: unet.encode(condition), denoise
 
 
-def parts(pipe: ColorizationPipeline, size: tuple[int, int]) -> dict[str, Callable[[], None]]:
+def parts(pipe: ColorizationPipeline, size: tuple[int, int]) -> dict[str, Callable[[], object]]:
     """Take the default setting apart into parts that can be timed alone."""
     picture, processor, config = photograph(*size), pipe.image_processor, pipe.config
     luminance = processor.to_luminance(picture)

@@ -38,10 +38,10 @@ class EncodedAtEveryStep(nn.Module):
         return self.unet(sample, timestep, condition, return_dict)
 
 
-def whole(steps: int) -> Callable[[ColorizationPipeline, int], Callable[[], None]]:
+def whole(steps: int) -> Callable[[ColorizationPipeline, int], Callable[[], object]]:
     """Call the pipeline with so many steps."""
 
-    def prepare(pipe: ColorizationPipeline, side: int) -> Callable[[], None]:
+    def prepare(pipe: ColorizationPipeline, side: int) -> Callable[[], object]:
         pixels = np.random.default_rng(0).integers(0, 256, (side, side), dtype=np.uint8)
         return lambda: pipe(pixels, num_inference_steps=steps, processing_resolution=side)
 

@@ -61,19 +61,21 @@ class Watched:
 
     def __init__(self, command: list[str], environment: dict[str, str]):
         self.process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE)
+        assert self.process.stdout  # since it is a pipe
+        self.output = self.process.stdout
         self.times: list[float] = []
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
 
     def _read(self) -> None:
-        for _ in self.process.stdout:
+        for _ in self.output:
             self.times.append(time.perf_counter())
 
     def finish(self) -> tuple[int, float]:
         """Wait for the end of the process; returns exit code and peak memory in MiB."""
         self._reader.join()
         _, status, usage = os.wait4(self.process.pid, 0)
-        self.process.stdout.close()
+        self.output.close()
         self.process.returncode = os.waitstatus_to_exitcode(status)
         unit = 1 << 20 if sys.platform == "darwin" else 1 << 10
         return self.process.returncode, usage.ru_maxrss / unit
@@ -111,7 +113,7 @@ def measure(folder: Path, output: Path, processes: int, limit: float, options: l
 
 def _cores() -> int:
     """Count the cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _stop(running: list[Watched]) -> None:

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,8 +44,8 @@ class System:
 
     note: str
     steps: int
-    build: Callable[[], nn.Module | ColorizationPipeline]
-    prepare: Callable[[nn.Module | ColorizationPipeline, int], Callable[[], None]]
+    build: Callable[[], Any]
+    prepare: Callable[[Any, int], Callable[[], object]]
     side: Callable[[int], int]
 
 
@@ -122,7 +123,7 @@ class OnePassNetwork(nn.Module):
 # --- one step of each ---------------------------------------------------------------------------
 
 
-def whole_pipeline(pipe: ColorizationPipeline, side: int) -> Callable[[], None]:
+def whole_pipeline(pipe: ColorizationPipeline, side: int) -> Callable[[], object]:
     """Do everything from the grey picture to the picture in colour."""
     picture = np.random.default_rng(0).integers(0, 256, (side, side), dtype=np.uint8)
     return lambda: pipe(picture)
@@ -131,7 +132,7 @@ def whole_pipeline(pipe: ColorizationPipeline, side: int) -> Callable[[], None]:
 def denoising_step(scheduler, steps: int):
     """Call a network once and take one step of its sampler, on a picture of `side`."""
 
-    def prepare(network: nn.Module, side: int) -> Callable[[], None]:
+    def prepare(network: Any, side: int) -> Callable[[], object]:
         scheduler.set_timesteps(steps)
         timestep, dtype = scheduler.timesteps[steps // 2], next(network.parameters()).dtype
         stock = isinstance(network, UNet2DModel)
@@ -215,10 +216,10 @@ def systems(model: str, steps: int) -> dict[str, System]:
 # --- measuring ----------------------------------------------------------------------------------
 
 
-def seconds_of(step: Callable[[], None], least: float) -> float:
+def seconds_of(step: Callable[[], object], least: float) -> float:
     """Take the median seconds of at least three runs and `least` seconds, after a warm-up."""
     step()
-    times = []
+    times: list[float] = []
     while len(times) < 3 or sum(times) < least:
         started = time.perf_counter()
         step()
@@ -230,13 +231,17 @@ def seconds_of(step: Callable[[], None], least: float) -> float:
 def measure(system: System, sides: list[int], least: float) -> dict:
     """Measure one system, in a process that has run nothing else."""
     torch.manual_seed(0)
-    network = system.build()
+    network: Any = system.build()
+    module: Any
     if isinstance(network, nn.Module):
-        module = network.eval().to(native_dtype(), memory_format=torch.channels_last)
+        module = network.eval().to(native_dtype())
+        module = module.to(memory_format=torch.channels_last)
     else:
         network.set_progress_bar_config(disable=True)
         module = network.unet
-    result = {"parameters": sum(parameter.numel() for parameter in module.parameters())}
+    result: dict[str, Any] = {
+        "parameters": sum(parameter.numel() for parameter in module.parameters())
+    }
     for side in sorted(sides):  # ascending, as the peak never falls
         step = system.prepare(network, system.side(side))
         seconds = system.steps * seconds_of(step, least)

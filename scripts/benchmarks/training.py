@@ -138,12 +138,12 @@ def by_part(run, steps: int) -> dict[str, float]:
 
 def stock_network(parameters: int) -> UNet2DModel:
     """Make diffusers' network of about so many parameters, for RGB from RGB and luminance."""
-    best = None
+    best = (parameters, 0)
     for width in range(8, 256, 8):
         with torch.device("meta"):
             model = UNet2DModel(**_stock_arguments(width))
         difference = abs(sum(p.numel() for p in model.parameters()) - parameters)
-        if best is not None and difference > best[0]:
+        if best[1] and difference > best[0]:
             break
         best = (difference, width)
     return UNet2DModel(**_stock_arguments(best[1]))
@@ -249,8 +249,8 @@ def benchmark(argv: list[str], bench: BenchmarkOptions) -> None:
         bench: what is measured.
     """
     pictures, model, optim, config = parse(argv, train_colorize.PARTS, "")
-    with tempfile.TemporaryDirectory() as folder:
-        folder = Path(folder)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
         (folder / "pictures").mkdir()
         made_up_pictures(folder / "pictures", pictures.load_size or pictures.resolution)
         pictures = dataclasses.replace(

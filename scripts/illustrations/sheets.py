@@ -122,7 +122,7 @@ def crop_places(picture: Image.Image) -> list[tuple[int, int]]:
     inner = np.full_like(amount, -1.0)
     inside = tuple(slice(half, max(length - half, half + 1)) for length in amount.shape)
     inner[inside] = amount[inside]
-    places = []
+    places: list[tuple[int, int]] = []
     while len(places) < CROPS and inner.max() >= 0:
         row, column = np.unravel_index(inner.argmax(), inner.shape)
         places.append((int(column - half) * _COARSE, int(row - half) * _COARSE))

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
@@ -85,7 +86,7 @@ def results_text(report: dict) -> str:
     return "## Results\n" + to_markdown(report).split("\n", 1)[1].rstrip() + "\n\n"
 
 
-def write_previews(pipe: ColorizationPipeline, name: str, captions: dict, folder: Path) -> str:
+def write_previews(pipe: Any, name: str, captions: dict, folder: Path) -> str:
     """Draw photographs as taken and as coloured; returns the lines of Markdown that show them."""
     lines = []
     for path, caption in captions.items():

@@ -182,8 +182,8 @@ def to_markdown(lines: list[dict], samples: int) -> str:
         cells = [" / ".join(cell.format(**one) for one in sets) for cell in FIGURES.values()]
         rows.append([line["setting"] or "as it is", *cells, seconds])
     head, *body = ["| " + " | ".join(row) + " |" for row in rows]
-    sets = " / ".join(lines[0]["sets"]) if lines else "no set"
-    return "\n".join([f"Sets: {sets}.", "", head, "|---" * len(rows[0]) + "|", *body]) + "\n"
+    names = " / ".join(lines[0]["sets"]) if lines else "no set"
+    return "\n".join([f"Sets: {names}.", "", head, "|---" * len(rows[0]) + "|", *body]) + "\n"
 
 
 def with_variation(summary: dict) -> dict:

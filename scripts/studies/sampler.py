@@ -15,6 +15,7 @@ import json
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import diffusers
 import numpy as np
@@ -95,9 +96,7 @@ def load(path: str, split: str, limit: int) -> Truth:
     return Truth(pictures, halves)
 
 
-def sample(
-    pipe: ColorizationPipeline, scheduler, setting: Setting, truth: Truth
-) -> list[torch.Tensor]:
+def sample(pipe: Any, scheduler, setting: Setting, truth: Truth) -> list[torch.Tensor]:
     """Draw two samples of the chroma of each picture, (2, 2, h, w) each.
 
     What the network says is measured: one look, one candidate, no dial of colour.
@@ -138,7 +137,7 @@ def measure(pipe: ColorizationPipeline, chromas: list[torch.Tensor], truth: Trut
     """Average over a set: energy score; CIEDE2000 and colourfulness as ratios to grey and truth."""
     names = ("energy", "error", "grey", "color", "true_color")
     figures: dict[str, list[float]] = {name: [] for name in names}
-    histogram = true_histogram = 0
+    histogram, true_histogram = np.zeros(()), np.zeros(())
     for chroma, true in zip(chromas, truth.halves, strict=True):
         luminance, lab = pipe.image_processor.to_luminance(true), metrics.to_lab(true)
         results = [pipe.image_processor.colorize(luminance, one).numpy() for one in chroma]
@@ -245,7 +244,9 @@ def draw(lines: list[dict], file: Path) -> None:
             calls = [setting.calls for setting, _ in curve]
             is_models = sampler == MODELS
             values = [figures[name] for _, figures in curve]
-            style = {"color": "black", "linewidth": 2.2} if is_models else {"linewidth": 1.1}
+            style: dict[str, Any] = (
+                {"color": "black", "linewidth": 2.2} if is_models else {"linewidth": 1.1}
+            )
             if sampler in ("ddim", "ddpm"):  # the same curves as the model's, on top of them
                 style["linestyle"] = "--"
             axis.plot(calls, values, marker="o", markersize=3, label=sampler, **style)
