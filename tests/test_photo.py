@@ -678,7 +678,7 @@ def test_files_of_which_next_to_nothing_is_left(tmp_path, kind):
     assert damaged(tmp_path, "cut", data[: len(data) // 12])
 
 
-@pytest.mark.parametrize("kind", ["WEBP", "AVIF", "GIF"])
+@pytest.mark.parametrize("kind", ["AVIF", "GIF"])
 def test_cut_off_files_whose_decoders_need_all_of_them(tmp_path, kind):
     noise = np.random.default_rng(0).integers(0, 255, (64, 64), dtype=np.uint8)
     data = encoded(Image.fromarray(noise), kind)
