@@ -10,6 +10,7 @@ from pipeline_colorize import __version__, photo
 from pipeline_colorize.command.manual import manual_page
 from pipeline_colorize.command.options import (
     HINT,
+    MEND,
     SHARD,
     TIME,
     Command,
@@ -29,6 +30,8 @@ EXAMPLES = (
     ('colorize "scans/*.tif" --compare', "with before/after pictures"),
     ("colorize grandma.jpg --samples 4", "four answers to choose from"),
     ("colorize grandma.jpg --hint 140,95,darkred", "her dress was dark red there"),
+    ("colorize a.jpg --colored b.jpg --mend 140,95", "one thing in b.jpg anew"),
+    ("colorize a.jpg --reference c.jpg", "the colours of another print"),
     ("colorize - < grandma.jpg > color.jpg", "as part of a pipe"),
     ("colorize faces.parquet -o faces/", "the pictures of a data set"),
     ("colorize album/ -o color/ --shard 2/8", "the second of eight parts"),
@@ -146,6 +149,36 @@ def _print_manual(ctx: click.Context, param: click.Parameter, wanted: bool) -> N
     multiple=True,
     help="A colour that you know, and where it is, in pixels from the top left of the photograph "
     "as shown: 140,95,#7a1f2b or 140,95,darkred. Can be repeated.",
+)
+@colours(
+    "--reference",
+    metavar="PATH",
+    type=PathText(),
+    multiple=True,
+    help="A picture in colour that shows the same, such as another print, or a folder of them; "
+    "its colours are taken where both have the same light. Can be repeated.",
+)
+@colours(
+    "--colored",
+    metavar="FILE",
+    type=PathText(),
+    help="A result for this photograph; its colours are kept, and --mend or --strength says what "
+    "changes.",
+)
+@colours(
+    "--mend",
+    type=MEND,
+    multiple=True,
+    help="Invent anew the colours of the thing at this place, as far as RADIUS pixels from it; all "
+    "others stay as they are in --colored. Can be repeated.",
+)
+@colours(
+    "--strength",
+    metavar="X",
+    type=FiniteRange(0, 1),
+    default=Settings.strength,
+    show_default=True,
+    help="How much the colours of --colored change: 1 forgets them, .3 to .7 varies them.",
 )
 @colours(
     "--candidates",

@@ -222,6 +222,7 @@ MODULES = {
         "pipeline_colorize",
     },
     "command.targets": {
+        "command.telling",
         "command.containers",
         "command.places",
         "command.web",
@@ -253,8 +254,16 @@ MODULES = {
         "photo",
         "pipeline_colorize",
     },
+    "command.telling": {
+        "command.settings",
+        "photo",
+        "pipeline_colorize",
+        "telling.masks",
+        "telling.references",
+    },
     "command.coloring": {
         "archive.chroma",
+        "command.telling",
         "core.hints",
         "core.luminance",
         "core.margins",

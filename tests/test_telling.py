@@ -164,3 +164,69 @@ def test_colour_does_not_decide_what_matches():
     grey = textured(0).convert("L")
     tinted = Image.merge("RGB", [grey, grey.point(lambda v: v), grey])
     assert len(match_reference(grey, tinted)) > 100
+
+
+# --- the command ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def desk(tmp_path):
+    """A photograph, a result for it, and another picture of the same."""
+    picture = textured(0, (120, 160))
+    picture.convert("L").save(tmp_path / "a.png")
+    luminance = see(picture.convert("L")).luminance
+    Image.fromarray(with_light_of(np.asarray(picture), luminance)).save(tmp_path / "b.png")
+    textured(0).crop((0, 0, 300, 260)).save(tmp_path / "c.png")
+    return tmp_path
+
+
+def colorize(*arguments):
+    from click.testing import CliRunner
+
+    from pipeline_colorize import cli
+
+    return CliRunner().invoke(cli.main, [str(one) for one in arguments])
+
+
+def test_the_command_mends_one_place(desk):
+    out = desk / "mended.png"
+    told = ["--colored", desk / "b.png", "--mend", "40,50,20", "-o", out, "--steps", 1]
+    result = colorize(desk / "a.png", *told, "--candidates", 1, "--second-look", 1)
+    assert result.exit_code == 0, result.output
+    before, after = (np.asarray(Image.open(desk / name)) for name in ("b.png", "mended.png"))
+    y, x = np.mgrid[:120, :160]
+    far = np.hypot(y - 50, x - 40) > 24
+    np.testing.assert_array_equal(after[far], before[far])
+    assert (after[48:53, 38:43] != before[48:53, 38:43]).any()
+    assert "40,50,20" in str(Image.open(out).info)
+
+
+def test_the_command_takes_references_of_the_same(desk):
+    options = ["--steps", 1, "--candidates", 1, "--second-look", 1, "--overwrite"]
+    results = []
+    for told in ([], ["--reference", desk / "c.png"]):
+        done = colorize(desk / "a.png", "-o", desk / "out.png", *options, *told)
+        assert done.exit_code == 0, done.output
+        results.append(np.asarray(Image.open(desk / "out.png").convert("RGB"), float))
+    true = rgb_pixels_to_lab(np.asarray(Image.open(desk / "b.png")) / 255)[..., 1:]
+    errors = [
+        np.linalg.norm(rgb_pixels_to_lab(one / 255)[..., 1:] - true, axis=-1).mean()
+        for one in results
+    ]
+    assert errors[1] < errors[0]
+
+
+@pytest.mark.parametrize(
+    ("told", "word"),
+    [
+        (["--mend", "4,5"], "--colored"),
+        (["--strength", "0.5"], "--colored"),
+        (["--mend", "4"], "X,Y"),
+        (["--colored", "none.png"], "no such file"),
+        (["--reference", "none.png"], "no such file"),
+    ],
+)
+def test_the_command_names_what_does_not_fit(desk, told, word):
+    result = colorize(desk / "a.png", *told)
+    assert result.exit_code == 2
+    assert word in result.output

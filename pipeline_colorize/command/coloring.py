@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pipeline_colorize import Hint, photo
+from pipeline_colorize import photo
 from pipeline_colorize.archive.chroma import Chroma, Fingerprint
 from pipeline_colorize.core.hints import move_hints
 from pipeline_colorize.core.luminance import see
@@ -16,6 +16,7 @@ from pipeline_colorize.core.margins import Box, Frame
 from . import engine
 from .report import one_line
 from .settings import Settings
+from .telling import told_colors, told_hints
 
 # Colourings behind an uncertainty picture of a model that draws fewer than three.
 _UNCERTAINTY_SAMPLES = 4
@@ -46,7 +47,8 @@ def call_model(pipe, photos: list[photo.Photo], settings: Settings) -> list[Colo
         **_dials(pipe, settings, len(photos)),
         num_samples=drawn,
         find_margins=settings.find_margins,
-        hints=[_hints(settings) for _ in photos],
+        hints=[told_hints(settings, one) for one in photos],
+        **told_colors(settings, photos[0]),
         output_type="np" if photos[0].depth == 16 else "pil",
         output_uncertainty=settings.uncertainty,
         output_intermediates=settings.intermediates,
@@ -77,10 +79,6 @@ def _dials(pipe, settings: Settings, count: int) -> dict[str, Any]:
     }
 
 
-def _hints(settings: Settings) -> list[Hint]:
-    return [Hint(*hint) for hint in settings.hint]
-
-
 def _invent_chroma(pipe, one: photo.Photo, settings: Settings) -> Coloring:
     """Colour a photograph on the grid alone, over what lies inside its margins."""
     image = one.image_with_alpha
@@ -91,7 +89,7 @@ def _invent_chroma(pipe, one: photo.Photo, settings: Settings) -> Coloring:
         **_dials(pipe, settings, 1),
         num_samples=settings.samples,
         find_margins=False,
-        hints=[move_hints(_hints(settings), frame.box)],
+        hints=[move_hints(told_hints(settings, one), frame.box)],
         output_type="latent",
         output_uncertainty=False,
         output_intermediates=False,

@@ -10,7 +10,7 @@ from click.shell_completion import CompletionItem
 
 from pipeline_colorize.registry import shipped_models
 
-from .settings import parse_hint, parse_shard, parse_time
+from .settings import parse_hint, parse_mend, parse_shard, parse_time
 
 _REST = "Help"  # the section of what click adds
 
@@ -46,6 +46,7 @@ class Parsed(click.ParamType):
 
 
 HINT = Parsed("X,Y,COLOR", parse_hint)
+MEND = Parsed("X,Y[,RADIUS]", parse_mend)
 SHARD = Parsed("I/N", parse_shard)
 TIME = Parsed("TIME", parse_time)
 

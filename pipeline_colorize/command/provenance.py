@@ -23,9 +23,17 @@ def provenance(pipe, settings: Settings, sample: int) -> photo.Mark:
         "find_margins": None if settings.find_margins else False,
         "saturation": settings.saturation if settings.saturation != 1 else None,
         "temperature": settings.temperature,
+        "colored": Path(settings.colored).name if settings.colored else None,
+        "mend": " ".join(_numbers(place) for place in settings.mend) or None,
+        "strength": settings.strength if settings.strength != 1 else None,
+        "references": " ".join(Path(path).name for path in settings.reference) or None,
         "hints": " ".join(f"{x:g},{y:g},{color}" for x, y, color in settings.hint) or None,
     }
     return photo.Mark(__version__, {k: v for k, v in properties.items() if v is not None})
+
+
+def _numbers(place: tuple[float, ...]) -> str:
+    return ",".join(f"{part:g}" for part in place)
 
 
 def _scheduler_name(pipe) -> str | None:

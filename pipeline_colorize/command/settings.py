@@ -33,6 +33,10 @@ class Settings:
     samples: int = 1
     candidates: int | None = None
     hint: tuple[tuple[float, float, str], ...] = ()
+    colored: str | None = None  # as typed: the photograph in the colours that are kept
+    mend: tuple[tuple[float, ...], ...] = ()  # (x, y) or (x, y, radius), in pixels
+    strength: float = 1.0
+    reference: tuple[str, ...] = ()  # as typed: pictures in colour, or folders of them
     saturation: float = 1.0
     temperature: float | None = None
     steps: int | None = None
@@ -73,6 +77,19 @@ def parse_hint(text: str) -> tuple[float, float, str]:
     if match is None:
         raise ValueError(f"{text!r} is not X,Y,COLOR, as in 140,95,#7a1f2b or 140,95,darkred.")
     return float(match[1]), float(match[2]), _parse_color(match[3])
+
+
+def parse_mend(text: str) -> tuple[float, ...]:
+    """Read a place to mend such as "140,95" or "140,95,60" as (x, y) or (x, y, radius).
+
+    Raises:
+        ValueError: where `text` is not two or three numbers of pixels.
+    """
+    number = r"\s*(\d+(?:\.\d+)?)\s*"
+    match = re.fullmatch(rf"{number},{number}(?:,{number})?", text)
+    if match is None or (match[3] is not None and float(match[3]) == 0):
+        raise ValueError(f"{text!r} is not X,Y or X,Y,RADIUS, as in 140,95 or 140,95,60.")
+    return tuple(float(part) for part in match.groups() if part is not None)
 
 
 def _parse_color(text: str) -> str:

@@ -1,0 +1,79 @@
+"""Reads what is told about a photograph's colours: those it has, places to mend, references."""
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from pipeline_colorize import Hint, photo
+
+from .settings import Settings
+
+_NEEDS_EXTRA = 'needs scikit-image and OpenCV, which pip install "pipeline-colorize[tell]" brings'
+
+
+def check_told(settings: Settings, count: int) -> None:
+    """Raise a UsageError where --hint, --colored, --mend, --strength and --reference do not fit."""
+    for name, given in (("--hint", settings.hint), ("--colored", settings.colored)):
+        if given and count > 1:
+            raise click.UsageError(f"{name} is for one photograph, but there are {count}.")
+    if (settings.mend or settings.strength != 1) and not settings.colored:
+        name = "--mend" if settings.mend else "--strength"
+        raise click.UsageError(f"{name} changes the colours of a result; name it by --colored.")
+    if settings.chroma_only and settings.colored:
+        raise click.UsageError("--chroma-only does not mend; write the result whole.")
+    for path in (settings.colored, *settings.reference):
+        if path and not Path(path).exists():
+            raise click.UsageError(f"{path}: no such file or folder.")
+
+
+def told_colors(settings: Settings, one: photo.Photo) -> dict[str, Any]:
+    """Return the options of a call that keep colours and mend places; none without --colored."""
+    if not settings.colored:
+        return {}
+    told: dict[str, Any] = {
+        "color_image": [photo.read(settings.colored).image],
+        "strength": settings.strength,
+    }
+    if settings.mend:
+        masks = _from_extra("masks", "--mend")
+        found = [masks.thing_mask(one.image, *place) for place in settings.mend]
+        told["mask_image"] = [np.max(found, axis=0)]
+    return told
+
+
+def told_hints(settings: Settings, one: photo.Photo) -> list[Hint]:
+    """Return the hints that are typed, and those that references give."""
+    hints = [Hint(*hint) for hint in settings.hint]
+    if settings.reference:
+        references = _from_extra("references", "--reference")
+        pictures = _pictures(settings.reference)
+        hints = references.reference_hints(one.image, pictures) + hints
+    return hints
+
+
+def _from_extra(name: str, option: str):
+    """Import a module of the room `telling`, which needs packages that may not be there."""
+    try:
+        import cv2  # noqa: F401
+        import skimage  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise click.ClickException(f"{option} {_NEEDS_EXTRA}.") from error
+    from pipeline_colorize.telling import masks, references
+
+    return {"masks": masks, "references": references}[name]
+
+
+@functools.lru_cache(maxsize=1)
+def _pictures(paths: tuple[str, ...]) -> list[np.ndarray]:
+    """Read the references of a run, which all of its photographs share."""
+    files = []
+    for path in map(Path, paths):
+        inside = sorted(path.iterdir()) if path.is_dir() else [path]
+        files += [file for file in inside if not path.is_dir() or file.suffix.lower() in _ENDINGS]
+    return [photo.read(file).image for file in files]
+
+
+_ENDINGS = {f".{ending}" for ending in ("jpg", "jpeg", "png", "tif", "tiff", "webp", "jxl", "heic")}
