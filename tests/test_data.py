@@ -503,3 +503,13 @@ def test_names_that_make_splits_hide_no_pictures(tmp_path):
         open_splits(str(tmp_path), DataConfig())
     (tmp_path / "train station").rename(tmp_path / "station")
     assert len(open_splits(str(tmp_path), DataConfig())["train"]) == 3
+
+
+def test_kinds_of_pictures_that_datasets_passes_over_are_named(tmp_path):
+    Image.new("RGB", (16, 16), "red").save(tmp_path / "a.png")
+    Image.new("RGB", (16, 16), "blue").save(tmp_path / "b.avif")
+    (tmp_path / "c.HEIC").write_bytes(b"")
+    for _ in range(2):  # beside others, and alone
+        with pytest.raises(ValueError, match=r"does not take 1 .avif, 1 .heic; save them as"):
+            open_splits(str(tmp_path), DataConfig(datasets=[str(tmp_path)]))
+        (tmp_path / "a.png").unlink(missing_ok=True)

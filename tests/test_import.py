@@ -377,7 +377,7 @@ MODULES = {
         "training.draws",
         "training.sources",
     },
-    "training.sources": {"training.config", "training.decoding", "training.draws"},
+    "training.sources": {"photo", "training.config", "training.decoding", "training.draws"},
     "training.batches": {
         "core.color",
         "training.augmentation",

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+from pipeline_colorize.photo import READABLE
+
 from .config import DataConfig
 from .decoding import is_grey, try_decode
 from .draws import ORDER, VALIDATION, make_generator
@@ -255,10 +257,27 @@ class PictureStream:
         raise ValueError(f"{self._PATIENCE} broken pictures in a row in the stream.")
 
 
+def _refuse_unread_endings(folder: Path) -> None:
+    """Refuse a folder with pictures of kinds that `datasets` passes over in silence."""
+    from datasets.packaged_modules.imagefolder.imagefolder import ImageFolder
+
+    unread = READABLE - set(ImageFolder.EXTENSIONS)
+    found = collections.Counter(
+        file.suffix.lower() for file in folder.rglob("*") if file.suffix.lower() in unread
+    )
+    if found:
+        kinds = ", ".join(f"{count} {ending}" for ending, count in sorted(found.items()))
+        raise ValueError(
+            f"{folder}: the library `datasets` does not take {kinds}; save them as JPEG, PNG, WebP "
+            "or TIFF, or move them elsewhere."
+        )
+
+
 def _refuse_hidden_pictures(folder: Path) -> None:
     """Refuse a folder of pictures of which `datasets` would leave some out for others' names."""
     from datasets import load_dataset_builder
 
+    _refuse_unread_endings(folder)
     builder = load_dataset_builder(str(folder))
     if builder.name != "imagefolder":
         return
