@@ -105,6 +105,12 @@ def build(output: Path, model: str, precision: str) -> None:
     shutil.copyfile(SOURCE / "README.md", output / "README.md")
 
 
+def build_for_server(output: Path) -> None:
+    """Build the page that `space/app.py` gives out into the folder `output`."""
+    install()
+    npm("run", "server", "--", "--outDir", str(output.resolve()), "--emptyOutDir")
+
+
 class Handler(SimpleHTTPRequestHandler):
     """Gives out files with the headers that threads and the content security policy need."""
 

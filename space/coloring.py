@@ -21,15 +21,15 @@ import functools
 import queue
 import threading
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from limits import LONGEST_POINTS, MOST_POINTS, RESOLUTIONS, Limits, short, work
-from PIL import Image, ImageDraw
+from limits import LONGEST_POINTS, MOST_POINTS, RESOLUTIONS, Limits, Range, short, work
+from PIL import Image
 
 import pipeline_colorize
 from pipeline_colorize import ColorizationPipeline, photo
@@ -37,17 +37,16 @@ from pipeline_colorize.command.provenance import provenance
 from pipeline_colorize.command.report import one_line
 from pipeline_colorize.command.settings import Settings, parse_hint
 from pipeline_colorize.core.options import share_candidates
-from pipeline_colorize.photo.display import as_picture, side_by_side
+from pipeline_colorize.photo.display import as_picture
 from pipeline_colorize.registry import SAMPLERS, sampler_class, shipped_models
 
-SHOWN = 1280  # pixels of the long side of what the page shows
-LIVE = 560  # the same, while the colours come about
+SHOWN = 1600  # pixels of the long side of what the page shows
 FILM = 400
-THUMB = 320
 LEAST_SIDE = 16  # pixels; smaller pictures show nothing that could have a colour
 _FRAMES = 24  # of a film
 _MILLISECONDS = 150  # for one of them
-_UNSURE = 30.0  # spread of a*b* that the overlay hides the photograph under
+_UNSURE = 15.0  # spread of a*b* that the overlay hides the photograph under
+WARMTH = (3.0, 12.0)  # a*, b* that are added at most; as in browser/src/engine.ts
 
 
 class Refused(Exception):
@@ -74,6 +73,18 @@ def load(model: str) -> ColorizationPipeline:
         raise Refused(f"cannot load the model {model!r}: {one_line(error)}") from error
     pipe.set_progress_bar_config(disable=True)
     return pipe.to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def model_facts(model: str) -> dict[str, object]:
+    """What the page must know of a model."""
+    pipe = load(model)
+    return {
+        "model": model,
+        "steps": pipe.config.default_num_inference_steps,
+        "resolution": pipe.config.default_processing_resolution,
+        "hints": takes_hints(pipe),
+        "in_one_pass": pipe.scheduler is None,
+    }
 
 
 def takes_hints(pipe: ColorizationPipeline) -> bool:
@@ -106,11 +117,11 @@ class Source:
     notes: list[str]
 
 
-def look(path: str, limits: Limits) -> Source:
-    """A photograph as the page shows it."""
+def look(path: str, limits: Limits) -> tuple[Source, photo.Photo]:
+    """A photograph as the page shows it, and as it was read."""
     read = open_photograph(path, limits)
     height, width = read.image.shape[:2]
-    return Source(path, width, height, as_shown(read), read.warnings)
+    return Source(path, width, height, as_shown(read), read.warnings), read
 
 
 def open_photograph(path: str, limits: Limits) -> photo.Photo:
@@ -176,20 +187,6 @@ def read_points(text: str, strict: bool = True) -> tuple[Point, ...]:
     return tuple(points)
 
 
-def with_points(source: Source, points: tuple[Point, ...]) -> Image.Image:
-    """The photograph with its points of colour, as rings that show on light and on dark."""
-    picture = source.shown.copy()
-    draw = ImageDraw.Draw(picture)
-    scale = picture.width / source.width
-    radius = max(5, max(picture.size) // 60)
-    for x, y, color in points:
-        place = ((x + 0.5) * scale, (y + 0.5) * scale)
-        draw.circle(place, radius + 3, fill="black")
-        draw.circle(place, radius + 2, fill="white")
-        draw.circle(place, radius, fill=color)
-    return picture
-
-
 # --- colours -------------------------------------------------------------------------------------
 
 
@@ -199,7 +196,6 @@ class Invented:
 
     chroma: torch.Tensor  # (samples, 2, h, w), a*b* on the network's grid
     spread: np.ndarray | None  # (h, w), how much the samples differ, of two and more
-    film: list[torch.Tensor]  # (samples, 2, h, w) each, the clean estimate after each step
 
 
 def read_settings(
@@ -261,7 +257,7 @@ def invent(image: np.ndarray, settings: Settings) -> Iterator[tuple[torch.Tensor
     Leaving it early stops the model after the step that it is in.
     """
     pipe = own_copy(settings)
-    news, stopped, film = queue.SimpleQueue(), threading.Event(), []
+    news, stopped = queue.SimpleQueue(), threading.Event()
 
     def report(running, step, timestep, tensors):
         running.interrupt = stopped.is_set()
@@ -278,13 +274,12 @@ def invent(image: np.ndarray, settings: Settings) -> Iterator[tuple[torch.Tensor
         future = pool.submit(work)
         try:
             while (progress := news.get()) is not None:
-                film.append(progress[0].half())
                 yield progress
         finally:
             stopped.set()
     output = future.result()
     spread = output.uncertainty[0] if output.uncertainty else None
-    yield Invented(output.images, spread, film)
+    yield Invented(output.images, spread)
 
 
 def call(pipe: ColorizationPipeline, image: np.ndarray, settings: Settings, report):
@@ -322,36 +317,136 @@ def colored(pipe: ColorizationPipeline, shown: Image.Image, chroma: torch.Tensor
 
 @dataclass
 class Result:
-    """All colourings of a photograph."""
+    """All colourings of a photograph, from the first step on."""
 
     source: Source
     settings: Settings
-    invented: Invented
-    chosen: int = 0  # the colouring that is looked at
+    film: list[torch.Tensor] = field(default_factory=list)  # (samples, 2, h, w), after each step
+    invented: Invented | None = None
+    stopped: threading.Event = field(default_factory=threading.Event)
 
-    def name(self, addition: str, suffix: str) -> str:
-        """What a file of this result is called."""
-        return f"{Path(self.source.path).stem}-{addition}{suffix}"
+    def chroma(self, wish: "Wish") -> torch.Tensor:
+        """What is to be seen of it: (2, h, w)."""
+        steps = self.film if self.invented is None or wish.step is not None else None
+        if steps is None:
+            chroma = self.invented.chroma[wish.sample]
+        elif not steps:
+            raise Refused("There are no colours yet.")
+        else:
+            chroma = steps[min(wish.step or len(steps), len(steps)) - 1][wish.sample].float()
+        offset = wish.warmth * torch.tensor(WARMTH).view(2, 1, 1)
+        return (chroma + offset) * wish.saturation if wish.is_toned else chroma
 
-    def shown(self, sample: int) -> Image.Image:
-        """One colouring at the page's size."""
-        chroma = self.invented.chroma[sample]
-        return colored(load(self.settings.model), self.source.shown, chroma)
+
+@dataclass
+class Wish:
+    """How a result is to be seen."""
+
+    sample: int = 0  # which of the answers
+    step: int | None = None  # after how many steps; none: when all was done
+    saturation: float = 1.0
+    warmth: float = 0.0  # -1 to 1
+    size: int = SHOWN  # of the long side
+    ending: str = ""  # of a file at full size; empty: as the photograph's
+
+    @property
+    def is_toned(self) -> bool:
+        """Whether the colours are not as they were invented."""
+        return self.saturation != 1 or self.warmth != 0
 
 
-def mark(settings: Settings, sample: int) -> photo.Mark:
+def read_wish(given: Mapping[str, str], result: Result) -> Wish:
+    """A wish as it comes in the query of an address; Refused says what is wrong with it."""
+    ranges = {
+        "sample": Range("answer", 0, result.settings.samples - 1, 0),
+        "step": Range("step", 1, 10_000, None),
+        "saturation": Range("saturation", 0, 3, 1.0, whole=False),
+        "warmth": Range("warmth", -1, 1, 0.0, whole=False),
+        "size": Range("size", 16, SHOWN, SHOWN),
+    }
+    try:
+        numbers = {
+            name: one.read(float(given[name]) if name in given else None)
+            for name, one in ranges.items()
+        }
+    except ValueError as error:
+        raise Refused(one_line(error)) from error
+    ending = given.get("ending", "")
+    if ending and ending not in photo.WRITABLE:
+        raise Refused(f"Files are written as {', '.join(photo.WRITABLE)}; not {short(ending)}.")
+    return Wish(**numbers, ending=ending)
+
+
+def run(
+    path: str, settings: Settings, limits: Limits, wanted: Callable[[], bool], made: Callable
+) -> Iterator[tuple[int, int] | dict]:
+    """Which step of how many is done, one after the other, and in the end what the page must know.
+
+    `made` is given the result as soon as there is one, to look at while it comes about.
+    """
+    source, read = look(path, limits)
+    result = Result(source, settings)
+    made(result)
+    with contextlib.closing(invent(read.image_with_alpha, settings)) as steps:
+        for step in steps:
+            if result.stopped.is_set() or not wanted():
+                raise Refused("Nobody waits for this any more.")
+            if isinstance(step, tuple):
+                result.film.append(step[0].half())
+                yield len(result.film), step[1]
+            else:
+                result.invented = step
+    result.film = thinned(result.film)
+    size = {"width": source.width, "height": source.height}
+    yield {**size, "notes": source.notes, "frames": len(result.film)}
+
+
+def thinned(film: list) -> list:
+    """At most _FRAMES of them, the last among these."""
+    count = min(_FRAMES, len(film))
+    return [film[place] for place in np.linspace(0, len(film) - 1, count).round().astype(int)]
+
+
+def write(result: Result, kind: str, wish: Wish, folder: Path, limits: Limits) -> Path:
+    """A picture or file of a result, of one of the kinds that the page knows, in `folder`."""
+    if kind == "before":
+        path = folder / "before.jpg"
+        result.source.shown.save(path, quality=92)
+        return path
+    if kind == "picture":
+        shown = shrunk(result.source.shown, wish.size)
+        picture = colored(load(result.settings.model), shown, result.chroma(wish))
+        return save_shown(result, wish, picture, folder / "picture.jpg")
+    if result.invented is None or kind not in ("unsure", "film", "file"):
+        raise Refused("There is nothing of that kind.")
+    if kind == "unsure":
+        return save_shown(result, wish, unsure(result), folder / "unsure.jpg")
+    if kind == "film":
+        return save_film(result, wish, folder)
+    read = open_photograph(result.source.path, limits)
+    name = result_name(result.source.path, wish.sample, result.settings.samples)
+    path = (folder / name).with_suffix(wish.ending or Path(name).suffix)
+    return save_full(read, result.settings, result.chroma(wish), wish, path)
+
+
+def mark(settings: Settings, wish: Wish) -> photo.Mark:
     """What a file says about how its colours came to be, as in those of `colorize`."""
-    return provenance(own_copy(settings), settings, sample)
+    if wish.saturation != 1:
+        settings = replace(settings, saturation=wish.saturation)
+    made = provenance(own_copy(settings), settings, wish.sample)
+    if wish.warmth:
+        made = replace(made, settings=made.settings | {"warmth": wish.warmth})
+    return made
 
 
-def save_shown(result: Result, sample: int, picture: Image.Image, path: Path) -> Path:
+def save_shown(result: Result, wish: Wish, picture: Image.Image, path: Path) -> Path:
     """A picture of the page as a file, marked like a result."""
-    photo.write_picture(path, picture, mark(result.settings, sample))
+    photo.write_picture(path, picture, mark(result.settings, wish))
     return path
 
 
 def save_full(
-    read: photo.Photo, settings: Settings, chroma: torch.Tensor, sample: int, path: Path
+    read: photo.Photo, settings: Settings, chroma: torch.Tensor, wish: Wish, path: Path
 ) -> Path:
     """The photograph in colour as `colorize` writes it: size, depth, metadata, mark."""
     processor = load(settings.model).image_processor
@@ -361,7 +456,7 @@ def save_full(
     else:
         image = Image.fromarray(processor.colorize(luminance, chroma).numpy())
     try:
-        photo.write(path, image, read, mark(settings, sample))
+        photo.write(path, image, read, mark(settings, wish))
     except photo.PhotoError as error:
         raise Refused(f"{path.name} {error}.") from error
     return path
@@ -374,17 +469,16 @@ def result_name(path: str, sample: int, samples: int) -> str:
     return f"{Path(path).stem}-colorized{f'-{sample + 1}' if samples > 1 else ''}{ending}"
 
 
-def save_film(result: Result, sample: int, folder: Path) -> tuple[Path, Path]:
-    """How the colours of a sample came about, as a GIF and as a strip."""
-    pipe = load(result.settings.model)
-    small = shrunk(result.source.shown, FILM)
-    film = [step[sample].float() for step in result.invented.film]
-    places = np.unique(np.linspace(0, len(film) - 1, min(_FRAMES, len(film))).round().astype(int))
-    frames = [colored(pipe, small, film[place]) for place in places]
-    animation, strip = (folder / result.name("film", ending) for ending in (".gif", ".png"))
-    photo.write_animation(animation, [in_256_colors(frame) for frame in frames], _MILLISECONDS)
-    row = side_by_side(frames[:: -max(1, len(frames) // 6)][::-1], FILM)  # with the last one
-    return animation, save_shown(result, sample, row, strip)
+def save_film(result: Result, wish: Wish, folder: Path) -> Path:
+    """How the colours of a sample came about, as a GIF."""
+    pipe, small = load(result.settings.model), shrunk(result.source.shown, FILM)
+    frames = [
+        colored(pipe, small, result.chroma(replace(wish, step=step + 1)))
+        for step in range(len(result.film))
+    ]
+    path = folder / f"{Path(result.source.path).stem}-film.gif"
+    photo.write_animation(path, [in_256_colors(frame) for frame in frames], _MILLISECONDS)
+    return path
 
 
 def in_256_colors(frame: Image.Image) -> Image.Image:
@@ -394,6 +488,8 @@ def in_256_colors(frame: Image.Image) -> Image.Image:
 
 def unsure(result: Result) -> Image.Image:
     """The photograph, with a glow where the samples disagree."""
+    if result.invented.spread is None:
+        raise Refused("One answer alone has nothing to differ from.")
     grey = result.source.shown.convert("L").convert("RGB")
     spread = torch.as_tensor(result.invented.spread)
     glow = load(result.settings.model).image_processor.visualize_uncertainty(spread)
@@ -458,7 +554,7 @@ def color_one(
             invented = step
     names = [result_name(path, sample, settings.samples) for sample in range(settings.samples)]
     return [
-        save_full(read, settings, invented.chroma[sample], sample, folder / name)
+        save_full(read, settings, invented.chroma[sample], Wish(sample), folder / name)
         for sample, name in enumerate(names)
     ]
 

@@ -99,7 +99,7 @@ def add_headers(message: dict, path: str) -> None:
     headers = MutableHeaders(scope=message)
     for name, value in HEADERS.items():
         headers[name] = value
-    if "/gradio_api/" in path or path.startswith("/file"):
+    if "/gradio_api/" in path or path.startswith(("/file", "/results/")):
         headers["Cache-Control"] = "no-store"
 
 

@@ -4,6 +4,7 @@ import configparser
 import importlib.util
 import io
 import re
+import shutil
 import struct
 import sys
 import threading
@@ -18,9 +19,28 @@ import httpx
 import numpy as np
 import pytest
 import torch
-from conftest import smooth_picture
+from conftest import load_script, smooth_picture
+from page_driver import (
+    PATIENCE,
+    NextColors,
+    choose,
+    download,
+    give,
+    grey_photograph,
+    launch,
+    open_page,
+    overflow,
+    pixels,
+    place_color,
+    save,
+    see,
+    set_range,
+    trouble,
+    violations,
+    wait_until,
+)
 from PIL import Image
-from space_server import ROOT, Space, find_browser, running_space
+from space_server import ROOT, Space, running_space
 
 from pipeline_colorize import ColorizationPipeline, Hint
 from pipeline_colorize.core.color import rgb_to_lab
@@ -35,7 +55,7 @@ sys.path.insert(0, str(ROOT / "space"))
 import coloring  # noqa: E402
 from limits import Limits  # noqa: E402
 
-WAIT = 120_000  # milliseconds, on a busy machine
+WAIT = PATIENCE
 SETTINGS = {
     "COLORIZE_MAX_MB": "2",
     "COLORIZE_MAX_PIXELS": "4000000",
@@ -44,38 +64,7 @@ SETTINGS = {
 }
 
 
-# Everything that a screen reader has to name, and has no name.
-NAMELESS = """() => [...document.querySelectorAll(
-    "button, a[href], input:not([type=file]), textarea, select, img, [role=slider]"
-    )].filter(one => {
-    if (!one.checkVisibility()) return false;
-    const label = one.labels && one.labels.length ? one.labels[0].innerText : "";
-    const text = one.alt || one.getAttribute("aria-label") || one.title || one.innerText || label;
-    const other = document.getElementById(one.getAttribute("aria-labelledby"));
-    const inner = one.querySelector("[aria-label], [title], img[alt]:not([alt=''])");
-    return !(text || inner || (other && other.innerText));
-}).map(one => one.outerHTML.slice(0, 200))"""
-WATCH = """() => {
-    window.pictures = new Set();
-    window.bars = new Set();
-    new MutationObserver(() => {
-        document.querySelectorAll("#slider img").forEach(one => window.pictures.add(one.src));
-        document.querySelectorAll("#results .progress-level").forEach(
-            one => window.bars.add(one.innerText));
-    }).observe(document.body, {subtree: true, childList: true, attributes: true});
-}"""
-
-
 # --- pictures -------------------------------------------------------------------------------------
-
-
-def grey_photograph(path: Path, seed: int = 0, size: tuple[int, int] = (60, 84)) -> Path:
-    """A small black-and-white photograph with EXIF."""
-    pixels = smooth_picture(*size, seed).mean(0).mul(255).round().byte().numpy()
-    exif = Image.Exif()
-    exif[0x010E] = "Grandma in the garden"
-    Image.fromarray(pixels).save(path, exif=exif, **({"quality": 92} if ".jp" in path.name else {}))
-    return path
 
 
 def png_that_claims(path: Path, width: int, height: int) -> Path:
@@ -143,9 +132,12 @@ def one_thread():
 @pytest.fixture(scope="module")
 def space(tmp_path_factory, one_thread):
     """The Space of this repository, with small limits."""
+    folder = tmp_path_factory.mktemp("space")
     settings = {**SETTINGS, "OMP_NUM_THREADS": str(torch.get_num_threads())}
-    log = tmp_path_factory.mktemp("space") / "log.txt"
+    settings["GRADIO_TEMP_DIR"] = str(folder / "files")
+    log = folder / "log.txt"
     with running_space(ROOT / "space" / "app.py", log, settings) as space:
+        space.files = folder / "files"
         yield space
     errors = re.findall(r"^([\w.]+(?:Error|Exception)\b)", log.read_text(), re.M)
     assert set(errors) <= {"gradio.exceptions.InvalidPathError"}, log.read_text()  # provoked
@@ -335,197 +327,160 @@ def test_agents_find_the_endpoints(space):
 
 @pytest.fixture(scope="module")
 def browser():
-    path = find_browser()
-    if path is None:
-        pytest.skip("there is no Chromium here: apt-get install chromium")
     sync_api.expect.set_options(timeout=WAIT)
     with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        browser = launch(playwright)
         yield browser
         browser.close()
 
 
-def open_page(browser, space: Space, **options):
-    """The page, ready to be used; what it asks other servers for is in its `strange`."""
-    page = browser.new_page(**options)
-    page.set_default_timeout(WAIT)
-    page.strange, page.errors = [], []
-    page.on(
-        "request",
-        lambda asked: (
-            page.strange.append(asked.url)
-            if not asked.url.startswith((space.url, "data:", "blob:"))
-            else None
-        ),
-    )
-    page.on("pageerror", lambda error: page.errors.append(str(error)))
-    page.goto(space.url)
-    page.wait_for_selector("#photograph input[type=file]", state="attached")
-    return page
+@pytest.fixture(scope="module")
+def visit(browser, space):
+    """A function that opens the page; context options as playwright's."""
+    pages = []
+
+    def go(**options):
+        pages.append(open_page(browser, space.url, **options))
+        return pages[-1]
+
+    yield go
+    for page in pages:
+        assert page.strange == [] and page.errors == []
+        page.context.close()
+
+
+@pytest.fixture(scope="module")
+def desk(visit):
+    """The page on a desktop, which the tests share."""
+    return visit(viewport={"width": 1280, "height": 900})
 
 
 @pytest.fixture
-def page(browser, space):
-    page = open_page(browser, space, viewport={"width": 1280, "height": 900})
-    yield page
-    assert page.strange == [] and page.errors == []
-    page.close()
+def page(desk):
+    """The page at its beginning."""
+    desk.eval_on_selector("#leave", "(button) => button.click()")
+    desk.wait_for_selector("#start:visible")
+    return desk
 
 
-def give(page, path: Path) -> None:
-    page.set_input_files("#photograph input[type=file]", path)
-    page.wait_for_selector("#colorize:not([disabled])")
+@pytest.fixture(scope="module")
+def portrait(tmp_path_factory):
+    """A photograph that is quick to colour."""
+    return grey_photograph(tmp_path_factory.mktemp("portrait") / "grandma.png", 2, (120, 160))
 
 
-def put(page, name: str, value: object) -> None:
-    """Type a number into a control."""
-    control = page.locator(f"#{name} input[type=number]")
-    for _ in range(5):  # a control that has just unfolded may set itself once more
-        control.fill(str(value))
-        control.press("Tab")
-        time.sleep(0.2)
-        if control.input_value() == str(value):
-            return
-    raise AssertionError(f"{name} does not keep {value}")
+def choose_by(page, control: str, value: str) -> None:
+    """Set a control of the experts, and wait for the colours."""
+    page.eval_on_selector("#experts", "(one) => (one.open = true)")
+    with NextColors(page):
+        page.fill(f"#{control}", value)
+        page.press(f"#{control}", "Tab")
 
 
-def ask(page, samples: int, seed: int) -> None:
-    put(page, "samples", samples)
-    put(page, "seed", seed)
+def test_two_clicks_from_a_photograph_to_a_download(page, pipe, portrait, tmp_path):
+    give(page, portrait)
+    file = save(page, tmp_path)
+    assert file.name == "grandma-colorized.png"
+    assert np.array_equal(pixels(file), by_python(pipe, portrait, 1, 0)[0])
+    assert "model=default; seed=0" in read_mark(read(file).xmp)["AIPromptInformation"]
 
 
-def colorize(page) -> None:
-    page.click("#colorize")
-    page.wait_for_selector("#cancel", state="visible")
-    finished(page)
+def test_answers_doubt_and_film(page, pipe, portrait, tmp_path):
+    give(page, portrait)
+    choose_by(page, "seed", "11")
+    with NextColors(page):
+        page.select_option("#samples", "3")
+    assert page.is_visible("#answers button >> nth=2") and page.is_hidden("#viewer")  # large
+    page.click("#answers button >> nth=2")
+    page.wait_for_selector("#viewer:visible")
+    file = save(page, tmp_path)
+    assert file.name == "grandma-colorized-3.png"
+    assert np.array_equal(pixels(file), by_python(pipe, portrait, 3, 11)[2])
+    with page.expect_response(lambda answer: "/unsure" in answer.url) as doubt:
+        see(page, "unsure")
+    assert doubt.value.ok
+    see(page, "film")
+    page.wait_for_selector("#reel:visible")
+    assert page.get_attribute("#frame-number", "max") == "3"
+    page.click("#play")
+    film = download(page, "#film", tmp_path)
+    with Image.open(film) as animation:
+        assert animation.n_frames == 3
 
 
-def finished(page) -> None:
-    page.wait_for_selector("#cancel", state="hidden")
-
-
-def download(page, selector: str = "#download") -> tuple[str, Path]:
-    """Name and place of what a click downloads."""
-    with page.expect_download() as event:
-        page.click(selector)
-    return event.value.suggested_filename, event.value.path()
-
-
-def clip(page) -> str:
-    """Where the divider between before and after is."""
-    return page.locator("#slider img").nth(1).evaluate("one => one.style.clipPath")
-
-
-def test_from_upload_to_download(page, pipe, tmp_path):
-    path = grey_photograph(tmp_path / "grandma.png", seed=2)
-    give(page, path)
-    ask(page, samples=3, seed=11)
-    page.get_by_role("button", name="More").click()
-    put(page, "steps", 30)
-    page.evaluate(WATCH)
-    colorize(page)
-    expected = by_python(pipe, path, 3, 11, num_inference_steps=30)
-    name, place = download(page)
-    assert name == "grandma-colorized-1.png"
-    assert np.array_equal(np.asarray(Image.open(place)), expected[0])
-    assert "seed=11; sample=1 of 3" in read_mark(read(place).xmp)["AIPromptInformation"]
-    # As it happened: pictures came, and a bar grew.
-    assert page.evaluate("window.pictures.size") >= 4
-    assert any("Inventing colours" in text for text in page.evaluate("[...window.bars]"))
-
-    page.click("#gallery button >> nth=2")
-    page.wait_for_selector("#download:not([disabled]):has-text('3 of 3')")
-    name, place = download(page)
-    assert name == "grandma-colorized-3.png"
-    assert np.array_equal(np.asarray(Image.open(place)), expected[2])
-
-
-def test_compare_doubt_and_film(page, tmp_path):
-    give(page, grey_photograph(tmp_path / "grandma.jpg", size=(120, 160)))
-    ask(page, samples=2, seed=1)
-    colorize(page)
-    page.wait_for_selector("#slider [role=slider]")
-    divider, start = page.locator("#slider [role=slider]"), clip(page)
-    box = divider.bounding_box()
-    middle = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-    page.mouse.move(*middle)
-    page.mouse.down()
-    page.mouse.move(middle[0] + 60, middle[1], steps=4)
-    page.mouse.up()
-    dragged = clip(page)
-    assert dragged != start
-    divider.focus()
-    page.keyboard.press("ArrowLeft")
-    assert clip(page) not in (start, dragged)
-
-    page.get_by_role("tab", name="Unsure").click()
-    doubt = page.get_by_alt_text("with a glow where the colourings differ")
-    sync_api.expect(doubt).to_be_visible()
-    page.get_by_role("tab", name="Film").click()
-    film = page.get_by_alt_text("as an animation")
-    sync_api.expect(film).to_be_visible()
-    data = page.request.get(film.get_attribute("src")).body()
-    assert Image.open(io.BytesIO(data)).n_frames > 2
-    assert page.evaluate(NAMELESS) == []
-
-
-def test_a_click_gives_a_colour(page, pipe, tmp_path):
-    path = grey_photograph(tmp_path / "grandma.png", size=(120, 160))
-    give(page, path)
-    photograph, points = page.locator("#photograph img"), page.locator("#points textarea")
-    photograph.click(position={"x": 30, "y": 30})  # does nothing, while colours are folded away
-    page.get_by_role("button", name="Colours that you know").click()
-    page.wait_for_selector("#points", state="visible")
-    time.sleep(1)
-    assert points.input_value() == ""
-    plain = photograph.get_attribute("src")
-    box = photograph.bounding_box()
-    photograph.click(position={"x": box["width"] / 2, "y": box["height"] / 2})
-    sync_api.expect(points).to_have_value(re.compile(r"^\d+, \d+, #8a3b2f$"))
-    first = points.input_value()
-    x, y = map(int, first.split(", ")[:2])
-    assert abs(x - 80) <= 3 and abs(y - 60) <= 3  # the middle
-    sync_api.expect(photograph).not_to_have_attribute("src", plain)  # the point is drawn
-    above = {"x": box["width"] / 2, "y": box["height"] / 2 - 30}  # the picture has margins
-    photograph.click(position=above)
-    page.wait_for_function("document.querySelector('#points textarea').value.includes('\\n')")
-    page.get_by_role("button", name="Undo").click()
-    sync_api.expect(points).to_have_value(first)
-    ask(page, samples=1, seed=5)
-    colorize(page)
-    _, place = download(page)
-    hinted = np.asarray(Image.open(place))
-    (expected,) = by_python(pipe, path, 1, 5, hints=[Hint(x, y, "#8a3b2f")])
+def test_known_colours_can_be_placed_moved_and_removed(page, pipe, portrait, tmp_path):
+    give(page, portrait)
+    with NextColors(page):
+        place_color(page, "dark red", 0.5, 0.5)
+    x, y = map(int, re.findall(r"\d+", page.inner_text("#hint-list li")))
+    assert abs(x - 80) <= 1 and abs(y - 60) <= 1  # the middle
+    hinted = pixels(save(page, tmp_path))
+    (expected,) = by_python(pipe, portrait, 1, 0, hints=[Hint(x, y, "#8a2f3b")])
     assert np.array_equal(hinted, expected)
-    (free,) = by_python(pipe, path, 1, 5)
-    wanted = Hint(0, 0, "#8a3b2f").chroma()
-    assert np.abs(chroma_at(hinted, x, y) - wanted).max() < 15
-    assert np.abs(chroma_at(free, x, y) - wanted).max() > 15
-    page.get_by_role("button", name="Clear", exact=True).last.click()
-    sync_api.expect(points).to_have_value("")
+    assert np.abs(chroma_at(hinted, x, y) - Hint(0, 0, "#8a2f3b").chroma()).max() < 15
+    swatch = page.get_by_role("button", name="dark red", exact=True)
+    assert swatch.get_attribute("aria-pressed") == "true"  # for the next place
+    page.keyboard.press("Escape")
+    assert swatch.get_attribute("aria-pressed") == "false" and page.is_hidden("#place")
+    box = page.locator("#frame").bounding_box()
+    point = page.locator(".point")
+    with NextColors(page):
+        point.hover()
+        page.mouse.down()
+        page.mouse.move(box["x"] + 0.25 * box["width"], box["y"] + 0.25 * box["height"], steps=4)
+        page.mouse.up()
+    assert re.match(r"dark red at (39|40|41), (29|30|31)", page.inner_text("#hint-list li"))
+    with NextColors(page):
+        point.focus()
+        page.keyboard.press("ArrowRight")
+    assert re.match(r"dark red at 4[2-5], ", page.inner_text("#hint-list li"))
+    with NextColors(page):
+        page.keyboard.press("Delete")
+    assert page.locator("#hint-list li").count() == 0
+    with NextColors(page):
+        page.click("#undo")
+    assert page.locator("#hint-list li").count() == 1
 
 
-def test_a_swatch_is_the_colour_of_the_next_point(page, tmp_path):
-    give(page, grey_photograph(tmp_path / "grandma.png", size=(120, 160)))
-    page.get_by_role("button", name="Colours that you know").click()
-    page.get_by_role("button", name="navy").click()
-    time.sleep(1)
-    page.locator("#photograph img").click()
-    points = page.locator("#points textarea")
-    sync_api.expect(points).to_have_value(re.compile(r"^\d+, \d+, #2f3f66$"))
+def test_strength_and_warmth_need_no_other_run(page, pipe, portrait, tmp_path):
+    give(page, portrait)
+    asked = []
+    page.on("request", lambda one: asked.append(one.url) if "queue/join" in one.url else None)
+    set_range(page, "#saturation", 0)
+    grey = pixels(save(page, tmp_path)).astype(int)
+    assert np.ptp(grey, axis=2).max() <= 1
+    set_range(page, "#saturation", 100)
+    set_range(page, "#warmth", 100)
+    file = save(page, tmp_path)
+    plain = by_python(pipe, portrait, 1, 0)[0].astype(int)
+    red, _, blue = (pixels(file).astype(int) - plain).mean((0, 1))
+    assert red > 1 > -1 > blue
+    assert "warmth=1" in read_mark(read(file).xmp)["AIPromptInformation"]
+    page.click("#undo")
+    sync_api.expect(page.locator("#warmth")).to_have_value("0")
+    assert np.array_equal(pixels(save(page, tmp_path)), plain)
+    assert asked == []
 
 
-def test_other_colours(page, tmp_path):
-    give(page, grey_photograph(tmp_path / "grandma.png", size=(120, 160)))
-    ask(page, samples=1, seed=5)
-    colorize(page)
-    _, first = download(page)
-    page.get_by_role("button", name="Other colours").click()
-    page.wait_for_selector("#cancel", state="visible")
-    finished(page)
-    sync_api.expect(page.locator("#seed input")).not_to_have_value("5")
-    _, second = download(page)
-    assert first.read_bytes() != second.read_bytes()
+def test_settings_for_experts_reach_the_model(page, pipe, portrait, tmp_path):
+    give(page, portrait)
+    choose_by(page, "steps", "12")
+    choose_by(page, "resolution", "64")
+    with NextColors(page):
+        page.select_option("#sampler", "unipc")
+    scheduler = pipe.scheduler
+    try:
+        pipe.scheduler = diffusers.UniPCMultistepScheduler.from_config(scheduler.config)
+        options = {"num_inference_steps": 12, "processing_resolution": 64}
+        (expected,) = by_python(pipe, portrait, 1, 0, **options)
+    finally:
+        pipe.scheduler = scheduler
+    assert np.array_equal(pixels(save(page, tmp_path)), expected)
+    with NextColors(page):
+        page.select_option("#model", "driving-regression")
+    assert page.is_hidden("#of-sampler") and page.is_hidden("#of-steps")
+    with NextColors(page):
+        page.select_option("#model", "default")
 
 
 def chroma_at(pixels: np.ndarray, x: int, y: int) -> np.ndarray:
@@ -534,160 +489,273 @@ def chroma_at(pixels: np.ndarray, x: int, y: int) -> np.ndarray:
     return rgb_to_lab(patch.float())[1:].mean((1, 2)).numpy()
 
 
+# --- when something goes wrong -------------------------------------------------------------------
+
+
+def all_works(page, photograph: Path) -> None:
+    """No button stays dead: another photograph gets colours and can be downloaded."""
+    page.wait_for_selector("body:not([data-busy])")
+    give(page, photograph)
+    assert page.is_enabled("#again") and page.is_enabled("#save") and page.is_hidden("#stop")
+    assert page.is_hidden("#trouble")
+
+
+def test_bad_files_get_a_message_and_the_page_goes_on(page, portrait, tmp_path):
+    noise = np.random.default_rng(0).integers(0, 255, (1600, 1600), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "large.png")
+    files = bad_files(tmp_path) | {"large": (tmp_path / "large.png", "more than 2 MB")}
+    for kind in ("text", "empty", "dot", "bomb", "large"):
+        path, message = files[kind]
+        choose(page, path)
+        assert message.removeprefix(f"{path.name} ") in trouble(page, path.name)
+    all_works(page, portrait)
+
+
+def test_a_point_outside_and_too_much_are_said_and_all_stays(page, portrait, tmp_path):
+    give(page, portrait)
+    before = pixels(save(page, tmp_path))
+    page.eval_on_selector("#experts", "(one) => (one.open = true)")
+    page.eval_on_selector("#resolution", "(one) => (one.value = 512)")
+    page.eval_on_selector("#steps", "(one) => (one.value = 100)")
+    page.select_option("#samples", "8")
+    assert "too much for one job" in trouble(page, "too much")
+    page.wait_for_selector("#save:enabled")
+    assert page.input_value("#samples") == "1" and page.input_value("#steps") == ""  # as it was
+    assert np.array_equal(pixels(save(page, tmp_path)), before)
+    all_works(page, portrait)
+
+
+def answering(status: int, **content: str):
+    """A server that answers like this, whatever it is asked."""
+    return lambda route: route.fulfill(status=status, json=content)
+
+
+def test_a_full_queue_and_a_crash_are_said(page, portrait):
+    for status, words in ((503, "Many people are waiting"), (400, "8 jobs of yours")):
+        page.route("**/queue/join", answering(status, detail="8 jobs of yours are waiting."))
+        choose(page, portrait)
+        assert words in trouble(page, words)
+        page.unroute("**/queue/join")
+    all_works(page, portrait)
+
+
+def test_a_lost_connection_comes_back(page, portrait, tmp_path):
+    page.context.set_offline(True)
+    choose(page, portrait)
+    sync_api.expect(page.locator("#status")).to_contain_text("connection is lost")
+    with NextColors(page):
+        page.context.set_offline(False)
+    page.context.set_offline(True)
+    page.click("#again")
+    sync_api.expect(page.locator("#status")).to_contain_text("connection is lost")
+    page.click("#stop")  # nobody has to wait for it
+    page.wait_for_selector("#save:enabled")
+    page.context.set_offline(False)
+    assert save(page, tmp_path).name == "grandma-colorized.png"
+    all_works(page, portrait)
+
+
+def test_what_the_server_forgot_is_made_again(page, space, portrait, tmp_path):
+    give(page, portrait)
+    before = pixels(save(page, tmp_path))
+    for file in space.files.rglob("grandma*"):
+        file.unlink()
+    gone = answering(404, error="That result is no longer on the server.")
+    page.route("**/results/*/file*", gone, times=1)
+    assert np.array_equal(pixels(save(page, tmp_path)), before)
+    all_works(page, portrait)
+
+
 def processor_time(space: Space) -> float:
     """Seconds of a processor that the server has used."""
     fields = Path(f"/proc/{space.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / 100
 
 
-def test_cancel(page, space, tmp_path):
-    give(page, grey_photograph(tmp_path / "grandma.jpg", size=(300, 400)))
-    page.get_by_role("button", name="More").click()
-    for name, value in (("samples", 4), ("steps", 60), ("resolution", 192)):
-        put(page, name, value)
-    page.click("#colorize")
-    page.wait_for_selector("#slider img")
-    page.click("#cancel")
-    sync_api.expect(page.locator("#status")).to_contain_text("Cancelled")
-    sync_api.expect(page.locator("#colorize")).to_be_enabled()
-    for _ in range(60):  # it stops after the step that it is in
-        before = processor_time(space)
-        time.sleep(1)
-        if processor_time(space) - before < 0.3:
-            break
-    else:
-        pytest.fail("the model works on after it was cancelled")
-    assert "Cancelled" in page.locator("#status").inner_text()  # and stays
-    for name, value in (("samples", 1), ("steps", 4), ("resolution", 64)):
-        put(page, name, value)
-    colorize(page)
-    sync_api.expect(page.locator("#status")).to_contain_text("Colouring, seed")
+def test_stop_stops_the_model_and_keeps_what_was_there(page, space, portrait, tmp_path):
+    give(page, portrait)
+    before = pixels(save(page, tmp_path))
+    page.eval_on_selector("#experts", "(one) => (one.open = true)")
+    page.fill("#steps", "100")
+    page.press("#steps", "Tab")
+    sync_api.expect(page.locator("#status")).to_contain_text("step")
+    page.click("#stop")
+    sync_api.expect(page.locator("#status")).to_have_text("Stopped.")
+    until = time.monotonic() + WAIT / 1000
+    used = processor_time(space)
+    while used + 0.3 < (used := space_rests(space)):  # it stops after the step that it is in
+        assert time.monotonic() < until, "the model works on"
+    page.wait_for_selector("#save:enabled")
+    assert page.input_value("#steps") == ""
+    assert np.array_equal(pixels(save(page, tmp_path)), before)
+    all_works(page, portrait)
 
 
-def test_each_tab_stops_its_own_jobs(page, space, tmp_path):
-    give(page, grey_photograph(tmp_path / "grandma.jpg", size=(300, 400)))
-    page.get_by_role("button", name="More").click()
-    for name, value in (("samples", 1), ("steps", 60), ("resolution", 192)):
-        put(page, name, value)
-    page.get_by_role("tab", name="Several").click()
-    paths = [grey_photograph(tmp_path / f"{n}.png", n, (300, 400)) for n in range(4)]
-    page.set_input_files("#files input[type=file]", paths)
-    page.get_by_role("button", name="Colorize all").click()
-    page.get_by_role("button", name="Cancel", exact=True).wait_for()
-    page.get_by_role("tab", name="One photograph").click()
-    for name, value in (("steps", 1), ("resolution", 64)):
-        put(page, name, value)
-    colorize(page)
-    page.get_by_role("tab", name="Several").click()
-    page.get_by_role("button", name="Cancel", exact=True).click()
-    sync_api.expect(page.locator("#report")).to_contain_text("Cancelled")
-    for _ in range(20):  # it stops after the photograph that it is at
-        before = processor_time(space)
-        time.sleep(1)
-        if processor_time(space) - before < 0.3:
-            break
-    else:
-        pytest.fail("the batch works on after it was cancelled")
-    assert "Cancelled" in page.locator("#report").inner_text()
+def space_rests(space: Space) -> float:
+    """Its processor time after a second more."""
+    time.sleep(1)
+    return processor_time(space)
 
 
-def test_another_photograph_takes_the_place_of_the_one_before(page, tmp_path):
-    give(page, grey_photograph(tmp_path / "grandma.jpg", size=(300, 400)))
-    ask(page, samples=2, seed=1)
-    colorize(page)
-    page.get_by_role("button", name="More").click()
-    put(page, "steps", 100)
-    page.click("#colorize")
-    page.wait_for_selector("#status .progress-level")
-    page.click("#cancel")  # then the result before is there again
-    page.wait_for_selector("#download:not([disabled]):has-text('1 of 2')")
-    page.click("#colorize")
-    page.wait_for_selector("#cancel", state="visible")
-    path = grey_photograph(tmp_path / "grandpa.jpg", 1, (200, 300))
-    page.set_input_files("#photograph input[type=file]", path)
-    page.wait_for_selector("#slider", state="hidden")
-    page.wait_for_selector("#cancel", state="hidden")
-    sync_api.expect(page.locator("#status")).to_contain_text("300 x 200 pixels")
-    put(page, "steps", 4)
-    colorize(page)
-    assert download(page)[0] == "grandpa-colorized-1.jpg"
-    page.get_by_role("button", name="Remove Image").click()
-    sync_api.expect(page.locator("#colorize")).to_be_disabled()
-    page.wait_for_selector("#slider", state="hidden")
+# --- several photographs, and what was made ------------------------------------------------------
 
 
-@pytest.mark.parametrize("width", [390, 1280])
-def test_all_colours_can_be_chosen(browser, space, width, tmp_path):
-    page = open_page(browser, space, viewport={"width": width, "height": 900})
-    give(page, grey_photograph(tmp_path / "grandma.jpg"))
-    page.get_by_role("button", name="Colours that you know").click()
-    page.locator("#color .dialog-button").click()
-    page.get_by_role("button", name="HSL").click()
-    inner, outer = (page.locator(name).bounding_box() for name in (".color-gradient", "#color"))
-    assert inner["width"] > 200
-    assert inner["x"] + inner["width"] <= outer["x"] + outer["width"]
-    page.close()
-
-
-def test_bad_files_get_a_message_and_the_page_goes_on(page, tmp_path):
-    files = bad_files(tmp_path)
-    for kind in ("text", "dot", "bomb", "scan"):
-        path, message = files[kind]
-        page.set_input_files("#photograph input[type=file]", path)
-        sync_api.expect(page.locator("#status")).to_contain_text(message)
-        sync_api.expect(page.locator("#colorize")).to_be_disabled()
-        page.wait_for_selector("#photograph input[type=file]", state="attached")
-        time.sleep(1)  # it may be drawn anew once more
-    noise = np.random.default_rng(0).integers(0, 255, (1600, 1600), np.uint8)
-    Image.fromarray(noise).save(tmp_path / "large.png")
-    page.set_input_files("#photograph input[type=file]", tmp_path / "large.png")
-    page.get_by_text("maximum allowed size").first.wait_for()
-    give(page, grey_photograph(tmp_path / "good.jpg"))
-    colorize(page)
-    assert page.locator("#download").is_enabled()
-
-
-def test_several_photographs(page, tmp_path):
+def test_several_photographs_fill_a_grid(page, pipe, tmp_path):
     letter, _ = bad_files(tmp_path)["text"]
-    paths = [grey_photograph(tmp_path / f"{name}.jpg", n) for n, name in enumerate("ab")]
-    page.get_by_role("tab", name="Several").click()
-    page.set_input_files("#files input[type=file]", [*paths, letter])
-    page.get_by_role("button", name="Colorize all").click()
-    report = page.locator("#report")
-    sync_api.expect(report).to_contain_text("2 of 3 colorized")
-    sync_api.expect(report).to_contain_text("letter.png cannot be used")
-    _, place = download(page, "#archive a")
-    assert zipfile.ZipFile(place).namelist() == ["a-colorized.jpg", "b-colorized.jpg"]
-    assert page.evaluate(NAMELESS) == []
+    paths = [grey_photograph(tmp_path / f"{name}.png", n) for n, name in enumerate("ab")]
+    (tmp_path / "other").mkdir()
+    twin = grey_photograph(tmp_path / "other" / "a.png", 5)
+    choose(page, *paths, letter, twin)
+    sync_api.expect(page.locator("#items li.done")).to_have_count(3)
+    sync_api.expect(page.locator("#items li.failed")).to_contain_text("not a picture")
+    page.wait_for_selector("body:not([data-busy])")
+    archive = download(page, "#save-all", tmp_path)
+    with zipfile.ZipFile(archive) as file:
+        assert file.testzip() is None
+        names = ["a-colorized.png", "b-colorized.png", "a-colorized-2.png"]
+        assert file.namelist() == names
+        held = np.asarray(Image.open(io.BytesIO(file.read(names[1]))))
+    assert np.array_equal(held, by_python(pipe, paths[1], 1, 0)[0])
+    again = page.get_by_role("button", name="Another try for b.png")
+    with page.expect_response(lambda answer: "/file" in answer.url):
+        again.click()
+    page.wait_for_selector("body:not([data-busy])")
+    file = download(page, "#items li:nth-child(2) p button:nth-child(2)", tmp_path)
+    assert np.array_equal(pixels(file), by_python(pipe, paths[1], 1, 1)[0])
+    with NextColors(page):  # one of them, large
+        page.click("#items li:nth-child(1) .large")
+    page.click("#back")
+    page.wait_for_selector("#items:visible")
 
 
-def test_an_example_by_keyboard(page):
-    page.locator("#examples button").first.focus()
+def test_a_stopped_batch_keeps_what_is_finished(page, tmp_path):
+    paths = [grey_photograph(tmp_path / f"{n}.png", n, (300, 400)) for n in range(4)]
+    choose(page, *paths)
+    page.wait_for_selector("#items li.done")
+    page.click("#stop")
+    page.wait_for_selector("#resume:visible")
+    assert 1 <= page.locator("#items li.done").count() < 4 and page.is_enabled("#save-all")
+    page.click("#resume")
+    sync_api.expect(page.locator("#items li.done")).to_have_count(4)
+    choose(page, paths[0], by="#more")  # five, and four are the limit
+    trouble(page, "4 photographs can be done at a time")
+
+
+def test_what_was_made_is_kept_on_the_device(visit, space, portrait, tmp_path):
+    page = visit()
+    give(page, portrait)
+    page.wait_for_selector("#made button")
+    asked = []
+    page.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.accept()))
+    page.reload()
+    assert asked == ["beforeunload"]  # it was not downloaded
+    with NextColors(page):
+        page.click("#made button")
+    save(page, tmp_path)
+    page.reload()
+    assert asked == ["beforeunload"]
+    page.wait_for_selector("#made button")
+    page.click("#forget")
+    page.reload()
+    page.wait_for_selector("body[data-model]")
+    assert page.is_hidden("#strip")
+
+
+def test_before_and_after_as_one_picture(page, portrait, tmp_path):
+    give(page, portrait)
+    page.click("summary:has-text('Before and after')")
+    plain = pixels(download(page, "#share", tmp_path)).astype(int)
+    assert plain.shape[0] > 240  # one above the other: it is wide
+    assert np.ptp(plain[:115], axis=2).max() < 12 < np.ptp(plain[130:], axis=2).max()
+    page.wait_for_selector("#share:enabled")
+    page.check("#visible-mark")
+    file = download(page, "#share", tmp_path)
+    assert np.abs(pixels(file).astype(int) - plain)[-20:, -60:].max() > 60
+    assert "TrainedAlgorithmicMedia" in read_mark(read(file).xmp)["DigitalSourceType"]
+
+
+# --- for everybody -------------------------------------------------------------------------------
+
+
+def test_keyboard_alone(page, tmp_path):
+    page.focus("#examples button")
+    with NextColors(page):
+        page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.tagName") == "BODY"
+    page.focus("#see-colour")
+    page.keyboard.press("ArrowRight")
+    page.focus("#divider")
+    page.keyboard.press("Home")
+    clip = "getComputedStyle(document.querySelector('#after')).clipPath"
+    assert page.evaluate(clip) == "inset(0px 0px 0px 0%)"
+    for _ in range(30):
+        page.keyboard.press("ArrowRight")
+    assert page.evaluate(clip) == "inset(0px 0px 0px 30%)"
+    assert "30 %" in page.get_attribute("#divider", "aria-valuetext")
+    page.focus("#swatches button")
     page.keyboard.press("Enter")
-    page.wait_for_selector("#colorize:not([disabled])")
-    assert page.evaluate(NAMELESS) == []
-    ask(page, samples=1, seed=0)
-    page.locator("#colorize").focus()
+    for key in ["ArrowRight", "Shift+ArrowUp"]:
+        page.keyboard.press(key)
+    with NextColors(page):
+        page.keyboard.press("Enter")
+    assert page.locator("#hint-list li").count() == 1
+    page.focus("#hold")
+    page.keyboard.down("Space")
+    assert page.is_hidden("#after")
+    page.keyboard.up("Space")
+    assert page.is_visible("#after")
+    page.focus("#closer")
     page.keyboard.press("Enter")
-    page.wait_for_selector("#download:not([disabled])")
+    moved = page.get_attribute("#stage", "style")
+    page.keyboard.press("ArrowRight")
+    assert page.get_attribute("#stage", "style") != moved
+    page.focus("#save")
+    with page.expect_download():
+        page.keyboard.press("Enter")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_on_a_phone(browser, space, scheme, tmp_path):
-    phone = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
-    page = open_page(browser, space, color_scheme=scheme, **phone)
-    color = page.evaluate("getComputedStyle(document.body).backgroundColor")
-    light = sum(int(part) for part in color[4:-1].split(",")) / 3
-    assert light > 240 if scheme == "light" else light < 40
-    give(page, grey_photograph(tmp_path / "grandma.jpg", size=(200, 300)))
-    ask(page, samples=2, seed=0)
-    colorize(page)
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    for name in ("slider", "gallery", "download"):
-        box = page.locator(f"#{name}").bounding_box()
-        assert box["x"] >= 0 and box["x"] + box["width"] <= 390, name
-    assert page.evaluate("window.scrollY") > 100  # it went to the result by itself
-    page.close()
+WINDOWS = {
+    "phone": {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True},
+    "tablet in the dark": {"viewport": {"width": 1024, "height": 768}, "color_scheme": "dark"},
+    "at 200 %": {"viewport": {"width": 640, "height": 450}, "device_scale_factor": 2},
+}
+
+
+@pytest.mark.parametrize("window", WINDOWS)
+def test_five_states_have_no_violation_and_no_overflow(visit, window, portrait, tmp_path):
+    page, found = visit(**WINDOWS[window]), {}
+
+    def look(state: str) -> None:
+        found[state] = violations(page)
+        assert overflow(page) == 0, state
+
+    page.wait_for_selector("#examples img")
+    look("beginning")
+    give(page, portrait)
+    box = page.locator("#frame").bounding_box()
+    assert box["y"] >= 0 and box["y"] + box["height"] / 2 < WINDOWS[window]["viewport"]["height"]
+    with NextColors(page):
+        place_color(page, "navy", 0.5, 0.5)
+    look("colours and a point")
+    with NextColors(page):
+        page.select_option("#samples", "4")
+    look("answers")
+    choose(page, *bad_files(tmp_path)["text"][:1])
+    trouble(page, "letter.png")
+    look("something went wrong")
+    page.click("#close")
+    choose(page, portrait, *bad_files(tmp_path)["text"][:1])
+    page.wait_for_selector("#items li.failed")
+    look("several")
+    assert not any(found.values()), found
+
+
+def test_a_photograph_that_the_browser_cannot_show_is_shown(page, tmp_path):
+    deep = (smooth_picture(40, 50).mean(0).numpy() * 65535).astype(np.uint16)
+    Image.fromarray(deep).save(tmp_path / "deep.tif")
+    give(page, tmp_path / "deep.tif")
+    wait_until(page, "document.querySelector('#before').naturalWidth === 50")
+    assert read(save(page, tmp_path)).depth == 16
 
 
 # --- settings -------------------------------------------------------------------------------------
@@ -702,20 +770,6 @@ def test_limits_come_from_the_environment():
             Limits.from_environment({"COLORIZE_QUEUE": text})
 
 
-def test_a_picture_that_is_shown_again_is_not_written_again(monkeypatch, tmp_path):
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
-    source = importlib.util.spec_from_file_location("again", ROOT / "space" / "app.py")
-    app = importlib.util.module_from_spec(source)
-    monkeypatch.setitem(sys.modules, "again", app)  # where Gradio looks for its source
-    source.loader.exec_module(app)
-    photograph, picture = app.Photograph(), Image.new("RGB", (20, 30), "teal")
-    path = Path(photograph.postprocess(picture).path)
-    assert Image.open(path).size == (20, 30) and path.is_relative_to(tmp_path)
-    path.write_bytes(b"a browser may be reading this")
-    assert photograph.postprocess(picture).path == str(path)
-    assert path.read_bytes() == b"a browser may be reading this"
-
-
 @pytest.mark.parametrize(
     ("model", "grids"),
     [("default", [(32, 40)] * 3 + [(64, 80)]), ("driving-regression", [(64, 80)])],
@@ -725,8 +779,7 @@ def test_colours_come_about_in_one_look_or_two_or_in_one_pass(model, grids):
     *steps, invented = coloring.invent(image, coloring.Settings(model=model))
     assert [tuple(chroma.shape[2:]) for chroma, _ in steps] == grids
     assert all(count == len(grids) for _, count in steps)
-    assert len(invented.film) == len(grids)
-    assert torch.equal(invented.film[-1], invented.chroma.half())
+    assert torch.equal(steps[-1][0], invented.chroma)
 
 
 def test_on_a_gpu_space_the_model_asks_for_the_gpu(monkeypatch):
@@ -737,6 +790,18 @@ def test_on_a_gpu_space_the_model_asks_for_the_gpu(monkeypatch):
     source = importlib.util.spec_from_file_location("again", ROOT / "space" / "coloring.py")
     source.loader.exec_module(importlib.util.module_from_spec(source))
     assert asked == ["invent"]
+
+
+def test_the_page_is_what_its_source_says(tmp_path):
+    if not shutil.which("npm"):
+        pytest.skip("no npm on this machine")
+    build_browser = load_script("build_browser")
+    build_browser.build_for_server(tmp_path / "page")
+    kept = ROOT / "space" / "page"
+    names = sorted(path.name for path in (tmp_path / "page").iterdir())
+    assert names == sorted(path.name for path in kept.iterdir())
+    for name in names:  # else: `npm run server` in space/browser
+        assert (tmp_path / "page" / name).read_bytes() == (kept / name).read_bytes(), name
 
 
 def test_the_documents_name_every_setting_and_package():

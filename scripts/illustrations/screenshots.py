@@ -5,7 +5,7 @@ import io
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from PIL import Image
@@ -15,7 +15,7 @@ from build_browser import build, make_server
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from space_server import Space, find_browser, running_space  # noqa: E402
+from space_server import find_browser, running_space  # noqa: E402
 
 EXAMPLES = ROOT / "space" / "examples"
 DESKTOP = {"viewport": {"width": 1280, "height": 940}}
@@ -24,24 +24,44 @@ WAIT = 300_000  # milliseconds
 GAP = 20  # pixels between pictures of a phone
 
 
-def open_page(browser, space: Space, **options):
-    """Open the Space's page and wait until it can be used."""
+def open_page(browser, address: str, **options):
+    """The page, with all that it loads."""
     page = browser.new_page(**options)
     page.set_default_timeout(WAIT)
-    page.goto(space.url)
-    page.wait_for_selector("#photograph input[type=file]", state="attached")
-    page.wait_for_timeout(1500)
+    page.goto(address, wait_until="networkidle")
+    page.wait_for_selector("body[data-model]")
     return page
 
 
-def colorize(page, photograph: str) -> None:
-    """Give the Space an example and wait for its colours."""
-    page.set_input_files("#photograph input[type=file]", EXAMPLES / photograph)
-    page.wait_for_selector("#colorize:not([disabled])")
-    page.click("#colorize")
-    page.wait_for_selector("#cancel", state="visible")
-    page.wait_for_selector("#cancel", state="hidden")
-    page.wait_for_timeout(1500)
+def colors(page, do: Callable[[], object]) -> None:
+    """Do something and wait for the colours that come of it."""
+    page.evaluate("delete document.body.dataset.made")
+    do()
+    page.wait_for_selector("body[data-made]")
+    page.wait_for_timeout(500)
+
+
+def colorize(page, photograph: str, answers: int = 1) -> None:
+    """Give it an example and wait for its colours, and for those of several answers."""
+    colors(page, lambda: page.set_input_files("#file", EXAMPLES / photograph))
+    if answers > 1:
+        colors(page, lambda: page.select_option("#samples", str(answers)))
+        page.click("#answers button:nth-child(1)")
+
+
+def see(page, view: str) -> None:
+    """Choose what to look at."""
+    page.locator(f"#see-{view}").check(force=True)
+    page.wait_for_timeout(1000)
+
+
+def place(page, color: str, x: float, y: float) -> None:
+    """Give it a colour at shares of width and height."""
+    page.get_by_role("button", name=color, exact=True).click()
+    box = page.locator("#place").bounding_box()
+    position = {"x": box["width"] * x, "y": box["height"] * y}
+    colors(page, lambda: page.locator("#place").click(position=position))
+    page.keyboard.press("Escape")
 
 
 def shoot(page, full_page: bool = False) -> Image.Image:
@@ -63,28 +83,22 @@ def save(page, path: Path) -> None:
 
 
 def take_space(browser, folder: Path) -> None:
-    """Start the Space; take a desktop before and after, dark with points of colour, and a phone."""
+    """Start the Space; desktop before and after, dark with points of colour, phone."""
     with (
         tempfile.TemporaryDirectory() as logs,
         running_space(ROOT / "space" / "app.py", Path(logs, "log.txt"), {}) as space,
     ):
-        save(open_page(browser, space, **DESKTOP), folder / "space-start.jpg")
-        page = open_page(browser, space, **DESKTOP)
-        colorize(page, "migrant-mother-1936.jpg")
+        save(open_page(browser, space.url, **DESKTOP), folder / "space-start.jpg")
+        page = open_page(browser, space.url, **DESKTOP)
+        colorize(page, "migrant-mother-1936.jpg", 4)
+        see(page, "compare")
         save(page, folder / "space-desktop.jpg")
-        page = open_page(browser, space, color_scheme="dark", **DESKTOP)
+        page = open_page(browser, space.url, color_scheme="dark", **DESKTOP)
         colorize(page, "mark-twain-1907.jpg")
-        page.get_by_role("button", name="Colours that you know").click()
-        page.wait_for_timeout(1000)
-        box = page.locator("#photograph img").bounding_box()
-        for x, y in ((0.2, 0.3), (0.87, 0.75)):  # the wall and the chair
-            place = {"x": box["width"] * x, "y": box["height"] * y}
-            page.locator("#photograph img").click(position=place)
-            page.wait_for_timeout(2000)
-        page.get_by_role("tab", name="Unsure").click()
-        page.wait_for_timeout(1000)
+        place(page, "green", 0.2, 0.3)  # the wall
+        place(page, "navy", 0.87, 0.75)  # the chair
         save(page, folder / "space-dark.jpg")
-        page = open_page(browser, space, device_scale_factor=1.5, **PHONE)
+        page = open_page(browser, space.url, device_scale_factor=1.5, **PHONE)
         colorize(page, "migrant-mother-1936.jpg")
         save(page, folder / "space-phone.jpg")
 
@@ -100,49 +114,19 @@ def running_page() -> Iterator[str]:
             server.shutdown()
 
 
-def open_static(browser, address: str, **options):
-    """Open the page without a server, and wait for its model and example pictures."""
-    page = browser.new_page(**options)
-    page.set_default_timeout(WAIT)
-    page.goto(address, wait_until="networkidle")
-    page.wait_for_selector("body[data-backend]")
-    return page
-
-
-def imagine(page, photograph: str) -> None:
-    """Give it an example and wait for its colours."""
-    page.set_input_files("#file", EXAMPLES / photograph)
-    page.wait_for_selector("#save:enabled")
-
-
-def place(page, color: str, x: float, y: float) -> None:
-    """Place a colour at shares of width and height."""
-    page.click(f"#swatches [aria-label='{color}']")
-    box = page.locator("#place").bounding_box()
-    page.locator("#place").click(position={"x": box["width"] * x, "y": box["height"] * y})
-    page.wait_for_selector("#save:enabled")
-
-
 def take_browser(browser, folder: Path) -> None:
     """Build the page; take three answers on a desktop; a beginning, a result, a hint on a phone."""
     with running_page() as address:
-        page = open_static(browser, address, **DESKTOP)
-        page.eval_on_selector("#samples", "(select) => (select.value = '3')")
-        imagine(page, "migrant-mother-1936.jpg")
-        page.click("#answers button:nth-child(1)")
-        page.focus("#divider")
-        for _ in range(12):
-            page.keyboard.press("ArrowLeft")
-        page.evaluate("document.activeElement.blur()")  # without the ring that shows the focus
-        page.wait_for_timeout(3000)
+        page = open_page(browser, address, **DESKTOP)
+        colorize(page, "migrant-mother-1936.jpg", 3)
+        see(page, "compare")
         save(page, folder / "browser-desktop.jpg")
         options = {"device_scale_factor": 1.25, "has_touch": True, "color_scheme": "dark"}
-        page = open_static(browser, address, **PHONE, **options)
+        page = open_page(browser, address, **PHONE, **options)
         shots = [shoot(page)]
-        imagine(page, "taos-pueblo-church-1942.jpg")
+        colorize(page, "taos-pueblo-church-1942.jpg")
         shots.append(shoot(page))
         place(page, "fair hair", 0.9, 0.55)
-        page.eval_on_selector("#compare", "(frame) => frame.scrollIntoView()")
         shots.append(shoot(page))
         page.close()
     width, height = shots[0].size

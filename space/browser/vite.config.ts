@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { copyFileSync, mkdirSync, readFileSync, readdirSync, statSync, writeFileSync } from "node:fs";
-import { basename, join } from "node:path";
-import { type Plugin, type ResolvedConfig, build, defineConfig } from "vite";
+import { basename, join, resolve } from "node:path";
+import { type Plugin, type ResolvedConfig, type UserConfig, build, defineConfig, mergeConfig } from "vite";
 import headers from "./headers.json" with { type: "json" };
 
 const EXAMPLES = "../examples";
@@ -99,12 +99,43 @@ function policy(): Plugin {
   };
 }
 
-export default defineConfig({
+/** What is installed is the page that works alone; the icon of both is the same. */
+function withoutManifest(): Plugin {
+  let config: ResolvedConfig;
+  return {
+    name: "without-manifest",
+    configResolved: (resolved) => void (config = resolved),
+    transformIndexHtml: (html) => html.replace(/ *<link rel="(manifest|apple-touch-icon)".*\n/g, ""),
+    writeBundle: () => copyFileSync("public/icon.svg", join(config.build.outDir, "icon.svg")),
+  };
+}
+
+/** The page for a server, without what only works alone, under names that stay the same. */
+const forServer: UserConfig = {
   base: "./",
-  build: { target: "es2023", assetsInlineLimit: 0, modulePreload: { polyfill: false } },
+  build: {
+    outDir: "../page",
+    emptyOutDir: true,
+    assetsDir: "",
+    rollupOptions: { output: { entryFileNames: "main.js", assetFileNames: "[name][extname]" } },
+  },
+  publicDir: false,
+  plugins: [policy(), withoutManifest()],
+};
+
+const forDevice: UserConfig = {
+  base: "./",
   worker: { format: "es" },
-  resolve: { conditions },
+  plugins: [policy(), companions(), serviceWorker()],
+};
+
+export default defineConfig(({ mode }) => {
+  const isServer = mode === "server";
+  const common: UserConfig = {
+  build: { target: "es2023", assetsInlineLimit: 0, modulePreload: { polyfill: false } },
+  resolve: { conditions, alias: { "@engine": resolve(isServer ? "src/server.ts" : "src/local.ts") } },
   define: {
+    __OFFLINE__: String(!isServer),
     __SIZES__: JSON.stringify({
       wasm: statSync(`${RUNTIME}.wasm`).size,
       webgpu: statSync(`${RUNTIME}.jspi.wasm`).size,
@@ -112,5 +143,6 @@ export default defineConfig({
   },
   server: { headers },
   preview: { headers },
-  plugins: [policy(), companions(), serviceWorker()],
+  };
+  return mergeConfig(common, isServer ? forServer : forDevice);
 });

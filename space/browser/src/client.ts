@@ -1,17 +1,7 @@
 /** Asking the worker. */
 
+import { Refused, Stopped } from "./engine";
 import type { Answers, Asks, FromWorker, Kind, Progress } from "./protocol";
-
-/** What the worker could not do. */
-export class WorkerError extends Error {
-  constructor(
-    message: string,
-    readonly forPeople: boolean, // the message can be shown as it is
-    readonly stopped: boolean, // something else was asked for meanwhile
-  ) {
-    super(message);
-  }
-}
 
 interface Waiting {
   resolve: (answer: never) => void;
@@ -27,7 +17,7 @@ export class Client {
   constructor() {
     this.worker.addEventListener("message", ({ data }) => this.hear(data as FromWorker));
     this.worker.addEventListener("error", ({ message }) => {
-      const error = new WorkerError(message || "The worker could not start.", false, false);
+      const error = new Error(message || "The worker could not start.");
       for (const { reject } of this.waiting.values()) reject(error);
       this.waiting.clear();
     });
@@ -51,6 +41,7 @@ export class Client {
     if ("progress" in message) return waiting.onProgress(message.progress);
     this.waiting.delete(message.id);
     if ("answer" in message) return waiting.resolve(message.answer as never);
-    waiting.reject(new WorkerError(message.error, message.forPeople, message.stopped));
+    const kinds = { refused: Refused, stopped: Stopped };
+    waiting.reject(new (message.why ? kinds[message.why] : Error)(message.error));
   }
 }

@@ -1,368 +1,100 @@
-/** From a file to coloured pixels: the pipeline of pipeline_colorize/core/pipeline.py, in the page. */
+/** What the page asks of whatever invents the colours: this device (local.ts) or a server (server.ts). */
 
-import { lightnessOf } from "./color";
-import {
-  type ModelFacts,
-  type Plane,
-  type Size,
-  agree,
-  candidatesEach,
-  finer,
-  gridOf,
-  groupByWarmth,
-  hintInfluence,
-  rasterizeHints,
-  workingSizes,
-} from "./layout";
-import { markedJpeg, xmpPacket } from "./mark";
-import { Network, type Seen } from "./network";
-import { TorchGenerator } from "./noise";
-import { type Photo, PhotoError, openPhoto } from "./photo";
-import { PngWriter } from "./png";
-import type { Answers, Asks, Progress } from "./protocol";
-import { RowResizer } from "./resize";
+export interface Size {
+  width: number;
+  height: number;
+}
 
-export type Report = (progress: Progress, transfer?: Transferable[]) => void;
+/** A known colour, at pixels of the photograph. */
+export interface Hint {
+  x: number;
+  y: number;
+  color: string; // "#rrggbb"
+}
 
-/** What was asked for is no longer wanted. */
+/** What decides the colours. What is left out is the model's own. */
+export interface Recipe {
+  seed: number;
+  samples: number;
+  hints: Hint[];
+  model?: string;
+  steps?: number;
+  sampler?: string;
+  resolution?: number;
+}
+
+/** How strong the colours are (1: as they were invented), and how warm (-1 to 1). */
+export interface Tone {
+  saturation: number;
+  warmth: number;
+}
+
+export const PLAIN: Tone = { saturation: 1, warmth: 0 };
+
+/** a*, b* that the greatest warmth adds; as in space/coloring.py. */
+export const WARMTH = [3, 12] as const;
+
+/** One answer as it is to be seen, at most `longest` pixels along a side. */
+export interface Look {
+  sample: number;
+  tone: Tone;
+  longest: number;
+  frame?: number; // after so many steps; all of them where it is left out
+}
+
+/** Colours that are there. */
+export interface Made extends Size {
+  notes: string[]; // about the file, for people
+  frames: number; // that show how the colours came about
+}
+
+export interface Download {
+  file: Blob;
+  name: string;
+}
+
+/** What goes on: in words, with how much of it is done (null: nobody knows), or as a first picture. */
+export type News = { text: string; share: number | null } | { picture: ImageBitmap };
+export type Report = (news: News) => void;
+
+export interface Facts {
+  about: string; // for the foot of the page
+  version: string; // of pipeline-colorize
+  models: string[];
+  samplers: string[];
+  model: string;
+  hints: boolean; // whether the model follows known colours
+  steps?: number; // the model's own; left out where they cannot be chosen
+  resolution?: number;
+  resolutions: [number, number];
+  mostSteps: number;
+  mostSamples: number;
+  mostPhotographs: number;
+  formats: [value: string, label: string][];
+}
+
+export interface Engine {
+  readonly promise: string; // what becomes of photographs, for people
+  load(report: Report, model?: string): Promise<Facts>;
+  /** Takes up a photograph: all calls from now on are about it. */
+  open(file: File, report: Report): Promise<void>;
+  /** Invents colours; what was under way before is stopped. */
+  colorize(recipe: Recipe, report: Report): Promise<Made>;
+  picture(look: Look): Promise<ImageBitmap>;
+  /** The photograph as taken, for browsers that cannot show the file. */
+  before(): Promise<Blob>;
+  /** The photograph, with a glow where the answers differ. */
+  unsure(longest: number): Promise<ImageBitmap>;
+  /** One answer in full size. */
+  save(look: Look, format: string, report: Report): Promise<Download>;
+  /** How an answer came about, as an animation; missing where there are none. */
+  film?(look: Look): Promise<Download>;
+  /** Leaves off whatever is under way; its promise is broken by `Stopped`. */
+  stop(): void;
+}
+
+/** Something cannot be done; the message is for people. */
+export class Refused extends Error {}
+
+/** Something is no longer wanted. */
 export class Stopped extends Error {}
-
-const STEP_PREVIEW = 256; // pixels along the long side
-const JPEG_QUALITY = 0.95;
-
-/** Lets messages come in. */
-const breathe = () => new Promise((resolve) => setTimeout(resolve));
-
-interface Screen {
-  pixels: ImageData;
-  light: Plane;
-}
-
-/** A colouring, from its first step on. */
-interface Answer {
-  seen: Seen;
-  estimate: Float32Array; // chroma on the grid
-  recipe: Asks["colorize"];
-}
-
-/** The light of a photograph at the two sizes at which the colours are made. */
-interface Look {
-  working: Plane; // L*, as the network sees it
-  guide: Plane; // L*, finer
-}
-
-/** A look at a photograph on its way, with the noise of all candidates before and after each step. */
-interface Prepared {
-  isSecond: boolean;
-  schedule: number[][];
-  grid: Size;
-  each: number; // candidates of an answer
-  seen: Seen;
-  influence: Float64Array; // of the hints
-  noise: Float32Array[];
-}
-
-interface Opened {
-  photo: Photo;
-  looks: Look[]; // the first, and the second where there are enough pixels for it
-  screens: Map<number, Screen>; // the photograph made smaller, by its longest side
-  answers: Answer[];
-}
-
-export class Engine {
-  private network?: Network;
-  private loading?: Promise<Network>;
-  private opened?: Opened;
-  private asked = 0; // photographs
-  private saving: Promise<unknown> = Promise.resolve();
-  private turn = 0;
-
-  async load({ page, backend }: Asks["load"], report: Report): Promise<Answers["load"]> {
-    const onBytes = (bytes: number) => report({ phase: "load", bytes });
-    this.loading = Network.load(new URL(page), backend, onBytes);
-    this.network = await this.loading;
-    const { model, threads } = this.network;
-    return { model, backend: this.network.backend, threads };
-  }
-
-  async open({ file, name }: Asks["open"], report: Report): Promise<Answers["open"]> {
-    const asked = ++this.asked;
-    const photo = await openPhoto(file, name);
-    if (asked !== this.asked) throw new Stopped("Another photograph was given.");
-    const turn = ++this.turn;
-    report({ phase: "decoded" });
-    await this.loading;
-    const looks = await this.read(photo, turn, report);
-    const before = this.opened?.photo;
-    void this.saving.then(() => before?.close()); // its file may still be written
-    this.opened = { photo, looks, screens: new Map(), answers: [] };
-    return photo.size;
-  }
-
-  private get ready(): Network {
-    if (!this.network) throw new Error("The model is not loaded.");
-    return this.network;
-  }
-
-  private get current(): Opened {
-    if (!this.opened) throw new Error("There is no photograph.");
-    return this.opened;
-  }
-
-  private async read(photo: Photo, turn: number, report: Report): Promise<Look[]> {
-    const { model } = this.ready;
-    const { width, height } = photo.size;
-    const looks = workingSizes(photo.size, model).map((small) => {
-      const resizer = (times: number) =>
-        new RowResizer(width, height, small.width * times, small.height * times);
-      return { working: resizer(1), guide: resizer(model.guide_detail / model.chroma_stride) };
-    });
-    const resizers = looks.flatMap(({ working, guide }) => [working, guide]);
-    for (const { top, rows, pixels } of photo.strips()) {
-      const light = lightOf(pixels);
-      for (let y = 0; y < rows; y++) {
-        const row = light.data.subarray(y * width, (y + 1) * width);
-        for (const resizer of resizers) resizer.push(row);
-      }
-      report({ phase: "read", share: (top + rows) / height });
-      await this.stillWanted(turn);
-    }
-    return looks.map(({ working, guide }) => ({ working: working.plane, guide: guide.plane }));
-  }
-
-  private async stillWanted(turn: number): Promise<void> {
-    await breathe();
-    if (turn !== this.turn) throw new Stopped("Something else was asked for.");
-  }
-
-  async colorize(ask: Asks["colorize"], report: Report): Promise<Answers["colorize"]> {
-    const turn = ++this.turn;
-    const began = performance.now();
-    const { model } = this.ready;
-    const generator = new TorchGenerator(ask.seed);
-    const [first, second] = this.current.looks.map((one, index) => {
-      return this.prepare(one, ask, index > 0, generator);
-    });
-    const steps = first!.schedule.length + ask.samples * (second?.schedule.length ?? 0);
-    let step = 0;
-    const show = async () => {
-      const picture = await this.paint({ sample: 0, saturation: 1, longest: STEP_PREVIEW });
-      report({ phase: "step", step: ++step, steps, picture }, [picture]);
-    };
-    this.current.answers = [];
-    // The first look draws the candidates of all answers together, the second those of each.
-    await this.denoise(first!, first!.noise, turn, async (candidates) => {
-      for (const [sample, own] of groupByWarmth(candidates, first!.each).entries()) {
-        this.current.answers[sample] = answerOf(first!, own, ask, model);
-      }
-      await show();
-    });
-    for (let sample = 0; second && sample < ask.samples; sample++) {
-      const noise = second.noise.map((one) => cut(one, one.length / ask.samples)[sample]!);
-      const colors = finer(this.answer(sample).estimate, first!.grid, second.grid);
-      blend(noise[0]!, colors, second.schedule[0]!);
-      await this.denoise(second, noise, turn, async (candidates) => {
-        this.current.answers[sample] = answerOf(second, candidates, ask, model);
-        await show();
-      });
-    }
-    return { seconds: (performance.now() - began) / 1000 };
-  }
-
-  /** Takes up a photograph at one of its working sizes, with noise for all steps there. */
-  private prepare(
-    { working, guide }: Look,
-    ask: Asks["colorize"],
-    isSecond: boolean,
-    generator: TorchGenerator,
-  ): Prepared {
-    const { model } = this.ready;
-    const grid = gridOf(working, model);
-    const schedule = isSecond ? model.second_look_schedule : model.schedule;
-    const hints = rasterizeHints(ask.hints, this.current.photo.size, grid);
-    const each = candidatesEach(model, ask.samples, isSecond);
-    return {
-      isSecond,
-      schedule,
-      grid,
-      each,
-      seen: this.ready.look(working, guide, hints),
-      influence: hintInfluence(hints, grid, model.hint_fade),
-      noise: drawNoise(generator, ask.samples * each, schedule.length + 1, model, grid),
-    };
-  }
-
-  /** Takes candidates from noise to colours; `onStep` gets what they are thought to become. */
-  private async denoise(
-    { seen, schedule, grid }: Prepared,
-    [start, ...fresh]: Float32Array[],
-    turn: number,
-    onStep: (candidates: Float32Array[]) => Promise<void>,
-  ): Promise<void> {
-    let drawn = start!;
-    for (const [index, row] of schedule.entries()) {
-      const next = await this.ready.step(seen, row, drawn, fresh[index]!);
-      drawn = next.sample;
-      await this.stillWanted(turn);
-      await onStep(cut(next.estimate, 2 * grid.width * grid.height));
-    }
-  }
-
-  async paint({ sample, saturation, longest }: Asks["paint"]): Promise<ImageBitmap> {
-    const { pixels, light } = this.screen(longest);
-    const result = new ImageData(new Uint8ClampedArray(pixels.data), pixels.width, pixels.height);
-    const rows = { top: 0, height: light.height, light };
-    const { seen, estimate } = this.answer(sample);
-    putColors(result, await this.ready.finish(seen, estimate, saturation, rows));
-    return createImageBitmap(result);
-  }
-
-  private screen(longest: number): Screen {
-    const { photo, screens } = this.current;
-    const pixels = screens.get(longest)?.pixels ?? photo.reduced(longest);
-    const screen = screens.get(longest) ?? { pixels, light: lightOf(pixels) };
-    screens.set(longest, screen);
-    return screen;
-  }
-
-  private answer(sample: number): Answer {
-    const answer = this.current.answers[sample];
-    if (!answer) throw new Error(`There is no answer ${sample + 1}.`);
-    return answer;
-  }
-
-  async save(ask: Asks["save"], report: Report): Promise<Answers["save"]> {
-    const { photo } = this.current;
-    const { version } = this.ready.model;
-    const xmp = xmpPacket(version, this.settings(ask));
-    const strips = this.paintedStrips(ask, report);
-    const isPng = ask.format === "png";
-    const writing = isPng ? toPng(photo, strips, xmp) : toJpeg(photo, strips);
-    this.saving = Promise.allSettled([this.saving, writing]);
-    const file = isPng ? await writing : await markedJpeg(await writing, xmp);
-    const stem = photo.name.replace(/\.[^.]*$/, "") || "photograph";
-    return { file, name: `${stem}-colorized.${isPng ? "png" : "jpg"}` };
-  }
-
-  /** In the words of the command line. */
-  private settings({ sample, saturation }: Asks["save"]) {
-    const { seed, samples, hints } = this.answer(sample).recipe;
-    const { model, schedule, default_eta } = this.ready.model;
-    return {
-      model,
-      seed,
-      sample: samples > 1 ? `${sample + 1} of ${samples}` : undefined,
-      steps: schedule.length,
-      scheduler: "OffsetCosineScheduler",
-      eta: default_eta,
-      saturation: saturation === 1 ? undefined : saturation,
-      hints: hints.map(({ x, y, color }) => `${x},${y},${color}`).join(" ") || undefined,
-    };
-  }
-
-  private async *paintedStrips({ sample, saturation }: Asks["save"], report: Report): Strips {
-    const { photo } = this.current;
-    const { height } = photo.size;
-    const { seen, estimate } = this.answer(sample);
-    for (const { top, rows, pixels } of photo.strips()) {
-      const strip = { top, height, light: lightOf(pixels) };
-      putColors(pixels, await this.ready.finish(seen, estimate, saturation, strip));
-      yield { top, rows, pixels };
-      report({ phase: "finish", share: (top + rows) / height });
-      await breathe();
-    }
-  }
-}
-
-type Strips = AsyncGenerator<{ top: number; rows: number; pixels: ImageData }>;
-
-async function toPng(photo: Photo, strips: Strips, xmp: string): Promise<Blob> {
-  const { width, height } = photo.size;
-  const writer = new PngWriter(width, height, photo.hasAlpha, xmp);
-  for await (const { rows, pixels } of strips) await writer.write(pixels.data, rows);
-  return writer.finish();
-}
-
-async function toJpeg(photo: Photo, strips: Strips): Promise<Blob> {
-  try {
-    const canvas = new OffscreenCanvas(photo.size.width, photo.size.height);
-    const context = canvas.getContext("2d", { alpha: false })!;
-    for await (const { top, pixels } of strips) {
-      if (photo.hasAlpha) putOnWhite(pixels);
-      context.putImageData(pixels, 0, top);
-    }
-    return await canvas.convertToBlob({ type: "image/jpeg", quality: JPEG_QUALITY });
-  } catch (error) {
-    console.warn(error);
-    throw new PhotoError("It is too large for a JPEG in this browser; take PNG.");
-  }
-}
-
-function lightOf({ width, height, data }: ImageData): Plane {
-  const light = { width, height, data: new Float32Array(width * height) };
-  lightnessOf(data, light.data);
-  return light;
-}
-
-/** Three bytes a pixel into a picture, whose transparency stays. */
-function putColors({ data }: ImageData, rgb: Uint8Array): void {
-  for (let from = 0, to = 0; from < rgb.length; from += 3, to += 4) {
-    data[to] = rgb[from]!;
-    data[to + 1] = rgb[from + 1]!;
-    data[to + 2] = rgb[from + 2]!;
-  }
-}
-
-/** JPEG knows no transparency. */
-function putOnWhite({ data }: ImageData): void {
-  for (let at = 0; at < data.length; at += 4) {
-    const share = data[at + 3]! / 255;
-    for (let i = at; i < at + 3; i++) data[i] = 255 + share * (data[i]! - 255);
-    data[at + 3] = 255;
-  }
-}
-
-/** What candidates agree on. */
-function answerOf(
-  { seen, grid, influence, isSecond }: Prepared,
-  candidates: Float32Array[],
-  recipe: Asks["colorize"],
-  model: ModelFacts,
-): Answer {
-  return { seen, estimate: agree(candidates, grid, model, influence, isSecond), recipe };
-}
-
-/** Parts of an array, each of `length`. */
-function cut(array: Float32Array, length: number): Float32Array[] {
-  const count = array.length / length;
-  return Array.from({ length: count }, (_, i) => array.subarray(i * length, (i + 1) * length));
-}
-
-/** Noise of several candidates to what lies between it and `colors`, at the start of a step. */
-function blend(noise: Float32Array, colors: Float32Array, [, signal, rate]: number[]): void {
-  for (let i = 0; i < noise.length; i++) {
-    noise[i] = signal! * colors[i % colors.length]! + rate! * noise[i]!;
-  }
-}
-
-/**
- * Noise of candidates, one behind the other: the start, then what is fresh after each step. It is
- * drawn as the pipeline draws it: for each step, every candidate's in turn.
- */
-function drawNoise(
-  generator: TorchGenerator,
-  candidates: number,
-  draws: number,
-  model: ModelFacts,
-  grid: Size,
-): Float32Array[] {
-  const length = 2 * grid.width * grid.height;
-  return Array.from({ length: draws }, (_, draw) => {
-    const drawn = new Float32Array(candidates * length);
-    if (draw > 0 && !model.default_eta) return drawn; // deterministic steps take none
-    for (const part of cut(drawn, length)) {
-      part.set(generator.normal(length).map((value) => value * model.default_temperature));
-    }
-    return drawn;
-  });
-}

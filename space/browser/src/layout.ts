@@ -1,6 +1,7 @@
 /** The picture as the network sees it: sizes, and hints on the grid of chroma cells. */
 
 import { chromaOf } from "./color";
+import type { Hint, Size } from "./engine";
 import { RowResizer } from "./resize";
 
 /** What the page must know of a model: the properties of its ONNX file (docs/onnx.md), and the file. */
@@ -36,18 +37,6 @@ export interface ModelFacts {
 /** One channel of numbers, row by row. */
 export interface Plane extends Size {
   data: Float32Array;
-}
-
-/** A known colour, at pixels of the photograph. */
-export interface Hint {
-  x: number;
-  y: number;
-  color: string; // "#rrggbb"
-}
-
-export interface Size {
-  width: number;
-  height: number;
 }
 
 /** Halves go to the even neighbour, as in Python. */

@@ -8,7 +8,8 @@ import jspiBinary from "onnxruntime-web/ort-wasm-simd-threaded.jspi.wasm?url";
 import plainGlue from "onnxruntime-web/ort-wasm-simd-threaded.mjs?url";
 import plainBinary from "onnxruntime-web/ort-wasm-simd-threaded.wasm?url";
 import { type OnBytes, fetchLarge } from "./fetch";
-import { type ModelFacts, type Plane, type Size, gridOf } from "./layout";
+import type { Size } from "./engine";
+import { type ModelFacts, type Plane, gridOf } from "./layout";
 import type { Backend } from "./protocol";
 
 type Runtime = typeof import("onnxruntime-web/wasm");

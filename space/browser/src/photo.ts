@@ -1,9 +1,6 @@
 /** Photographs out of files, and strips of their pixels. */
 
-import type { Size } from "./layout";
-
-/** Said to people as it is. */
-export class PhotoError extends Error {}
+import { Refused, type Size } from "./engine";
 
 /** Pixels that a photograph may have. */
 export const MOST_PIXELS = 100_000_000;
@@ -56,16 +53,16 @@ export class Photo {
   }
 }
 
-/** Decodes a file; PhotoErrors say in one line what is wrong with it. */
+/** Decodes a file; Refused says in one line what is wrong with it. */
 export async function openPhoto(file: Blob, name: string): Promise<Photo> {
-  if (file.size === 0) throw new PhotoError("The file is empty (0 bytes).");
+  if (file.size === 0) throw new Refused("The file is empty (0 bytes).");
   const head = new Uint8Array(await firstBytes(file));
   checkSize(sizeFromHeader(head));
   let bitmap: ImageBitmap;
   try {
     bitmap = await createImageBitmap(file, { imageOrientation: "from-image" });
   } catch {
-    throw new PhotoError(whyNot(head));
+    throw new Refused(whyNot(head));
   }
   checkSize(bitmap);
   return new Photo(bitmap, name, mayHaveAlpha(head));
@@ -76,13 +73,13 @@ function firstBytes(file: Blob): Promise<ArrayBuffer> {
     .slice(0, 1 << 18)
     .arrayBuffer()
     .catch(() => {
-      throw new PhotoError("It cannot be read. Is it a folder?");
+      throw new Refused("It cannot be read. Is it a folder?");
     });
 }
 
 function checkSize(size: Size | undefined): void {
   if (!size || size.width * size.height <= MOST_PIXELS) return;
-  throw new PhotoError(
+  throw new Refused(
     `It has ${size.width} × ${size.height} pixels. This page takes up to ` +
       `${MOST_PIXELS / 1e6} million; the colorize command takes more.`,
   );

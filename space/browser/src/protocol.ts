@@ -1,6 +1,7 @@
 /** What the page and its worker say to each other. */
 
-import type { Hint, ModelFacts, Size } from "./layout";
+import type { Download, Hint, Look, Size } from "./engine";
+import type { ModelFacts } from "./layout";
 
 export interface Asks {
   /** Load the runtime and the model. */
@@ -9,18 +10,24 @@ export interface Asks {
   open: { file: Blob; name: string };
   /** Invent colours, which can be painted from the first step on. */
   colorize: { seed: number; samples: number; hints: Hint[] };
-  /** An answer as a picture of at most `longest` pixels along a side. */
-  paint: { sample: number; saturation: number; longest: number };
+  /** An answer as a picture. */
+  paint: Look;
+  /** Where the answers differ. */
+  unsure: { longest: number };
   /** An answer at full size as a file. */
-  save: { sample: number; saturation: number; format: Format };
+  save: Look & { format: Format };
+  /** Leave off. */
+  stop: Record<string, never>;
 }
 
 export interface Answers {
   load: { model: ModelFacts; backend: Backend; threads: number };
   open: Size;
-  colorize: { seconds: number };
+  colorize: { frames: number };
   paint: ImageBitmap;
-  save: { file: Blob; name: string };
+  unsure: ImageBitmap;
+  save: Download;
+  stop: undefined;
 }
 
 export type Kind = keyof Asks;
@@ -29,7 +36,6 @@ export type Backend = "webgpu" | "wasm";
 
 export type Progress =
   | { phase: "load"; bytes: number }
-  | { phase: "decoded" }
   | { phase: "read"; share: number }
   | { phase: "step"; step: number; steps: number; picture: ImageBitmap } // of the first answer
   | { phase: "finish"; share: number };
@@ -39,4 +45,4 @@ export type ToWorker = { [K in Kind]: { id: number; kind: K; ask: Asks[K] } }[Ki
 export type FromWorker =
   | { id: number; progress: Progress }
   | { id: number; answer: Answers[Kind] }
-  | { id: number; error: string; forPeople: boolean; stopped: boolean };
+  | { id: number; error: string; why?: "refused" | "stopped" };

@@ -1,7 +1,7 @@
-/** The photograph before and after, side by side in one frame, with the places of known colours. */
+/** The photograph, large: its colours, what it was before, and the places of known colours. */
 
-import { element } from "./dom";
-import type { Hint, Size } from "./layout";
+import { element, make } from "./dom";
+import type { Hint, Size } from "./engine";
 
 const ARROWS: Record<string, [number, number]> = {
   ArrowLeft: [-1, 0],
@@ -9,71 +9,233 @@ const ARROWS: Record<string, [number, number]> = {
   ArrowUp: [0, -1],
   ArrowDown: [0, 1],
 };
+const MOST_ZOOM = 8;
+
+/** Shares of width and height. */
+export interface Place {
+  x: number;
+  y: number;
+}
+
+export interface PointEvents {
+  onPlace: (place: Place) => void;
+  onMove: (index: number, place: Place) => void;
+  onRemove: (index: number) => void;
+}
+
+const within = (value: number, least: number, most: number) => Math.min(Math.max(value, least), most);
+const inside = ({ x, y }: Place): Place => ({ x: within(x, 0, 0.9999), y: within(y, 0, 0.9999) });
 
 export class Viewer {
-  private readonly frame = element<HTMLDivElement>("compare");
+  private readonly frame = element("frame");
+  private readonly stage = element("stage");
   private readonly before = element<HTMLImageElement>("before");
   private readonly after = element<HTMLCanvasElement>("after");
   private readonly divider = element<HTMLInputElement>("divider");
-  private readonly points = element<HTMLDivElement>("points");
+  private readonly points = element("points");
   private readonly target = element<HTMLButtonElement>("place");
-  private cross = { x: 0.5, y: 0.5 }; // shares of the frame
+  private cross: Place = { x: 0.5, y: 0.5 };
+  private zoom = 1;
+  private pan: Place = { x: 0, y: 0 }; // pixels of the screen
+  private readonly fingers = new Map<number, PointerEvent>();
 
-  /** `onPlace` gets shares of width and height. */
-  constructor(onPlace: (place: { x: number; y: number }) => void) {
-    this.divider.addEventListener("input", () => this.showDivider());
+  constructor(private readonly events: PointEvents) {
+    this.divider.addEventListener("input", () => this.layOut());
     this.target.addEventListener("click", (event) => {
-      const frame = this.frame.getBoundingClientRect();
-      const byKeyboard = event.detail === 0;
-      onPlace(
-        byKeyboard
-          ? this.cross
-          : {
-              x: (event.clientX - frame.left) / frame.width,
-              y: (event.clientY - frame.top) / frame.height,
-            },
-      );
+      events.onPlace(event.detail === 0 ? this.cross : inside(this.at(event)));
     });
     this.target.addEventListener("keydown", (event) => this.moveCross(event));
+    this.setUpZoom();
+    this.setUpHold();
+    new ResizeObserver(() => this.layOut()).observe(this.frame);
   }
 
-  /** Shows a photograph, without colours yet. */
-  open(file: Blob): void {
+  /** Shows a photograph, without colours yet; says whether the browser can show the file. */
+  async open(file: Blob): Promise<boolean> {
     URL.revokeObjectURL(this.before.src);
     this.before.src = URL.createObjectURL(file);
     this.after.hidden = true;
     this.divider.value = "50";
-    this.showDivider();
+    this.zoomTo(1);
+    return this.before.decode().then(
+      () => true,
+      () => false,
+    );
   }
 
-  /** Shows colours beside it. */
+  /** Shows colours. */
   show(picture: ImageBitmap): void {
     this.after.hidden = false;
     draw(picture, this.after);
   }
 
-  /** Whether a touch of the photograph places a colour. */
+  /** A picture of what is before, and one of what is shown, for a file that people share. */
+  get pictures(): [HTMLImageElement, HTMLCanvasElement] {
+    return [this.before, this.after];
+  }
+
+  /** Whether before and after stand side by side, with a divider. */
+  set comparing(value: boolean) {
+    this.frame.classList.toggle("comparing", value);
+    this.layOut();
+  }
+
+  /** Whether a touch of the photograph places a colour; the picture's whole is colour then. */
   set placing(value: boolean) {
     this.target.hidden = !value;
-    if (!value) return;
+    this.frame.classList.toggle("placing", value);
+    this.layOut();
+  }
+
+  focusCross(): void {
     this.target.focus({ preventScroll: true });
-    this.frame.scrollIntoView({ block: "nearest" });
   }
 
-  showPoints(hints: Hint[], { width, height }: Size): void {
-    const dots = hints.map(({ x, y, color }) => {
-      const dot = document.createElement("span");
-      dot.style.left = `${(100 * (x + 0.5)) / width}%`;
-      dot.style.top = `${(100 * (y + 0.5)) / height}%`;
-      dot.style.background = color;
-      return dot;
+  // --- zoom and pan ------------------------------------------------------------------------------
+
+  private setUpZoom(): void {
+    element("closer").addEventListener("click", () => this.zoomTo(this.zoom * 1.6));
+    element("farther").addEventListener("click", () => this.zoomTo(this.zoom / 1.6));
+    element("fit").addEventListener("click", () => this.zoomTo(1));
+    element("zoom").addEventListener("keydown", (event) => {
+      const arrow = ARROWS[event.key];
+      if (!arrow || this.zoom === 1) return;
+      event.preventDefault();
+      this.panBy(-60 * arrow[0], -60 * arrow[1]);
     });
-    this.points.replaceChildren(...dots);
+    this.frame.addEventListener("wheel", (event) => this.onWheel(event), { passive: false });
+    this.frame.addEventListener("pointerdown", (event) => this.fingers.set(event.pointerId, event));
+    this.frame.addEventListener("pointermove", (event) => this.onDrag(event));
+    for (const kind of ["pointerup", "pointercancel", "pointerleave"] as const) {
+      this.frame.addEventListener(kind, (event) => this.fingers.delete(event.pointerId));
+    }
   }
 
-  private showDivider(): void {
-    this.frame.style.setProperty("--divider", `${this.divider.value}%`);
-    this.divider.ariaValueText = `${this.divider.value} % original`;
+  private onWheel(event: WheelEvent): void {
+    if (!event.ctrlKey) return; // the page scrolls
+    event.preventDefault();
+    this.zoomTo(this.zoom * Math.exp(-event.deltaY / 200), event);
+  }
+
+  /** One finger moves what is zoomed, two pinch. */
+  private onDrag(event: PointerEvent): void {
+    const last = this.fingers.get(event.pointerId);
+    if (!last) return;
+    const other = [...this.fingers.values()].find((one) => one.pointerId !== event.pointerId);
+    this.fingers.set(event.pointerId, event);
+    if (other) {
+      const apart = (one: PointerEvent) => Math.hypot(one.clientX - other.clientX, one.clientY - other.clientY);
+      this.zoomTo((this.zoom * apart(event)) / Math.max(apart(last), 1), event);
+    } else if (this.zoom > 1 && event.target !== this.divider) {
+      this.panBy(event.clientX - last.clientX, event.clientY - last.clientY);
+    }
+  }
+
+  private zoomTo(zoom: number, around?: MouseEvent): void {
+    const frame = this.frame.getBoundingClientRect();
+    const before = this.zoom;
+    this.zoom = within(zoom, 1, MOST_ZOOM);
+    const x = (around?.clientX ?? frame.left + frame.width / 2) - frame.left;
+    const y = (around?.clientY ?? frame.top + frame.height / 2) - frame.top;
+    const grown = this.zoom / before;
+    this.pan = { x: x - (x - this.pan.x) * grown, y: y - (y - this.pan.y) * grown };
+    this.panBy(0, 0);
+  }
+
+  private panBy(x: number, y: number): void {
+    const { width, height } = this.frame.getBoundingClientRect();
+    this.pan = {
+      x: within(this.pan.x + x, width * (1 - this.zoom), 0),
+      y: within(this.pan.y + y, height * (1 - this.zoom), 0),
+    };
+    this.layOut();
+  }
+
+  /** Puts zoom, pan and divider on the screen. */
+  private layOut(): void {
+    const share = Number(this.divider.value) / 100;
+    const { width } = this.frame.getBoundingClientRect();
+    const { style, classList } = this.frame;
+    const cut = width ? (share * width - this.pan.x) / (this.zoom * width) : share;
+    const isCut = classList.contains("comparing") && !classList.contains("placing");
+    style.setProperty("--cut", `${isCut ? 100 * within(cut, 0, 1) : 0}%`);
+    style.setProperty("--divider", `${100 * share}%`);
+    style.setProperty("--zoom", String(this.zoom));
+    this.stage.style.transform = `translate(${this.pan.x}px, ${this.pan.y}px) scale(${this.zoom})`;
+    this.divider.ariaValueText = `${this.divider.value} % of the photograph as it was`;
+    classList.toggle("zoomed", this.zoom > 1);
+    element<HTMLButtonElement>("fit").disabled = this.zoom === 1;
+  }
+
+  // --- what was before ---------------------------------------------------------------------------
+
+  private setUpHold(): void {
+    const button = element("hold");
+    const hold = (value: boolean) => {
+      this.after.classList.toggle("away", value);
+      button.ariaPressed = String(value);
+    };
+    button.addEventListener("pointerdown", () => hold(true));
+    for (const kind of ["pointerup", "pointercancel", "pointerleave", "blur", "keyup"]) {
+      button.addEventListener(kind, () => hold(false));
+    }
+    button.addEventListener("keydown", ({ key }) => (key === " " || key === "Enter") && hold(true));
+    button.addEventListener("contextmenu", (event) => event.preventDefault()); // a long touch
+  }
+
+  // --- points ------------------------------------------------------------------------------------
+
+  showPoints(hints: Hint[], size: Size, name: (hint: Hint) => string): void {
+    const isFocused = [...this.points.children].indexOf(document.activeElement!);
+    this.points.replaceChildren(
+      ...hints.map((hint, index) => {
+        const label = `${name(hint)}: drag or arrow keys move it, Delete removes it`;
+        const point = make("button", { type: "button", className: "point", ariaLabel: label });
+        point.style.background = hint.color;
+        put(point, { x: (hint.x + 0.5) / size.width, y: (hint.y + 0.5) / size.height });
+        this.setUpPoint(point, index);
+        return point;
+      }),
+    );
+    (this.points.children[isFocused] as HTMLElement | undefined)?.focus({ preventScroll: true });
+  }
+
+  private setUpPoint(point: HTMLButtonElement, index: number): void {
+    const place = () => ({ x: parseFloat(point.style.left) / 100, y: parseFloat(point.style.top) / 100 });
+    let isMoved = false;
+    point.addEventListener("pointerdown", (event) => {
+      event.stopPropagation(); // the photograph stays where it is
+      point.setPointerCapture(event.pointerId);
+      isMoved = false;
+    });
+    point.addEventListener("pointermove", (event) => {
+      if (!point.hasPointerCapture(event.pointerId)) return;
+      isMoved ||= Math.hypot(event.movementX, event.movementY) > 0;
+      put(point, inside(this.at(event)));
+    });
+    point.addEventListener("pointerup", () => isMoved && this.events.onMove(index, place()));
+    point.addEventListener("keydown", (event) => {
+      const arrow = ARROWS[event.key];
+      if (event.key === "Delete" || event.key === "Backspace") this.events.onRemove(index);
+      else if (arrow) {
+        const { x, y } = place();
+        put(point, inside({ x: x + 0.02 * arrow[0], y: y + 0.02 * arrow[1] }));
+        isMoved = true;
+      } else return;
+      event.preventDefault();
+    });
+    point.addEventListener("keyup", ({ key }) => {
+      if (key in ARROWS && isMoved) this.events.onMove(index, place());
+      isMoved = false;
+    });
+  }
+
+  private at(event: MouseEvent): Place {
+    const stage = this.stage.getBoundingClientRect();
+    return {
+      x: (event.clientX - stage.left) / stage.width,
+      y: (event.clientY - stage.top) / stage.height,
+    };
   }
 
   private moveCross(event: KeyboardEvent): void {
@@ -81,14 +243,14 @@ export class Viewer {
     if (!arrow) return;
     event.preventDefault();
     const pace = event.shiftKey ? 0.1 : 0.02;
-    const within = (value: number) => Math.min(Math.max(value, 0), 0.999);
-    this.cross = {
-      x: within(this.cross.x + pace * arrow[0]),
-      y: within(this.cross.y + pace * arrow[1]),
-    };
-    this.target.style.setProperty("--x", `${100 * this.cross.x}%`);
-    this.target.style.setProperty("--y", `${100 * this.cross.y}%`);
+    this.cross = inside({ x: this.cross.x + pace * arrow[0], y: this.cross.y + pace * arrow[1] });
+    put(element("cross"), this.cross);
   }
+}
+
+function put(one: HTMLElement, { x, y }: Place): void {
+  one.style.left = `${100 * x}%`;
+  one.style.top = `${100 * y}%`;
 }
 
 /** Puts a picture into a canvas of its own size; the picture is given up. */

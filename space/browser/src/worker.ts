@@ -1,23 +1,27 @@
 /** The worker: everything that takes time, so that the page stays alive. */
 
-import { Engine, type Report, Stopped } from "./engine";
-import { PhotoError } from "./photo";
+import { Refused, Stopped } from "./engine";
+import { Pipeline, type Report } from "./pipeline";
 import type { Answers, Kind, ToWorker } from "./protocol";
 
-const engine = new Engine();
+const pipeline = new Pipeline();
 
 function run({ kind, ask }: ToWorker, report: Report): Promise<Answers[Kind]> {
   switch (kind) {
     case "load":
-      return engine.load(ask, report);
+      return pipeline.load(ask, report);
     case "open":
-      return engine.open(ask, report);
+      return pipeline.open(ask, report);
     case "colorize":
-      return engine.colorize(ask, report);
+      return pipeline.colorize(ask, report);
     case "paint":
-      return engine.paint(ask);
+      return pipeline.paint(ask);
+    case "unsure":
+      return pipeline.unsure(ask);
+    case "stop":
+      return pipeline.stop();
     case "save":
-      return engine.save(ask, report);
+      return pipeline.save(ask, report);
   }
 }
 
@@ -29,7 +33,7 @@ self.addEventListener("message", async ({ data }: MessageEvent<ToWorker>) => {
     self.postMessage({ id, answer }, { transfer: answer instanceof ImageBitmap ? [answer] : [] });
   } catch (error) {
     const message = error instanceof Error ? error.message : String(error);
-    const forPeople = error instanceof PhotoError;
-    self.postMessage({ id, error: message, forPeople, stopped: error instanceof Stopped });
+    const why = error instanceof Refused ? "refused" : error instanceof Stopped ? "stopped" : undefined;
+    self.postMessage({ id, error: message, why });
   }
 });

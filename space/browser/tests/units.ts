@@ -1,4 +1,6 @@
 // What tests/test_browser.py runs in Node.
+export { WARMTH } from "../src/engine";
+export { zip } from "../src/zip";
 export { chromaOf, lightnessOf } from "../src/color";
 export {
   agree,

@@ -1,0 +1,438 @@
+/** From a file to coloured pixels: the pipeline of pipeline_colorize/core/pipeline.py, in the page. */
+
+import { lightnessOf } from "./color";
+import { PLAIN, Refused, type Size, Stopped, WARMTH } from "./engine";
+import {
+  type ModelFacts,
+  type Plane,
+  agree,
+  candidatesEach,
+  finer,
+  gridOf,
+  groupByWarmth,
+  hintInfluence,
+  rasterizeHints,
+  workingSizes,
+} from "./layout";
+import { markedJpeg, xmpPacket } from "./mark";
+import { Network, type Seen } from "./network";
+import { TorchGenerator } from "./noise";
+import { type Photo, openPhoto } from "./photo";
+import { PngWriter } from "./png";
+import type { Answers, Asks, Progress } from "./protocol";
+import { RowResizer } from "./resize";
+
+export type Report = (progress: Progress, transfer?: Transferable[]) => void;
+
+const STEP_PREVIEW = 256; // pixels along the long side
+const JPEG_QUALITY = 0.95;
+
+/** Lets messages come in. */
+const breathe = () => new Promise((resolve) => setTimeout(resolve));
+
+interface Screen {
+  pixels: ImageData;
+  light: Plane;
+}
+
+/** Colours as they are thought to become. */
+interface Frame {
+  seen: Seen;
+  estimate: Float32Array; // chroma on the grid
+}
+
+/** A colouring, from its first step on. */
+interface Answer {
+  frames: Frame[]; // after each step
+  recipe: Asks["colorize"];
+}
+
+/** The light of a photograph at the two sizes at which the colours are made. */
+interface Look {
+  working: Plane; // L*, as the network sees it
+  guide: Plane; // L*, finer
+}
+
+/** A look at a photograph on its way, with the noise of all candidates before and after each step. */
+interface Prepared {
+  isSecond: boolean;
+  schedule: number[][];
+  grid: Size;
+  each: number; // candidates of an answer
+  seen: Seen;
+  influence: Float64Array; // of the hints
+  noise: Float32Array[];
+}
+
+interface Opened {
+  photo: Photo;
+  looks: Look[]; // the first, and the second where there are enough pixels for it
+  screens: Map<number, Screen>; // the photograph made smaller, by its longest side
+  answers: Answer[];
+  complete: Answer[]; // the last ones that were not stopped
+}
+
+export class Pipeline {
+  private network?: Network;
+  private loading?: Promise<Network>;
+  private opened?: Opened;
+  private asked = 0; // photographs
+  private saving: Promise<unknown> = Promise.resolve();
+  private turn = 0;
+
+  async load({ page, backend }: Asks["load"], report: Report): Promise<Answers["load"]> {
+    const onBytes = (bytes: number) => report({ phase: "load", bytes });
+    this.loading = Network.load(new URL(page), backend, onBytes);
+    this.network = await this.loading;
+    const { model, threads } = this.network;
+    return { model, backend: this.network.backend, threads };
+  }
+
+  async open({ file, name }: Asks["open"], report: Report): Promise<Answers["open"]> {
+    const asked = ++this.asked;
+    const photo = await openPhoto(file, name);
+    if (asked !== this.asked) throw new Stopped("Another photograph was given.");
+    const turn = ++this.turn;
+    await this.loading;
+    const looks = await this.read(photo, turn, report);
+    const before = this.opened?.photo;
+    void this.saving.then(() => before?.close()); // its file may still be written
+    this.opened = { photo, looks, screens: new Map(), answers: [], complete: [] };
+    return photo.size;
+  }
+
+  private get ready(): Network {
+    if (!this.network) throw new Error("The model is not loaded.");
+    return this.network;
+  }
+
+  private get current(): Opened {
+    if (!this.opened) throw new Error("There is no photograph.");
+    return this.opened;
+  }
+
+  private async read(photo: Photo, turn: number, report: Report): Promise<Look[]> {
+    const { model } = this.ready;
+    const { width, height } = photo.size;
+    const looks = workingSizes(photo.size, model).map((small) => {
+      const resizer = (times: number) =>
+        new RowResizer(width, height, small.width * times, small.height * times);
+      return { working: resizer(1), guide: resizer(model.guide_detail / model.chroma_stride) };
+    });
+    const resizers = looks.flatMap(({ working, guide }) => [working, guide]);
+    for (const { top, rows, pixels } of photo.strips()) {
+      const light = lightOf(pixels);
+      for (let y = 0; y < rows; y++) {
+        const row = light.data.subarray(y * width, (y + 1) * width);
+        for (const resizer of resizers) resizer.push(row);
+      }
+      report({ phase: "read", share: (top + rows) / height });
+      await this.stillWanted(turn);
+    }
+    return looks.map(({ working, guide }) => ({ working: working.plane, guide: guide.plane }));
+  }
+
+  private async stillWanted(turn: number): Promise<void> {
+    await breathe();
+    if (turn !== this.turn) throw new Stopped("Something else was asked for.");
+  }
+
+  async colorize(ask: Asks["colorize"], report: Report): Promise<Answers["colorize"]> {
+    const { current } = this;
+    const answers: Answer[] = (current.answers = []);
+    try {
+      await this.invent(ask, report);
+      current.complete = answers;
+    } finally {
+      if (current.answers === answers) current.answers = current.complete;
+    }
+    return { frames: answers[0]!.frames.length };
+  }
+
+  private async invent(ask: Asks["colorize"], report: Report): Promise<void> {
+    const turn = ++this.turn;
+    const { model } = this.ready;
+    const generator = new TorchGenerator(ask.seed);
+    const [first, second] = this.current.looks.map((one, index) => {
+      return this.prepare(one, ask, index > 0, generator);
+    });
+    const steps = first!.schedule.length + ask.samples * (second?.schedule.length ?? 0);
+    let step = 0;
+    const show = async () => {
+      const picture = await this.paint({ sample: 0, tone: PLAIN, longest: STEP_PREVIEW });
+      report({ phase: "step", step: ++step, steps, picture }, [picture]);
+    };
+    // The first look draws the candidates of all answers together, the second those of each.
+    await this.denoise(first!, first!.noise, turn, async (candidates) => {
+      for (const [sample, own] of groupByWarmth(candidates, first!.each).entries()) {
+        this.keep(sample, ask, answerOf(first!, own, model));
+      }
+      await show();
+    });
+    for (let sample = 0; second && sample < ask.samples; sample++) {
+      const noise = second.noise.map((one) => cut(one, one.length / ask.samples)[sample]!);
+      const colors = finer(this.frame(sample).estimate, first!.grid, second.grid);
+      blend(noise[0]!, colors, second.schedule[0]!);
+      await this.denoise(second, noise, turn, async (candidates) => {
+        this.keep(sample, ask, answerOf(second, candidates, model));
+        await show();
+      });
+    }
+  }
+
+  stop(): Promise<undefined> {
+    this.turn++;
+    return Promise.resolve(undefined);
+  }
+
+  private keep(sample: number, recipe: Asks["colorize"], frame: Frame): void {
+    (this.current.answers[sample] ??= { recipe, frames: [] }).frames.push(frame);
+  }
+
+  /** Takes up a photograph at one of its working sizes, with noise for all steps there. */
+  private prepare(
+    { working, guide }: Look,
+    ask: Asks["colorize"],
+    isSecond: boolean,
+    generator: TorchGenerator,
+  ): Prepared {
+    const { model } = this.ready;
+    const grid = gridOf(working, model);
+    const schedule = isSecond ? model.second_look_schedule : model.schedule;
+    const hints = rasterizeHints(ask.hints, this.current.photo.size, grid);
+    const each = candidatesEach(model, ask.samples, isSecond);
+    return {
+      isSecond,
+      schedule,
+      grid,
+      each,
+      seen: this.ready.look(working, guide, hints),
+      influence: hintInfluence(hints, grid, model.hint_fade),
+      noise: drawNoise(generator, ask.samples * each, schedule.length + 1, model, grid),
+    };
+  }
+
+  /** Takes candidates from noise to colours; `onStep` gets what they are thought to become. */
+  private async denoise(
+    { seen, schedule, grid }: Prepared,
+    [start, ...fresh]: Float32Array[],
+    turn: number,
+    onStep: (candidates: Float32Array[]) => Promise<void>,
+  ): Promise<void> {
+    let drawn = start!;
+    for (const [index, row] of schedule.entries()) {
+      const next = await this.ready.step(seen, row, drawn, fresh[index]!);
+      drawn = next.sample;
+      await this.stillWanted(turn);
+      await onStep(cut(next.estimate, 2 * grid.width * grid.height));
+    }
+  }
+
+  async paint(look: Asks["paint"]): Promise<ImageBitmap> {
+    const { pixels, light } = this.screen(look.longest);
+    const result = new ImageData(new Uint8ClampedArray(pixels.data), pixels.width, pixels.height);
+    const rows = { top: 0, height: light.height, light };
+    const { seen, estimate } = this.toned(look);
+    putColors(result, await this.ready.finish(seen, estimate, look.tone.saturation, rows));
+    return createImageBitmap(result);
+  }
+
+  /** The colours of a look, warmer or cooler; how strong they are comes later. */
+  private toned({ sample, frame, tone }: Asks["paint"]): Frame {
+    const { seen, estimate } = this.frame(sample, frame);
+    const { ab_scale, default_saturation } = this.ready.model;
+    const offset = WARMTH.map((one) => (one * tone.warmth) / (ab_scale * default_saturation));
+    const half = estimate.length / 2;
+    return { seen, estimate: estimate.map((value, at) => value + offset[at < half ? 0 : 1]!) };
+  }
+
+  /** The photograph in grey, under a glow where the answers differ. */
+  async unsure({ longest }: Asks["unsure"]): Promise<ImageBitmap> {
+    const { pixels } = this.screen(longest);
+    const canvas = new OffscreenCanvas(pixels.width, pixels.height);
+    const context = canvas.getContext("2d")!;
+    context.putImageData(pixels, 0, 0);
+    context.globalCompositeOperation = "saturation";
+    context.fillStyle = "#808080";
+    context.fillRect(0, 0, canvas.width, canvas.height);
+    context.globalCompositeOperation = "source-over";
+    context.imageSmoothingQuality = "high";
+    const frames = this.current.answers.map((_, sample) => this.frame(sample));
+    context.drawImage(glow(frames, this.ready.model.ab_scale), 0, 0, canvas.width, canvas.height);
+    return canvas.transferToImageBitmap();
+  }
+
+  private screen(longest: number): Screen {
+    const { photo, screens } = this.current;
+    const pixels = screens.get(longest)?.pixels ?? photo.reduced(longest);
+    const screen = screens.get(longest) ?? { pixels, light: lightOf(pixels) };
+    screens.set(longest, screen);
+    return screen;
+  }
+
+  private answer(sample: number): Answer {
+    const answer = this.current.answers[sample];
+    if (!answer) throw new Error(`There is no answer ${sample + 1}.`);
+    return answer;
+  }
+
+  private frame(sample: number, frame?: number): Frame {
+    const { frames } = this.answer(sample);
+    return frames[Math.min(frame ?? frames.length, frames.length) - 1]!;
+  }
+
+  async save(ask: Asks["save"], report: Report): Promise<Answers["save"]> {
+    const { photo } = this.current;
+    const { version } = this.ready.model;
+    const xmp = xmpPacket(version, this.settings(ask));
+    const strips = this.paintedStrips(ask, report);
+    const isPng = ask.format === "png";
+    const writing = isPng ? toPng(photo, strips, xmp) : toJpeg(photo, strips);
+    this.saving = Promise.allSettled([this.saving, writing]);
+    const file = isPng ? await writing : await markedJpeg(await writing, xmp);
+    const stem = photo.name.replace(/\.[^.]*$/, "") || "photograph";
+    return { file, name: `${stem}-colorized.${isPng ? "png" : "jpg"}` };
+  }
+
+  /** In the words of the command line. */
+  private settings({ sample, tone: { saturation, warmth } }: Asks["save"]) {
+    const { seed, samples, hints } = this.answer(sample).recipe;
+    const { model, schedule, default_eta } = this.ready.model;
+    return {
+      model,
+      seed,
+      sample: samples > 1 ? `${sample + 1} of ${samples}` : undefined,
+      steps: schedule.length,
+      scheduler: "OffsetCosineScheduler",
+      eta: default_eta,
+      saturation: saturation === 1 ? undefined : saturation,
+      warmth: warmth || undefined,
+      hints: hints.map(({ x, y, color }) => `${x},${y},${color}`).join(" ") || undefined,
+    };
+  }
+
+  private async *paintedStrips(ask: Asks["save"], report: Report): Strips {
+    const { photo } = this.current;
+    const { height } = photo.size;
+    const { seen, estimate } = this.toned(ask);
+    for (const { top, rows, pixels } of photo.strips()) {
+      const strip = { top, height, light: lightOf(pixels) };
+      putColors(pixels, await this.ready.finish(seen, estimate, ask.tone.saturation, strip));
+      yield { top, rows, pixels };
+      report({ phase: "finish", share: (top + rows) / height });
+      await breathe();
+    }
+  }
+}
+
+type Strips = AsyncGenerator<{ top: number; rows: number; pixels: ImageData }>;
+
+async function toPng(photo: Photo, strips: Strips, xmp: string): Promise<Blob> {
+  const { width, height } = photo.size;
+  const writer = new PngWriter(width, height, photo.hasAlpha, xmp);
+  for await (const { rows, pixels } of strips) await writer.write(pixels.data, rows);
+  return writer.finish();
+}
+
+async function toJpeg(photo: Photo, strips: Strips): Promise<Blob> {
+  try {
+    const canvas = new OffscreenCanvas(photo.size.width, photo.size.height);
+    const context = canvas.getContext("2d", { alpha: false })!;
+    for await (const { top, pixels } of strips) {
+      if (photo.hasAlpha) putOnWhite(pixels);
+      context.putImageData(pixels, 0, top);
+    }
+    return await canvas.convertToBlob({ type: "image/jpeg", quality: JPEG_QUALITY });
+  } catch (error) {
+    console.warn(error);
+    throw new Refused("It is too large for a JPEG in this browser; take PNG.");
+  }
+}
+
+function lightOf({ width, height, data }: ImageData): Plane {
+  const light = { width, height, data: new Float32Array(width * height) };
+  lightnessOf(data, light.data);
+  return light;
+}
+
+/** Three bytes a pixel into a picture, whose transparency stays. */
+function putColors({ data }: ImageData, rgb: Uint8Array): void {
+  for (let from = 0, to = 0; from < rgb.length; from += 3, to += 4) {
+    data[to] = rgb[from]!;
+    data[to + 1] = rgb[from + 1]!;
+    data[to + 2] = rgb[from + 2]!;
+  }
+}
+
+/** JPEG knows no transparency. */
+function putOnWhite({ data }: ImageData): void {
+  for (let at = 0; at < data.length; at += 4) {
+    const share = data[at + 3]! / 255;
+    for (let i = at; i < at + 3; i++) data[i] = 255 + share * (data[i]! - 255);
+    data[at + 3] = 255;
+  }
+}
+
+/** What candidates agree on. */
+function answerOf(
+  { seen, grid, influence, isSecond }: Prepared,
+  candidates: Float32Array[],
+  model: ModelFacts,
+): Frame {
+  return { seen, estimate: agree(candidates, grid, model, influence, isSecond) };
+}
+
+const FULL_GLOW = 15; // spread of a*b* under which the photograph is hidden
+
+/** How much the colours of several answers differ, as one pixel of glow a cell. */
+function glow(frames: Frame[], scale: number): OffscreenCanvas {
+  const { width, height } = frames[0]!.seen.grid;
+  const [canvas, pixels] = [new OffscreenCanvas(width, height), new ImageData(width, height)];
+  const area = width * height;
+  for (let at = 0; at < area; at++) {
+    const variance = [at, at + area].reduce((sum, place) => {
+      const values = frames.map(({ estimate }) => scale * estimate[place]!);
+      const mean = values.reduce((a, b) => a + b) / values.length;
+      return sum + values.reduce((a, b) => a + (b - mean) ** 2, 0) / values.length;
+    }, 0);
+    const share = Math.min(Math.sqrt(variance) / FULL_GLOW, 1);
+    pixels.data.set([255, 80 + 150 * share, 30, 230 * share], 4 * at);
+  }
+  canvas.getContext("2d")!.putImageData(pixels, 0, 0);
+  return canvas;
+}
+
+/** Parts of an array, each of `length`. */
+function cut(array: Float32Array, length: number): Float32Array[] {
+  const count = array.length / length;
+  return Array.from({ length: count }, (_, i) => array.subarray(i * length, (i + 1) * length));
+}
+
+/** Noise of several candidates to what lies between it and `colors`, at the start of a step. */
+function blend(noise: Float32Array, colors: Float32Array, [, signal, rate]: number[]): void {
+  for (let i = 0; i < noise.length; i++) {
+    noise[i] = signal! * colors[i % colors.length]! + rate! * noise[i]!;
+  }
+}
+
+/**
+ * Noise of candidates, one behind the other: the start, then what is fresh after each step. It is
+ * drawn as the pipeline draws it: for each step, every candidate's in turn.
+ */
+function drawNoise(
+  generator: TorchGenerator,
+  candidates: number,
+  draws: number,
+  model: ModelFacts,
+  grid: Size,
+): Float32Array[] {
+  const length = 2 * grid.width * grid.height;
+  return Array.from({ length: draws }, (_, draw) => {
+    const drawn = new Float32Array(candidates * length);
+    if (draw > 0 && !model.default_eta) return drawn; // deterministic steps take none
+    for (const part of cut(drawn, length)) {
+      part.set(generator.normal(length).map((value) => value * model.default_temperature));
+    }
+    return drawn;
+  });
+}

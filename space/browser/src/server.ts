@@ -1,0 +1,276 @@
+/** Colours that are invented on the server that gave out the page, by Gradio's queue. */
+
+import {
+  type Download,
+  type Engine,
+  type Facts,
+  type Look,
+  type Made,
+  type News,
+  type Recipe,
+  Refused,
+  type Report,
+  Stopped,
+} from "./engine";
+
+const LIVE = 640; // pixels along the long side, while the colours come about
+const PAUSE = 1500; // milliseconds until a lost connection is tried again
+const API = "gradio_api/";
+
+/** The connection broke. */
+class Lost extends Error {}
+
+interface ServerFacts {
+  version: string;
+  function: number;
+  models: string[];
+  model: string;
+  samplers: string[];
+  steps: number;
+  resolution: number;
+  resolutions: [number, number];
+  hints: boolean;
+  in_one_pass: boolean;
+  samples: number;
+  most_steps: number;
+  photographs: number;
+  megabytes: number;
+  minutes: number;
+}
+
+/** Of Gradio's messages about a job, what is read here. */
+interface Message {
+  msg: string;
+  rank?: number;
+  rank_eta?: number | null;
+  progress_data?: { index: number | null; length: number | null }[];
+  success?: boolean;
+  message?: string;
+  output?: { data?: unknown[]; error?: string | null };
+}
+
+const randomName = () =>
+  [...crypto.getRandomValues(new Uint8Array(16))].map((one) => one.toString(16).padStart(2, "0")).join("");
+
+/** Gradio's messages are HTML. */
+const plain = (text: string) =>
+  text.replaceAll("&lt;", "<").replaceAll("&gt;", ">").replaceAll("&amp;", "&");
+
+/** "One person before you, about half a minute." */
+export function waiting(rank: number, seconds: number | null | undefined): string {
+  const who = rank === 0 ? "You are next" : rank === 1 ? "One person before you" : `${rank} before you`;
+  if (!seconds) return `${who} …`;
+  const minutes = Math.round(seconds / 60);
+  const long =
+    seconds < 20
+      ? "some seconds"
+      : seconds < 45
+        ? "about half a minute"
+        : minutes <= 1
+          ? "about a minute"
+          : `about ${minutes} minutes`;
+  return `${who}, ${long} …`;
+}
+
+class ServerEngine implements Engine {
+  promise = "Your photograph is sent to this server.";
+  private facts?: ServerFacts;
+  private file?: File;
+  private path?: string; // of the file, on the server
+  private name?: string; // of the result, on the server
+  private recipe?: Recipe;
+  private work = new AbortController();
+  private report: Report = () => undefined;
+
+  async load(report: Report, model = ""): Promise<Facts> {
+    const address = `facts?${new URLSearchParams({ model })}`;
+    const facts = (this.facts = await (await this.reach(address, {}, report)).json() as ServerFacts);
+    this.promise =
+      `Your photograph is sent to this server, which deletes it after ${facts.minutes} ` +
+      `minute${facts.minutes === 1 ? "" : "s"}.`;
+    return {
+      about: `Up to ${facts.megabytes} MB for a photograph, and ${facts.photographs} of them at a time.`,
+      version: facts.version,
+      models: facts.models,
+      model: facts.model,
+      samplers: facts.in_one_pass ? [] : facts.samplers,
+      hints: facts.hints,
+      steps: facts.in_one_pass ? undefined : facts.steps,
+      resolution: facts.resolution,
+      resolutions: facts.resolutions,
+      mostSteps: facts.most_steps,
+      mostSamples: facts.samples,
+      mostPhotographs: facts.photographs,
+      formats: [
+        ["", "as it came"],
+        [".jpg", "JPEG"],
+        [".png", "PNG, lossless"],
+      ],
+    };
+  }
+
+  async open(file: File, report: Report): Promise<void> {
+    this.stop();
+    this.forget();
+    this.path = this.recipe = undefined;
+    this.file = file;
+    await this.send(report);
+  }
+
+  /** Brings the file to the server. */
+  private async send(report: Report): Promise<string> {
+    report({ text: "Sending the photograph …", share: null });
+    const body = new FormData();
+    body.append("files", this.file!, this.file!.name);
+    const response = await this.reach(`${API}upload`, { method: "POST", body }, report);
+    if (response.status === 413) {
+      throw new Refused(`It has more than ${this.facts?.megabytes ?? ""} MB, the limit here.`);
+    }
+    if (!response.ok) throw new Refused("The server does not take this file.");
+    return (this.path = ((await response.json()) as [string])[0]);
+  }
+
+  async colorize(recipe: Recipe, report: Report): Promise<Made> {
+    this.stop();
+    const { signal } = this.work;
+    this.report = report;
+    for (let isOld = Boolean(this.path), tries = 0; ; tries++) {
+      try {
+        const path = this.path ?? (await this.send(report));
+        const { made, name } = await this.job(path, recipe, report);
+        this.forget();
+        [this.name, this.recipe] = [name, recipe];
+        return made;
+      } catch (error) {
+        if (signal.aborted) throw new Stopped();
+        if (error instanceof Lost) continue; // `reach` waits until the connection is back
+        if (!isOld || tries > 0) throw error;
+        [isOld, this.path] = [false, undefined]; // it may have expired
+      }
+    }
+  }
+
+  /** A turn in the queue. */
+  private async job(path: string, recipe: Recipe, report: Report): Promise<{ made: Made; name: string }> {
+    const [name, session_hash, { signal }] = [randomName(), randomName(), this.work];
+    const file = { path, meta: { _type: "gradio.FileData" } };
+    const points = recipe.hints.map(({ x, y, color }) => `${x}, ${y}, ${color}`).join("\n");
+    const { samples, seed, steps = null, sampler = "", resolution = null, model = "" } = recipe;
+    const data = [file, samples, seed, steps, sampler, 1, resolution, points, model, name];
+    const body = JSON.stringify({ data, fn_index: this.facts!.function, session_hash });
+    const headers = { "Content-Type": "application/json" };
+    const joined = await this.reach(`${API}queue/join`, { method: "POST", headers, body }, report);
+    if (joined.status === 503) throw new Refused("Many people are waiting here. Try again in a minute.");
+    if (!joined.ok) throw new Refused(plain(((await joined.json()) as { detail: string }).detail));
+    const drop = () => this.forget(name);
+    signal.addEventListener("abort", drop);
+    const made = await listen(session_hash, signal, report, () => this.showLive(name, report));
+    signal.removeEventListener("abort", drop);
+    return { made, name };
+  }
+
+  private async showLive(name: string, report: Report): Promise<void> {
+    const { signal } = this.work;
+    const response = await fetch(`results/${name}/picture?size=${LIVE}`, { signal });
+    if (response.ok) report({ picture: await createImageBitmap(await response.blob()) });
+  }
+
+  /** Fetches, again and again while there is no connection. */
+  private async reach(address: string, options: RequestInit, report: Report): Promise<Response> {
+    const { signal } = this.work;
+    for (;;) {
+      const response = await fetch(address, { ...options, signal }).catch(() => undefined);
+      if (signal.aborted) throw new Stopped();
+      if (response && ![502, 504].includes(response.status)) return response;
+      report({ text: "The connection is lost. Waiting until it is back …", share: null });
+      await new Promise((resolve) => setTimeout(resolve, PAUSE));
+    }
+  }
+
+  /** Something of the result, which is made again where the server has forgotten it. */
+  private async ask(kind: string, wish: Record<string, string>, report = this.report): Promise<Response> {
+    for (let tries = 0; ; tries++) {
+      const response = await this.reach(`results/${this.name}/${kind}?${new URLSearchParams(wish)}`, {}, report);
+      if (response.ok) return response;
+      const { error } = (await response.json()) as { error: string };
+      if (response.status !== 404 || tries || !this.recipe) throw new Refused(error);
+      report({ text: "The server has forgotten it; it is made once more …", share: null });
+      await this.colorize(this.recipe, ({ ...news }: News) => "text" in news && report(news));
+    }
+  }
+
+  async picture(look: Look): Promise<ImageBitmap> {
+    return createImageBitmap(await (await this.ask("picture", wishOf(look))).blob());
+  }
+
+  async before(): Promise<Blob> {
+    return (await this.ask("before", {})).blob();
+  }
+
+  async unsure(): Promise<ImageBitmap> {
+    return createImageBitmap(await (await this.ask("unsure", {})).blob());
+  }
+
+  save(look: Look, ending: string, report: Report): Promise<Download> {
+    report({ text: "Colouring it at full size …", share: null });
+    return this.download("file", { ...wishOf(look), ending }, report);
+  }
+
+  film(look: Look): Promise<Download> {
+    return this.download("film", wishOf(look));
+  }
+
+  private async download(kind: string, wish: Record<string, string>, report?: Report): Promise<Download> {
+    const response = await this.ask(kind, wish, report);
+    const said = response.headers.get("Content-Disposition") ?? "";
+    const [, coded, quoted] = /filename\*=utf-8''([^;]+)|filename="(.*)"/i.exec(said) ?? [];
+    return { file: await response.blob(), name: coded ? decodeURIComponent(coded) : quoted ?? kind };
+  }
+
+  stop(): void {
+    this.work.abort();
+    this.work = new AbortController();
+  }
+
+  private forget(name = this.name): void {
+    if (name) void fetch(`results/${name}`, { method: "DELETE", keepalive: true }).catch(() => undefined);
+    if (name === this.name) this.name = undefined;
+  }
+}
+
+function wishOf({ sample, frame, tone, longest }: Look): Record<string, string> {
+  const wish = { sample, step: frame, size: longest, ...tone };
+  return Object.fromEntries(
+    Object.entries(wish).filter(([, value]) => value !== undefined).map(([key, value]) => [key, String(value)]),
+  );
+}
+
+/** What becomes of a job, until it is done. */
+function listen(session: string, signal: AbortSignal, report: Report, onStep: () => Promise<void>): Promise<Made> {
+  const source = new EventSource(`${API}queue/data?session_hash=${session}`);
+  const ended = new Promise<Made>((resolve, reject) => {
+    signal.addEventListener("abort", () => reject(new Stopped()));
+    source.onerror = () => reject(new Lost());
+    source.onmessage = ({ data }) => {
+      const message = JSON.parse(data as string) as Message;
+      const [step] = message.progress_data ?? [];
+      if (message.msg === "estimation") {
+        report({ text: waiting(message.rank ?? 0, message.rank_eta), share: null });
+      } else if (message.msg === "process_starts") {
+        report({ text: "Reading the photograph …", share: null });
+      } else if (message.msg === "progress" && step?.index && step.length) {
+        report({ text: `Imagining colours: step ${step.index} of ${step.length}`, share: step.index / step.length });
+        void onStep().catch(() => undefined);
+      } else if (message.msg === "process_completed") {
+        const made = message.output?.data?.[0] as Made | undefined;
+        if (message.success && made) resolve(made);
+        else reject(new Refused(plain(message.output?.error || "The server could not do it.")));
+      } else if (message.msg === "unexpected_error") {
+        reject(new Lost());
+      }
+    };
+  });
+  return ended.finally(() => source.close());
+}
+
+export const createEngine = (): Engine => new ServerEngine();

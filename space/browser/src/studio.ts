@@ -1,0 +1,416 @@
+/** One photograph, large, and everything that can be done with it. */
+
+import type { Album, Item } from "./album";
+import { element, make } from "./dom";
+import { type Engine, type Facts, type Look, type Made, type News, type Recipe, Stopped, type Tone } from "./engine";
+import { Hints } from "./hints";
+import { beforeAndAfter } from "./share";
+import { complain, explain, give, isShown, setStop, show, tell } from "./shell";
+import { type Viewer, draw } from "./viewer";
+
+const SCREEN = 1600; // pixels along the long side of what is shown
+const ANSWER = 800; // of an answer in the grid
+const THUMB = 480;
+const FRAME_SECONDS = 0.4; // of a film
+
+type View = "answers" | "colour" | "compare" | "unsure" | "film";
+type Step = { recipe: Recipe; sample: number; tone: Tone };
+
+const input = (id: string) => element<HTMLInputElement>(id);
+const select = (id: string) => element<HTMLSelectElement>(id);
+
+export class Studio {
+  album!: Album;
+  private readonly hints = new Hints(() => void this.recolor());
+  private readonly viewer: Viewer = this.hints.viewer;
+  private item?: Item;
+  private made?: Made;
+  private version = "";
+  private turn = 0; // rises with every photograph and every colouring
+  private steps: Step[] = []; // all that was done, for undo
+  private step = -1;
+  private count = 1;
+
+  constructor(
+    private readonly engine: Engine,
+    private readonly load: (model?: string) => Promise<Facts>,
+  ) {
+    this.setUpControls();
+    this.setUpViews();
+    this.setUpUndo();
+  }
+
+  /** Shows a photograph, and gives it colours without being asked. */
+  async open(item: Item): Promise<void> {
+    const mine = ++this.turn;
+    this.engine.stop();
+    complain("");
+    show("work");
+    element("back").hidden = this.album.isEmpty;
+    this.item = item;
+    this.made = undefined;
+    [this.steps, this.step] = [[], -1];
+    this.write(item);
+    this.hints.reset([], { width: 1, height: 1 });
+    this.hints.choose(undefined);
+    element("answers").replaceChildren();
+    this.see("colour");
+    this.begin();
+    scrollTo({ top: 0 });
+    const isReadable = this.viewer.open(item.file);
+    const report = (news: News) => mine === this.turn && this.hear(news);
+    try {
+      await this.load(item.recipe.model);
+      await this.engine.open(item.file, report);
+      if (mine === this.turn) await this.color(item.recipe, item.sample);
+      if (mine === this.turn && !(await isReadable)) await this.viewer.open(await this.engine.before());
+      if (mine === this.turn && this.made) await this.repaint();
+    } catch (error) {
+      if (mine === this.turn) this.end(error, `“${item.file.name}” cannot be used`);
+    }
+  }
+
+  /** Back to the beginning. */
+  close(): void {
+    this.turn++;
+    this.engine.stop();
+    setStop(undefined);
+    complain("");
+    tell("");
+    show("start");
+  }
+
+  // --- colours -----------------------------------------------------------------------------------
+
+  /** Colours as the controls say. */
+  private async recolor(): Promise<void> {
+    if (!this.item || !isShown("work")) return;
+    complain("");
+    await this.attempt(this.read(), 0, "The colours could not be made");
+  }
+
+  private async attempt(recipe: Recipe, sample: number, failure: string): Promise<void> {
+    const mine = ++this.turn;
+    await this.color(recipe, sample).catch((error: unknown) => mine === this.turn && this.end(error, failure));
+  }
+
+  private async color(recipe: Recipe, sample: number): Promise<void> {
+    const [mine, began] = [this.turn, performance.now()];
+    this.begin();
+    const made = await this.engine.colorize(recipe, (news) => mine === this.turn && this.hear(news));
+    if (mine !== this.turn) return;
+    const seconds = ((performance.now() - began) / 1000).toFixed(1);
+    this.made = made;
+    const item = Object.assign(this.item!, { recipe, sample });
+    this.hints.reset(recipe.hints, made);
+    this.end();
+    this.note();
+    await this.showAnswers(recipe.samples, mine);
+    if (mine !== this.turn) return;
+    this.see(recipe.samples > 1 ? "answers" : this.view === "compare" ? "compare" : "colour");
+    await this.repaint();
+    await this.keep(item);
+    if (mine !== this.turn) return;
+    tell([...made.notes.map((note) => `${item.file.name} ${note}.`), `Done in ${seconds} seconds.`].join(" "));
+    document.body.dataset["made"] = String(this.count++); // how often there were colours
+  }
+
+  private async keep(item: Item): Promise<void> {
+    const picture = await this.engine.picture({ ...this.look, longest: THUMB }).catch(() => undefined);
+    if (picture) await this.album.took(item, picture);
+  }
+
+  private hear(news: News): void {
+    if ("picture" in news) this.viewer.show(news.picture);
+    else tell(news.text, news.share);
+  }
+
+  private begin(): void {
+    setStop(() => this.engine.stop());
+    this.showState();
+  }
+
+  /** However it went: every button works again, and what was there before is there. */
+  private end(error?: unknown, what = ""): void {
+    if (error instanceof Stopped && document.body.hasAttribute("data-busy")) tell("Stopped.");
+    if (error) explain(error, what);
+    setStop(undefined);
+    if (error && this.item) {
+      this.write(this.item);
+      if (this.made) this.hints.reset(this.item.recipe.hints, this.made);
+      if (this.made) void this.repaint();
+    }
+    this.showState();
+  }
+
+  /** What needs finished colours waits for them. */
+  private showState(): void {
+    const isBusy = document.body.hasAttribute("data-busy");
+    const isReady = Boolean(this.made) && !isBusy;
+    for (const one of document.querySelectorAll<HTMLInputElement>("#work .ready")) one.disabled = !isReady;
+    element<HTMLFieldSetElement>("hints").disabled = !this.made;
+    const several = Boolean(this.made) && (this.item?.recipe.samples ?? 1) > 1;
+    element("see-answers").parentElement!.hidden = element("see-unsure").parentElement!.hidden = !several;
+    element("see-film").parentElement!.hidden = (this.made?.frames ?? 0) < 2;
+    element<HTMLButtonElement>("undo").disabled = !isReady || this.step < 1;
+    element<HTMLButtonElement>("redo").disabled = !isReady || this.step >= this.steps.length - 1;
+  }
+
+  // --- answers -----------------------------------------------------------------------------------
+
+  private async showAnswers(count: number, mine: number): Promise<void> {
+    const buttons: HTMLButtonElement[] = [];
+    for (let sample = 0; count > 1 && sample < count; sample++) {
+      const picture = await this.engine.picture({ ...this.look, sample, longest: ANSWER });
+      if (mine !== this.turn) return;
+      const canvas = make("canvas", {});
+      draw(picture, canvas);
+      const label = `Answer ${sample + 1} of ${count}`;
+      const button = make("button", { type: "button", ariaLabel: label }, canvas);
+      button.addEventListener("click", () => void this.choose(sample));
+      buttons.push(button);
+    }
+    element("answers").replaceChildren(...buttons);
+    this.markAnswer();
+  }
+
+  private markAnswer(): void {
+    [...element("answers").children].forEach((button, index) => {
+      button.ariaPressed = String(index === this.item?.sample);
+    });
+  }
+
+  private async choose(sample: number): Promise<void> {
+    if (!this.item) return;
+    this.item.sample = sample;
+    this.markAnswer();
+    if (this.view !== "compare") this.see("colour");
+    this.note();
+    await this.repaint();
+    await this.keep(this.item);
+  }
+
+  // --- what is seen ------------------------------------------------------------------------------
+
+  private get view(): View {
+    return document.querySelector<HTMLInputElement>("#views input:checked")!.value as View;
+  }
+
+  private see(view: View): void {
+    input(`see-${view}`).checked = true;
+    element("work").dataset["view"] = view;
+    this.viewer.comparing = view === "compare";
+    element("reel").hidden = view !== "film";
+    input("frame-number").max = input("frame-number").value = String(this.made?.frames ?? 1);
+  }
+
+  private setUpViews(): void {
+    element("views").addEventListener("change", () => {
+      this.see(this.view);
+      void this.repaint();
+    });
+    input("frame-number").addEventListener("input", () => void this.repaint());
+    element("play").addEventListener("click", () => void this.play());
+    element("film").addEventListener("click", () => void this.save(() => this.engine.film!(this.look), false));
+    element("film").hidden = !this.engine.film;
+  }
+
+  /** Only when it is asked for: nothing moves by itself. */
+  private async play(): Promise<void> {
+    const number = input("frame-number");
+    for (let frame = 1; frame <= Number(number.max) && this.view === "film"; frame++) {
+      number.value = String(frame);
+      const wait = new Promise((resolve) => setTimeout(resolve, 1000 * FRAME_SECONDS));
+      await Promise.all([this.repaint(), wait]);
+    }
+  }
+
+  private get look(): Look {
+    const { sample, tone } = this.item!;
+    const frame = this.view === "film" ? Number(input("frame-number").value) : undefined;
+    return { sample, tone, frame, longest: SCREEN };
+  }
+
+  private painting?: Promise<void>;
+  private isStale = false;
+
+  /** Paints what is looked at; while one painting is under way, only the last wish counts. */
+  private repaint(): Promise<void> {
+    this.isStale = true;
+    this.painting ??= this.paintUntilFresh().finally(() => (this.painting = undefined));
+    return this.painting;
+  }
+
+  private async paintUntilFresh(): Promise<void> {
+    while (this.isStale && this.made) {
+      this.isStale = false;
+      const mine = this.turn;
+      const isUnsure = this.view === "unsure";
+      try {
+        const picture = await (isUnsure ? this.engine.unsure(SCREEN) : this.engine.picture(this.look));
+        if (mine === this.turn) this.viewer.show(picture);
+      } catch (error) {
+        if (mine === this.turn) explain(error, "It cannot be shown");
+      }
+    }
+  }
+
+  // --- files -------------------------------------------------------------------------------------
+
+  private async save(make: () => Promise<{ file: Blob; name: string }>, isResult = true): Promise<void> {
+    complain("");
+    const item = this.item!;
+    this.begin();
+    try {
+      const { file, name } = await make();
+      give(file, name);
+      if (isResult) item.isSaved = true;
+      setStop(undefined);
+      this.showState();
+    } catch (error) {
+      this.end(error, "It could not be saved");
+    }
+  }
+
+  private async share(): Promise<{ file: Blob; name: string }> {
+    const [before, after] = this.viewer.pictures;
+    const file = await beforeAndAfter(before, after, input("visible-mark").checked, this.version);
+    return { file, name: `${this.item!.file.name.replace(/\.[^.]*$/, "")}-before-after.jpg` };
+  }
+
+  // --- controls ----------------------------------------------------------------------------------
+
+  private setUpControls(): void {
+    const recolor = () => void this.recolor();
+    const again = (samples: number) => {
+      select("samples").value = String(samples);
+      input("seed").value = String((this.read().seed + 1) % 2 ** 32);
+      recolor();
+    };
+    element("again").addEventListener("click", () => again(Number(select("samples").value)));
+    for (const id of ["samples", "seed", "steps", "sampler", "resolution"]) {
+      element(id).addEventListener("change", recolor);
+    }
+    select("model").addEventListener("change", () => {
+      void this.load(select("model").value).then(recolor, (error: unknown) => {
+        this.end(error, "That model cannot be had");
+      });
+    });
+    for (const id of ["saturation", "warmth"]) {
+      input(id).addEventListener("input", () => {
+        this.item!.tone = this.tone;
+        this.showTone();
+        void this.repaint();
+      });
+      input(id).addEventListener("change", () => {
+        this.note();
+        void this.repaint().then(() => this.keep(this.item!));
+      });
+    }
+    const look = () => ({ ...this.look, frame: undefined });
+    element("save").addEventListener("click", () => {
+      const report = (news: News) => this.hear(news);
+      void this.save(() => this.engine.save(look(), select("format").value, report));
+    });
+    element("share").addEventListener("click", () => void this.save(() => this.share(), false));
+    element("close").addEventListener("click", () => this.close());
+  }
+
+  /** What a model can do. */
+  describe(facts: Facts): void {
+    this.version = facts.version;
+    fill("model", facts.models.map((one) => [one, one]), facts.model);
+    fill("sampler", [["", "the model's own"], ...facts.samplers.map((one): [string, string] => [one, one])]);
+    fill("samples", [1, 2, 3, 4, 6, 8].filter((one) => one <= facts.mostSamples).map((one) => [`${one}`, `${one}`]));
+    if (!select("format").options.length) fill("format", facts.formats);
+    element("of-model").hidden = facts.models.length < 2;
+    element("of-sampler").hidden = facts.samplers.length === 0;
+    element("of-steps").hidden = facts.steps === undefined;
+    element("of-resolution").hidden = facts.resolution === undefined;
+    Object.assign(input("steps"), { max: String(facts.mostSteps), placeholder: String(facts.steps ?? "") });
+    const [min, max] = facts.resolutions.map(String);
+    Object.assign(input("resolution"), { min, max, placeholder: String(facts.resolution ?? "") });
+    element("hints").hidden = !facts.hints;
+  }
+
+  private get tone(): Tone {
+    return { saturation: Number(input("saturation").value) / 100, warmth: Number(input("warmth").value) / 100 };
+  }
+
+  private showTone(): void {
+    const { saturation, warmth } = this.tone;
+    const word = warmth > 0 ? "warmer" : warmth < 0 ? "cooler" : "as it is";
+    element("saturation-value").textContent = `${Math.round(100 * saturation)} %`;
+    element("warmth-value").textContent = input("warmth").ariaValueText = word;
+  }
+
+  private read(): Recipe {
+    const seed = Math.floor(Math.abs(Number(input("seed").value))) % 2 ** 32 || 0;
+    input("seed").value = String(seed);
+    const number = (id: string) => (input(id).value ? Number(input(id).value) : undefined);
+    return {
+      seed,
+      samples: Number(select("samples").value) || 1,
+      hints: this.hints.list,
+      model: select("model").value || undefined,
+      steps: number("steps"),
+      sampler: select("sampler").value || undefined,
+      resolution: number("resolution"),
+    };
+  }
+
+  /** Puts the controls where an item has them. */
+  private write({ recipe, tone }: Item): void {
+    input("seed").value = String(recipe.seed);
+    input("steps").value = String(recipe.steps ?? "");
+    input("resolution").value = String(recipe.resolution ?? "");
+    select("samples").value = String(recipe.samples);
+    select("sampler").value = recipe.sampler ?? "";
+    if (recipe.model) select("model").value = recipe.model;
+    input("saturation").value = String(100 * tone.saturation);
+    input("warmth").value = String(100 * tone.warmth);
+    this.showTone();
+  }
+
+  // --- undo --------------------------------------------------------------------------------------
+
+  private setUpUndo(): void {
+    element("undo").addEventListener("click", () => void this.go(this.step - 1));
+    element("redo").addEventListener("click", () => void this.go(this.step + 1));
+    document.addEventListener("keydown", (event) => {
+      const isText = event.target instanceof HTMLInputElement && event.target.type === "number";
+      if (!(event.ctrlKey || event.metaKey) || event.key.toLowerCase() !== "z" || isText || !isShown("work")) return;
+      event.preventDefault();
+      element(event.shiftKey ? "redo" : "undo").click();
+    });
+  }
+
+  /** Remembers how things are, unless they are as they were. */
+  private note(): void {
+    const { recipe, sample, tone } = this.item!;
+    const now = { recipe, sample, tone };
+    if (JSON.stringify(now) === JSON.stringify(this.steps[this.step])) return;
+    this.steps = [...this.steps.slice(0, ++this.step), now];
+    this.showState();
+  }
+
+  private async go(to: number): Promise<void> {
+    const step = this.steps[to];
+    if (!step || !this.item) return;
+    this.step = to;
+    const isSame = JSON.stringify(step.recipe) === JSON.stringify(this.item.recipe);
+    this.item.tone = step.tone;
+    this.write({ ...this.item, ...step });
+    this.showState();
+    if (isSame) return void this.choose(step.sample);
+    await this.attempt(step.recipe, step.sample, "It could not be undone");
+  }
+}
+
+/** Puts options into a list. What was chosen stays so, where it is there still. */
+function fill(id: string, options: [value: string, label: string][], chosen = select(id).value): void {
+  const list = select(id);
+  list.replaceChildren(...options.map(([value, label]) => make("option", { value }, label)));
+  list.value = chosen;
+  if (list.selectedIndex < 0) list.selectedIndex = 0;
+}

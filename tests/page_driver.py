@@ -1,0 +1,183 @@
+"""The page for people, driven in Chromium: what the tests of both of its engines share."""
+
+import io
+import os
+import re
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import load_script, smooth_picture
+from PIL import Image
+from space_server import ROOT, find_browser
+
+PATIENCE = 1000 * int(os.environ.get("COLORIZE_TEST_PATIENCE", "300"))  # milliseconds
+AXE = ROOT / "space" / "browser" / "node_modules" / "axe-core" / "axe.min.js"
+# One that shows a moving pattern, and nobody is asked whether it may.
+CAMERA = ("--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream")
+
+
+def launch(playwright, **options):
+    """Chromium; the test is skipped where there is none."""
+    path = find_browser()
+    if path is None:
+        pytest.skip("there is no Chromium here: apt-get install chromium")
+    arguments = ["--no-sandbox", "--disable-dev-shm-usage", *CAMERA]
+    return playwright.chromium.launch(
+        executable_path=path, args=arguments, timeout=PATIENCE, **options
+    )
+
+
+def open_page(browser, address: str, **options):
+    """The page in a context of its own, ready to be used.
+
+    What it asks other servers for is in its `strange`, what goes wrong in it in its `errors`.
+    """
+    context = browser.new_context(**options)
+    context.set_default_timeout(PATIENCE)
+    page = context.new_page()
+    page.strange, page.errors = [], []
+    own = (address, "data:", "blob:")
+    context.on("request", lambda asked: asked.url.startswith(own) or page.strange.append(asked.url))
+    page.on("pageerror", lambda error: page.errors.append(str(error)))
+    page.goto(address)
+    page.wait_for_selector("body[data-model]")
+    return page
+
+
+def wait_until(page, expression: str) -> None:
+    """Until JavaScript says so.
+
+    Playwright's wait_for_function asks again by `eval` in the page, which the policy of this page
+    forbids: it fails unless the first answer is yes.
+    """
+    until = time.monotonic() + PATIENCE / 1000
+    while not page.evaluate(expression):
+        assert time.monotonic() < until, expression
+        page.wait_for_timeout(50)
+
+
+class NextColors:
+    """A block that is left when the page shows the next finished colours."""
+
+    def __init__(self, page):
+        self.page = page
+
+    def __enter__(self) -> None:
+        self.before = self.count()
+
+    def __exit__(self, kind, *_) -> None:
+        if kind is None:
+            wait_until(self.page, f"Number(document.body.dataset.made || 0) > {self.before}")
+            self.page.wait_for_selector("#save:enabled")
+
+    def count(self) -> int:
+        return int(self.page.evaluate("document.body.dataset.made || 0"))
+
+
+def choose(page, *files: Path | tuple[str, bytes], by: str = "#file") -> None:
+    """Choose files, or bytes under a name."""
+    given = [
+        file
+        if isinstance(file, Path)
+        else {"name": file[0], "mimeType": "application/octet-stream", "buffer": file[1]}
+        for file in files
+    ]
+    page.set_input_files(by, given)
+
+
+def give(page, file: Path | tuple[str, bytes]) -> None:
+    """Choose a photograph and wait for its colours."""
+    with NextColors(page):
+        choose(page, file)
+
+
+def trouble(page, about: str) -> str:
+    """What the page complains of, when it has come to what it is `about`."""
+    page.wait_for_selector(f"#trouble:visible:has-text('{about}')")
+    return page.inner_text("#trouble")
+
+
+def download(page, selector: str, folder: Path) -> Path:
+    """What a click downloads."""
+    with page.expect_download() as event:
+        page.click(selector)
+    file = folder / event.value.suggested_filename
+    event.value.save_as(file)
+    return file
+
+
+def save(page, folder: Path, kind: str | None = None) -> Path:
+    """The result that is looked at, in full size."""
+    if kind is not None:
+        page.select_option("#format", kind)
+    file = download(page, "#save", folder)
+    page.wait_for_selector("#save:enabled")
+    return file
+
+
+def see(page, view: str) -> None:
+    """Look at one of the views."""
+    page.locator(f"#see-{view}").check(force=True)
+
+
+def set_range(page, selector: str, value: int) -> None:
+    """Move a slider, and let it go."""
+    page.eval_on_selector(
+        selector,
+        """(input, value) => {
+            input.value = value;
+            for (const kind of ["input", "change"]) input.dispatchEvent(new Event(kind));
+        }""",
+        str(value),
+    )
+
+
+def place_color(page, name: str, x: float, y: float) -> None:
+    """Choose a swatch, unless it is, and touch the photograph at shares of width and height."""
+    swatch = page.locator("#swatches button", has_text=re.compile(f"^{name}$"))
+    if swatch.get_attribute("aria-pressed") == "false":
+        swatch.click()
+    box = page.locator("#place").bounding_box()
+    page.locator("#place").click(position={"x": x * box["width"], "y": y * box["height"]})
+
+
+def violations(page) -> list[str]:
+    """What axe-core finds wrong on the page as it is now."""
+    if not AXE.is_file():
+        try:
+            load_script("build_browser").install()
+        except SystemExit:
+            pytest.skip("no npm on this machine, which axe-core would come with")
+    page.evaluate(AXE.read_text("utf-8"))
+    found = page.evaluate("axe.run().then((result) => result.violations)")
+    return [f"{one['id']}: {[node['html'][:120] for node in one['nodes']]}" for one in found]
+
+
+def overflow(page) -> int:
+    """Pixels that the page is too wide for its window."""
+    return page.evaluate(
+        "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    )
+
+
+def grey_photograph(path: Path, seed: int = 0, size: tuple[int, int] = (60, 84)) -> Path:
+    """A small black-and-white photograph with EXIF; `size` is (height, width)."""
+    pixels = smooth_picture(*size, seed).mean(0).mul(255).round().byte().numpy()
+    exif = Image.Exif()
+    exif[0x010E] = "Grandma in the garden"
+    Image.fromarray(pixels).save(path, exif=exif, **({"quality": 92} if ".jp" in path.name else {}))
+    return path
+
+
+def encoded(image: Image.Image, kind: str, **options) -> bytes:
+    """A picture as the bytes of a file."""
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def pixels(path: Path) -> np.ndarray:
+    """The pixels of a file."""
+    return np.asarray(Image.open(path))
