@@ -181,6 +181,27 @@ def masters(photograph, megapixels):
 
 @main.command()
 @click.argument("folder", type=FOLDER)
+@click.option(
+    "--busy",
+    multiple=True,
+    type=int,
+    default=(0, 8),
+    show_default=True,
+    help="Number of busy programs beside the command; repeatable.",
+)
+@click.option("--rounds", default=3, show_default=True, help="Turns, whose median is shown.")
+def load(folder, busy, rounds):
+    """Time the command on the photographs of FOLDER beside programs that keep the cores busy.
+
+    Both engines colour them, with threads that sleep or keep their cores while they wait.
+    """
+    from benchmarks.load import compare
+
+    compare(folder, list(busy), rounds)
+
+
+@main.command()
+@click.argument("folder", type=FOLDER)
 @click.option("--size", default="1024x768", show_default=True, help="Of the photograph, in pixels.")
 @click.option("--visits", default=3, show_default=True, help="Visits, whose median is shown.")
 def browser(folder, size, visits):

@@ -193,6 +193,13 @@ MODULES = {
         "core.luminance",
         "core.sizes",
     },
+    "archive.invention": {
+        "archive.chroma",
+        "core.hints",
+        "core.luminance",
+        "core.margins",
+        "core.pictures",
+    },
     "archive.masters": {"archive.chroma", "archive.overlay", "core.luminance", "photo"},
     "command.settings": set(),
     "command.web": {"photo", "pipeline_colorize"},
@@ -262,6 +269,7 @@ MODULES = {
         "telling.references",
     },
     "command.coloring": {
+        "archive.invention",
         "archive.chroma",
         "command.telling",
         "core.hints",

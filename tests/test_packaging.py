@@ -8,10 +8,17 @@ import sysconfig
 import tarfile
 import zipfile
 from email.parser import HeaderParser
+from importlib import metadata as metadata_of
 from pathlib import Path
 
+import numpy as np
 import pytest
-from PIL import Image
+import tifffile
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from PIL import ExifTags, Image
+
+from pipeline_colorize import photo
 
 pytest.importorskip("build")
 pytestmark = [pytest.mark.slow, pytest.mark.process]
@@ -79,6 +86,7 @@ def test_the_source_archive_holds_what_the_commands_of_the_manual_need(archives)
         "LICENSE",
         "configs/tiny.yaml",
         "constraints.txt",
+        "integrations/ray/colorize_images.py",
         "scripts/evaluate.py",
         "space/app.py",
         "space/examples/apsaroke-mother-1908.jpg",
@@ -86,6 +94,70 @@ def test_the_source_archive_holds_what_the_commands_of_the_manual_need(archives)
         "train_colorize.py",
     } <= held
     assert not any("__pycache__" in name or "node_modules" in name for name in held)
+
+
+def test_an_index_accepts_both(archives):
+    pytest.importorskip("twine", reason="twine is not installed")
+    command = [sys.executable, "-m", "twine", "check", "--strict", *archives]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+def add_needed(texts: list[str], found: dict[str, metadata_of.Distribution]) -> None:
+    """Add the distributions that requirements name without extras, and all that these need."""
+    for text in texts:
+        requirement = Requirement(text)
+        is_extra = requirement.marker and not requirement.marker.evaluate({"extra": ""})
+        if canonicalize_name(requirement.name) not in found and not is_extra:
+            distribution = metadata_of.distribution(requirement.name)
+            found[canonicalize_name(requirement.name)] = distribution
+            add_needed(distribution.requires or [], found)
+
+
+@pytest.fixture
+def base(archives, metadata, tmp_path):
+    """A Python that has the wheel, what it depends on without extras, and nothing else."""
+    home = tmp_path / "base"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", home], check=True)
+    site = next(home.glob("lib/python*/site-packages"))
+    found: dict[str, metadata_of.Distribution] = {}
+    add_needed(metadata.get_all("Requires-Dist"), found)
+    for distribution in found.values():
+        for top in {file.parts[0] for file in distribution.files or []} - {"..", "__pycache__"}:
+            if not (site / top).exists():
+                (site / top).symlink_to(distribution.locate_file(top))
+    pip = [sys.executable, "-m", "pip", "--python", home / "bin" / "python", "install"]
+    more = ["--no-deps", "--no-index", archives[0]]
+    subprocess.run([*pip, *more], check=True, capture_output=True, timeout=120)
+    return home / "bin"
+
+
+def test_the_base_package_alone_colours_a_folder(base, tmp_path):
+    """Without torch: a TIFF of 16 bits with a profile, and a JPEG with EXIF."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    script = "import importlib.util as u; print([u.find_spec(n) for n in ('torch', 'diffusers')])"
+    told = subprocess.run(
+        [base / "python", "-c", script], env=environment, capture_output=True, text=True, check=True
+    )
+    assert told.stdout.strip() == "[None, None]"
+    album = tmp_path / "album"
+    album.mkdir()
+    with Image.open(PHOTOGRAPH) as opened:
+        grey = opened.convert("L").resize((96, 120))
+    deep = np.asarray(grey).astype(np.uint16) * 257
+    profile = photo.srgb_profile()
+    tifffile.imwrite(album / "deep.tif", deep, iccprofile=profile, software="Scanner 1")
+    exif = Image.Exif()
+    exif[ExifTags.Base.Artist] = "Edward S. Curtis"
+    grey.save(album / "small.jpg", exif=exif, icc_profile=profile)
+    command = [base / "colorize", album, "-o", tmp_path / "out", "--steps", "1"]
+    subprocess.run(command, env=environment, check=True, timeout=300, cwd=tmp_path)
+    result = tifffile.imread(tmp_path / "out" / "deep.tif")
+    assert result.dtype == np.uint16 and result.shape == (120, 96, 3)
+    assert np.ptp(result.astype(int), axis=2).max() > 1000
+    with Image.open(tmp_path / "out" / "small.jpg") as result:
+        assert result.getexif()[ExifTags.Base.Artist] == "Edward S. Curtis"
+        assert result.info["icc_profile"] and result.mode == "RGB"
 
 
 def test_the_installed_wheel_colours_a_photograph_by_itself(archives, tmp_path):

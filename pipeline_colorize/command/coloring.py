@@ -8,10 +8,9 @@ import numpy as np
 from PIL import Image
 
 from pipeline_colorize import photo
-from pipeline_colorize.archive.chroma import Chroma, Fingerprint
-from pipeline_colorize.core.hints import move_hints
-from pipeline_colorize.core.luminance import see
-from pipeline_colorize.core.margins import Box, Frame
+from pipeline_colorize.archive.chroma import Chroma
+from pipeline_colorize.archive.invention import invent_chroma
+from pipeline_colorize.core.margins import Box
 
 from . import engine
 from .report import one_line
@@ -80,23 +79,16 @@ def _dials(pipe, settings: Settings, count: int) -> dict[str, Any]:
 
 
 def _invent_chroma(pipe, one: photo.Photo, settings: Settings) -> Coloring:
-    """Colour a photograph on the grid alone, over what lies inside its margins."""
-    image = one.image_with_alpha
-    light = see(image)
-    frame = Frame.find(light, settings.find_margins)
-    output = pipe(
-        [np.ascontiguousarray(image[frame.inside])],
-        **_dials(pipe, settings, 1),
+    """Colour a photograph on the grid alone."""
+    found = invent_chroma(
+        pipe,
+        one.image_with_alpha,
+        told_hints(settings, one),
+        settings.find_margins,
         num_samples=settings.samples,
-        find_margins=False,
-        hints=[move_hints(told_hints(settings, one), frame.box)],
-        output_type="latent",
-        output_uncertainty=False,
-        output_intermediates=False,
+        **_dials(pipe, settings, 1),
     )
-    seal, grids = Fingerprint.of(light.luminance), [np.asarray(grid) for grid in output.images]
-    chroma = [Chroma(ab, frame.size, frame.box, seal) for ab in grids]
-    return Coloring([], None, [], chroma, _inner_box(one, frame.box))
+    return Coloring([], None, [], found, _inner_box(one, found[0].box))
 
 
 def _inner_box(one: photo.Photo, box: Box) -> Box | None:

@@ -5,6 +5,7 @@ import inspect
 import os
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import click
@@ -98,6 +99,7 @@ def _graph_of(folder: Path) -> Path | bytes:
 
 def _load_pipeline(settings: Settings):
     """Load the pipeline, on its device and with the sampler that was asked for."""
+    _wait_passively()
     _silence()
     import torch
 
@@ -130,6 +132,16 @@ def _silence() -> None:
 
     diffusers_logging.set_verbosity(diffusers_logging.CRITICAL)
     diffusers_logging.disable_progress_bar()
+
+
+def _wait_passively() -> None:
+    """Let threads sleep while they wait for one another, which torch reads when it is imported.
+
+    By default they keep their cores busy, and where other programs need these, a photograph takes
+    several times as long.
+    """
+    if "torch" not in sys.modules:
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def check_model(model: str) -> None:
