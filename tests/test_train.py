@@ -193,6 +193,11 @@ RECIPES = [
     for file in sorted((ROOT / "configs").rglob("*.yaml"))
     if file.parent.name not in ("data", "studies")
 ]
+BASES = {
+    *("default", "finetune", "reference", "tiny"),
+    *("driving-regression", "faces-lab", "faces-rgb", "flowers-ddpm"),  # as they were published
+    "faces-lab-encoder",
+}
 BACKBONES = {
     "backbone": transformers.ResNetModel(
         transformers.ResNetConfig(
@@ -216,6 +221,7 @@ def backbone(request, tmp_path):
 
 @pytest.mark.parametrize("file", RECIPES, ids=lambda file: f"{file.parent.name}-{file.stem}")
 def test_every_shipped_configuration_builds_its_network(file, tmp_path):
+    assert "\nbase: " in file.read_text() or file.stem in BASES
     data, model, optim, run = parse(["--config", str(file)])
     if file.stem in BACKBONES:
         assert "/" in model.model["encoder_backbone"]

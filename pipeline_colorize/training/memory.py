@@ -34,7 +34,7 @@ def activation_bytes(
     skeleton = copy.deepcopy(model).to("meta").train()
     for module in skeleton.modules():
         if isinstance(module, nn.SyncBatchNorm):  # which works on GPUs alone
-            module.__class__ = nn.BatchNorm2d  # type: ignore[assignment]
+            object.__setattr__(module, "__class__", nn.BatchNorm2d)
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         try:
             output = predict(skeleton, noisy, torch.zeros(samples, device="meta"), condition)
