@@ -71,7 +71,7 @@ def thing_mask(
     if not (labels == 2).any():  # the circle holds the whole picture
         return np.ones((height, width), np.float32)
     walk = random_walker(_even(light), labels, beta=_EDGES, mode="cg_j", return_full_prob=True)
-    part = _grown(((walk[0] - 0.3) / 0.4).clip(0, 1), grow * scale)
+    part = _grown(((walk[0] - 0.15) / 0.25).clip(0, 1), grow * scale)
     mask = np.zeros((height, width), np.float32)
     mask[rows, columns] = _resized(part, size).clip(0, 1)
     return mask
