@@ -203,7 +203,7 @@ class Run:
         return min(self.data.load_size or self.data.resolution, 256)
 
     def is_due(self, epochs: int | None, steps: int | None = None) -> bool:
-        """Whether something that is done every so many steps or epochs, or last, is due now."""
+        """Say whether something that is done every so many steps or epochs, or last, is due now."""
         step = self.progress.step
         epoch, rest = divmod(step, self.steps_per_epoch)
         at_epoch = epochs and rest == 0 and epoch % epochs == 0

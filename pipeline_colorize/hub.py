@@ -375,7 +375,7 @@ def publish_pipeline(
     create_pr: bool = False,
     variant: str | None = None,
 ) -> str:
-    """`ColorizationPipeline.push_to_hub`, which says what the arguments are."""
+    """Publish a pipeline, as `ColorizationPipeline.push_to_hub` describes it."""
     repo_id = full_name(repo_id, token)
     with tempfile.TemporaryDirectory() as folder:
         pipe.save_pretrained(folder, variant=variant)

@@ -21,7 +21,7 @@ SAMPLERS = {
 
 
 def shipped_models() -> list[str]:
-    """The names of the models that ship, in alphabetical order.
+    """List the names of the models that ship, in alphabetical order.
 
     >>> "default" in shipped_models()
     True
@@ -30,12 +30,12 @@ def shipped_models() -> list[str]:
 
 
 def is_shipped(name: str) -> bool:
-    """Whether this is the name of a model that ships, and of no folder here."""
+    """Say whether this is the name of a model that ships, and of no folder here."""
     return not Path(name).is_dir() and (MODELS / name / "model_index.json").is_file()
 
 
 def model_folder(name: str) -> Path:
-    """The folder of a model: the one of that path, or the one of a model that ships.
+    """Find the folder of a model: the one of that path, or the one of a model that ships.
 
     Raises:
         ValueError: if there is neither.
@@ -50,7 +50,7 @@ def model_folder(name: str) -> Path:
 
 
 def find_model(name: str) -> str:
-    """What diffusers can load under a name: a folder, or a repository of the Hub, "user/name".
+    """Find what diffusers can load by a name: a folder, or a repository of the Hub, "user/name".
 
     Raises:
         ValueError: if the name is that of no folder and no model that ships, and cannot be a
@@ -62,7 +62,7 @@ def find_model(name: str) -> str:
 
 
 def sampler_class(name: str):
-    """The scheduler class of diffusers by its short name.
+    """Import the scheduler class of diffusers that has this short name.
 
     Raises:
         ValueError: if there is no sampler of that name.

@@ -42,28 +42,29 @@ _FAR = 20.0  # distance in a*b* from which on a pixel counts as odd or pale
 
 
 def to_lab(picture: np.ndarray) -> np.ndarray:
-    """8-bit sRGB (H, W, 3) to L*a*b*, float32."""
+    """Convert 8-bit sRGB (H, W, 3) to L*a*b*, float32."""
     return rgb2lab(picture.astype(np.float32) / 255)
 
 
 def psnr(result: np.ndarray, truth: np.ndarray) -> float:
-    """Peak signal-to-noise ratio over all channels in dB; equal pictures count as 100."""
+    """Compute the peak signal-to-noise ratio over all channels in dB; equal pictures have 100."""
     error = mean_squared_error(result, truth)
     return min(10 * math.log10(255**2 / error), 100.0) if error else 100.0
 
 
 def ssim(result: np.ndarray, truth: np.ndarray) -> float:
-    """Structural similarity, mean over the RGB channels (Wang et al. 2004; 7x7 windows)."""
+    """Compute structural similarity (Wang et al. 2004; 7x7 windows), a mean over R, G and B."""
     if min(truth.shape[:2]) < 7:
         raise ValueError(f"SSIM needs pictures of at least 7x7 pixels, not {truth.shape[:2]}.")
     return float(structural_similarity(result, truth, channel_axis=-1))
 
 
 def blotches(chroma: np.ndarray, luminance: np.ndarray) -> float:
-    """How much colour varies where luminance does not: soft patches on a wall, a face, a sky.
+    """Measure how much colour varies where luminance does not: patches on a wall, a face, a sky.
 
-    Root mean variance of a*, b* in windows of an eighth of the short side whose L* has a standard
-    deviation under 2; to be held against that of the true picture. `nan` where no window is even.
+    It is the root mean variance of a*, b* in windows of an eighth of the short side whose L* has a
+    standard deviation under 2, and is to be held against that of the true picture. `nan` where no
+    window is even.
 
     Args:
         chroma: (H, W, 2), a*, b*.
@@ -83,7 +84,7 @@ def blotches(chroma: np.ndarray, luminance: np.ndarray) -> float:
 
 
 def edge_focus(chroma: np.ndarray, luminance: np.ndarray) -> float:
-    """How well colour changes where luminance does: below the truth's, colours bleed over edges.
+    """Measure how well colour changes where luminance does: below the truth's value, colours bleed.
 
     Mean gradient of a*, b* over the tenth of the pixels with the steepest luminance, divided by its
     mean over the picture; so dull colours are not taken for bleeding ones. `nan` without any edges
@@ -102,7 +103,7 @@ def edge_focus(chroma: np.ndarray, luminance: np.ndarray) -> float:
 
 
 def odd_and_pale(chroma: np.ndarray, true_chroma: np.ndarray) -> tuple[float, float]:
-    """Shares of the pixels whose colour is far off: with more chroma than the truth, with less.
+    """Count pixels whose colour is far off, as shares: with more chroma than the truth, with less.
 
     Odd pixels are what people see as a wrong tint, pale ones as colour that is missing. Far off is
     a distance in a*b* of more than 20.
@@ -120,7 +121,7 @@ def odd_and_pale(chroma: np.ndarray, true_chroma: np.ndarray) -> tuple[float, fl
 
 
 def compare(result: np.ndarray, truth: np.ndarray) -> dict[str, float]:
-    """All figures of one picture against the true one.
+    """Compute all figures of one picture against the true one.
 
     Returns:
         Means over the picture of CIEDE2000 and of the squared error of a*, b*; PSNR; SSIM; both
@@ -150,7 +151,7 @@ def chroma_histogram(picture: np.ndarray) -> np.ndarray:
 
 
 def diversity(chromas: list[np.ndarray]) -> float:
-    """Mean distance in a*b* between two colourings of a picture, over all pairs and pixels.
+    """Average the distance in a*b* between two colourings over all pairs and pixels.
 
     `chromas` are (H, W, 2) each; 0 for a single one.
     """
@@ -233,7 +234,7 @@ def _mean_over(records: list[dict], kind: str, name: str) -> float:
 
 
 def summarize_colorfulness(records: list[dict], name: str = "colorfulness") -> dict[str, float]:
-    """Colourfulness of a set against the truth.
+    """Compare the colourfulness of a set with the truth's.
 
     `difference_of_means` is signed: below 0, results are duller. `mean_of_differences` is the mean
     |difference| of a picture, which a set of too dull and too gaudy pictures cannot hide.
@@ -252,7 +253,7 @@ def summarize_colorfulness(records: list[dict], name: str = "colorfulness") -> d
 
 
 def summarize(records: list[dict], histograms: dict[str, np.ndarray]) -> dict:
-    """The figures of a set.
+    """Compute the figures of a set.
 
     Args:
         records: of `measure_picture`, without their histograms.
@@ -335,7 +336,7 @@ class TrueHint:
         return (self.left + self.right) / 2, (self.top + self.bottom) / 2
 
     def of(self, picture: np.ndarray) -> np.ndarray:
-        """The pixels of the cell."""
+        """Take the pixels of the cell from a picture."""
         return picture[self.top : self.bottom, self.left : self.right]
 
 
@@ -455,7 +456,7 @@ def _network_file(name: str) -> Path:
 
 
 def missing_network(name: str) -> str | None:
-    """A line that says what "FID and KID" or "LPIPS" lacks here; `None` where it can be computed.
+    """Say in a line what "FID and KID" or "LPIPS" lacks here; `None` where nothing is missing.
 
     Nothing is downloaded: a network is taken where it lies in torch's hub folder.
     """
@@ -471,7 +472,7 @@ def missing_network(name: str) -> str | None:
 
 
 def load_inception():
-    """The network of FID and KID: uint8 (N, 3, H, W) to features (N, 2048)."""
+    """Load the network of FID and KID, from uint8 (N, 3, H, W) to features (N, 2048)."""
     from torchmetrics.image.fid import NoTrainInceptionV3
 
     weights = str(_network_file("FID and KID"))

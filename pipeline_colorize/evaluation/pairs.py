@@ -16,7 +16,7 @@ FIGURES = {
 
 
 def standard_error(values: list[float]) -> float:
-    """The standard error of a mean over pictures; NaN for fewer than two."""
+    """Compute the standard error of a mean over pictures; NaN for fewer than two."""
     finite = [value for value in values if math.isfinite(value)]
     if len(finite) < 2:
         return math.nan
@@ -24,7 +24,7 @@ def standard_error(values: list[float]) -> float:
 
 
 def standard_errors(records: list[dict]) -> dict[str, float]:
-    """The standard errors of the main figures of a set, by their names in `FIGURES`."""
+    """Compute the standard errors of the main figures of a set, by their names in `FIGURES`."""
     return {
         title: standard_error([record[kind][name] for record in records])
         for title, (kind, name, _) in FIGURES.items()

@@ -97,7 +97,7 @@ class EvaluationSettings:
         }
 
     def to_json(self) -> dict[str, Any]:
-        """The fields as a report holds them."""
+        """Return the fields as a report holds them."""
         return dataclasses.asdict(self) | {"hints": sorted(set(self.hints))}
 
 
@@ -111,7 +111,7 @@ class PictureColumn(Sequence):
         self.column, self.folder = column, folder
 
     def name(self, index: int) -> str:
-        """The file of a picture, relative to the folder of the set, or "row N"."""
+        """Name the file of a picture, relative to the folder of the set, or "row N"."""
         path = self.column[index]["path"]
         if not path:
             return f"row {index}"
@@ -513,7 +513,7 @@ def _versions() -> dict[str, str]:
 
 
 def _rival(settings: EvaluationSettings, state: PartialState) -> Evaluation | None:
-    """The evaluation of the model to compare with, if there is one."""
+    """Make the evaluation of the model to compare with, if there is one."""
     if settings.against is None:
         return None
     pipe = load_pipeline(settings.against, None, None, state.device)

@@ -259,7 +259,7 @@ class TrainingBatches(torch.utils.data.Dataset):
         ]
 
     def _is_large(self, step: int) -> bool:
-        """Whether a step sees larger pictures; it is the same in all processes."""
+        """Say whether a step sees larger pictures, which is the same in all processes."""
         return make_generator(self.seed, LARGE_STEPS, step).random() < self.config.large_share
 
     def _timesteps(self, first: int, count: int, num_train_timesteps: int) -> torch.Tensor:

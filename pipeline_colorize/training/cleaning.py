@@ -28,7 +28,7 @@ _BANDS = (0, 22, 43, 64)
 
 
 def hash_grey(grey: Image.Image) -> int:
-    """The 64-bit dHash of a grey picture."""
+    """Compute the 64-bit dHash of a grey picture."""
     small = np.asarray(grey.resize((9, 8), Image.Resampling.BOX), int)
     return int.from_bytes(np.packbits(small[:, 1:] > small[:, :-1]).tobytes(), "big")
 
@@ -47,7 +47,7 @@ def hash_views(image: Image.Image) -> list[int]:
 
 
 def near_pairs(hashes: np.ndarray, distance: int = 2) -> list[tuple[int, int]]:
-    """All pairs of 64-bit hashes at most `distance` (0 to 2) bits apart.
+    """Find all pairs of 64-bit hashes at most `distance` (0 to 2) bits apart.
 
     Two such hashes agree in at least one of three parts, so only those that do are compared.
     """
@@ -68,7 +68,7 @@ def near_pairs(hashes: np.ndarray, distance: int = 2) -> list[tuple[int, int]]:
 
 
 def is_near(hashes: np.ndarray, others: np.ndarray, distance: int) -> np.ndarray:
-    """Whether a picture is nearly the same as any of others: (N,) of bool.
+    """Say of each picture whether it is nearly the same as any of others: (N,) of bool.
 
     Args:
         hashes: (N, K), of K views of each picture.
@@ -88,7 +88,7 @@ def is_near(hashes: np.ndarray, others: np.ndarray, distance: int) -> np.ndarray
 
 
 def _signs(hashes: np.ndarray) -> np.ndarray:
-    """64-bit hashes (N,) as -1 and 1 a bit, (N, 64)."""
+    """Write 64-bit hashes (N,) as -1 or 1 for each bit, (N, 64)."""
     return np.unpackbits(hashes[:, None].view(np.uint8), axis=1).astype(np.float32) * 2 - 1
 
 
@@ -102,7 +102,7 @@ def crop_sides(image: Image.Image, share: float) -> Image.Image:
 
 
 def limit_length(image: Image.Image) -> Image.Image:
-    """The middle of a picture, at most `LONGEST` times as long as it is wide."""
+    """Cut out the middle of a picture, at most `LONGEST` times as long as it is wide."""
     most = LONGEST * min(image.size)
     width, height = (min(side, most) for side in image.size)
     left, top = (image.width - width) // 2, (image.height - height) // 2
@@ -135,7 +135,7 @@ def trim(pixels: np.ndarray) -> np.ndarray:
 
 
 def _frame_width(pixels: np.ndarray, tolerance: float = 4.0) -> int:
-    """Rows of a black or white frame at the top of (H, W, 3)."""
+    """Count the rows of a black or white frame at the top of (H, W, 3)."""
     count = 0
     for row in pixels[: len(pixels) // 3].astype(np.float32):
         if row.std() > tolerance or 24 < row.mean() < 246:
@@ -145,7 +145,7 @@ def _frame_width(pixels: np.ndarray, tolerance: float = 4.0) -> int:
 
 
 def _padding_width(pixels: np.ndarray) -> int:
-    """Rows at the top of (H, W, 3) that all are like the last of them."""
+    """Count the rows at the top of (H, W, 3) that are all like the last of them."""
     part = pixels[: len(pixels) // 2, :, 1].astype(np.int16)
     between = np.abs(np.diff(part, axis=0)).mean(1)
     along = np.abs(np.diff(part[1:], axis=1)).mean(1)
@@ -173,7 +173,7 @@ def fault(image: Image.Image, flattest: float = FLATTEST) -> str | None:
 
 
 def is_cut_out(pixels: np.ndarray) -> bool:
-    """Whether (H, W, 3) in 0..255 shows a thing in front of plain white."""
+    """Say whether (H, W, 3) in 0..255 shows a thing in front of plain white."""
     red, green, blue = pixels.transpose(2, 0, 1)
     white = np.minimum(np.minimum(red, green), blue) >= 244
     edges = (white[:3], white[-3:], white[:, :3].T, white[:, -3:].T)
@@ -210,5 +210,5 @@ def clean(content: bytes, short_side: int, crop: float = 0.0) -> Image.Image:
 
 
 def _to_tensor(image: Image.Image) -> torch.Tensor:
-    """A picture as 8-bit (3, H, W)."""
+    """Convert a picture to 8-bit (3, H, W)."""
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)

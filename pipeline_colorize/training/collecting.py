@@ -308,7 +308,7 @@ class Pool:
         self.drop(np.array([matches(name, patterns) for name in self.names], bool))
 
     def drop_doubles(self) -> None:
-        """Of pictures that are nearly the same, or one the middle of the other, keep the first."""
+        """Keep the first of pictures that are nearly the same, or one the middle of the other."""
         views = self.hashes[:, [WHOLE, SQUARE]]
         for first, second in cleaning.near_pairs(views.reshape(-1), SAME):
             first, second = first // views.shape[1], second // views.shape[1]

@@ -316,7 +316,7 @@ def _modernize(settings: dict, where: str) -> dict:
 
 
 def _group(tokens: list[str]) -> dict[str, object]:
-    """["--a.b", "1", "2", "--c=x"] to {"a.b": [1, 2], "c": "x"}; values are read as YAML."""
+    """Turn ["--a.b", "1", "2", "--c=x"] into {"a.b": [1, 2], "c": "x"}; values are read as YAML."""
     groups: dict[str, list] = {}
     for token in tokens:
         if token.startswith("--"):

@@ -39,13 +39,13 @@ def try_decode(record: dict, short_side: int) -> torch.Tensor | None:
 
 
 def is_grey(picture: torch.Tensor) -> bool:
-    """Whether an 8-bit picture (3, H, W) has no colour to learn from."""
+    """Say whether an 8-bit picture (3, H, W) has no colour to learn from."""
     spread = picture.amax(0).int() - picture.amin(0).int()
     return bool(spread.float().mean() < 3)
 
 
 def is_toned(picture: torch.Tensor) -> bool:
-    """Whether an 8-bit picture (3, H, W) is a tinted grey one, such as sepia or cyanotype.
+    """Say whether an 8-bit picture (3, H, W) is a tinted grey one, such as sepia or cyanotype.
 
     There, a* and b* follow from the luminance: they hardly differ from their means at each of 50
     levels of L*.

@@ -28,7 +28,7 @@ def make_photographs(source: Path, folder: Path, size: tuple[int, int], count: i
 
 
 def timed(inputs: Path, output: Path, options: list[str]) -> tuple[float, float]:
-    """Seconds and peak memory in GB of one run of the command."""
+    """Run the command once; returns its seconds and its peak memory in GB."""
     started = time.perf_counter()
     command = ["colorize", str(inputs), "-o", str(output), "--overwrite", *options]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
