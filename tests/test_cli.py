@@ -899,6 +899,7 @@ def test_a_repository_that_cannot_be_had(album, monkeypatch, error, words):
     def refuse(*_, **__):
         raise error
 
+    monkeypatch.setattr("pipeline_colorize.hub.fetch", refuse)
     monkeypatch.setattr(ColorizationPipeline, "download", refuse)
     one_line_error(run(album / "a.png", "--model", "nobody/nothing"), "nobody/nothing", words)
 

@@ -20,6 +20,7 @@ from PIL import Image
 from pipeline_colorize import cli, photo, registry
 from pipeline_colorize.command import engine, report
 from pipeline_colorize.command.sharing import Share
+from pipeline_colorize.registry import model_folder
 
 pytestmark = pytest.mark.usefixtures("other_tests_hear_diffusers")
 
@@ -417,3 +418,37 @@ def test_shells_complete_options_models_samplers_and_files():
     assert completions("--scheduler", "dpm") == [("plain", "dpm++"), ("plain", "dpm++-single")]
     assert completions("gran") == [("file", "gran")]
     assert completions("-o", "col") == [("file", "col")]
+
+
+# --- models of the Hub, without torch ------------------------------------------------------------
+
+
+@pytest.fixture
+def no_torch(monkeypatch):
+    """A base install, where torch is missing."""
+    monkeypatch.setattr(engine, "_has_torch", lambda: False)
+
+
+def test_a_model_of_the_hub_runs_without_torch(tmp_path, no_torch, monkeypatch):
+    asked = []
+
+    def fetch(repository, patterns, options):
+        asked.append((repository, patterns))
+        return str(model_folder("default"))
+
+    monkeypatch.setattr("pipeline_colorize.hub.fetch", fetch)
+    save(tmp_path / "a.png", size=(64, 48))
+    options = ("--model", "user/name", "--steps", 1, "--candidates", 1)
+    result = run(tmp_path / "a.png", "-o", tmp_path / "b.png", *options)
+    assert result.exit_code == 0, result.output
+    assert Image.open(tmp_path / "b.png").mode == "RGB"
+    [(repository, patterns)] = asked
+    assert repository == "user/name" and "unet/model.onnx" in patterns
+
+
+def test_without_the_client_of_the_hub_the_message_names_the_extra(tmp_path, no_torch, monkeypatch):
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    monkeypatch.delitem(sys.modules, "pipeline_colorize.hub", raising=False)
+    save(tmp_path / "a.png")
+    result = run(tmp_path / "a.png", "--model", "user/name")
+    assert result.exit_code == 1 and "pipeline-colorize[remote]" in result.stderr

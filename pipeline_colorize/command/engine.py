@@ -12,8 +12,8 @@ import click
 
 from pipeline_colorize.onnx.files import find_file
 from pipeline_colorize.onnx.noise import TorchGenerator
-from pipeline_colorize.onnx.runtime import ORTColorizationPipeline
-from pipeline_colorize.registry import model_folder, sampler_class, shipped_models
+from pipeline_colorize.onnx.runtime import ORTColorizationPipeline, folder_of
+from pipeline_colorize.registry import sampler_class, shipped_models
 
 from .report import one_line, say
 from .settings import Settings
@@ -58,8 +58,10 @@ def choose_graph(settings: Settings) -> Path | bytes | None:
     try:
         if obstacle := _obstacle(settings, needed):
             raise ValueError(obstacle)
-        return model if is_file else _graph_of(model_folder(settings.model))
-    except Exception as error:  # safetensors and onnx each have their own
+        return model if is_file else _graph_of(folder_of(settings.model))
+    except Exception as error:  # safetensors, onnx and the Hub each have their own
+        if type(error).__module__.startswith("huggingface_hub"):
+            raise click.ClickException(_loading_trouble(settings.model, error)) from error
         if needed:
             raise click.ClickException(f"cannot use onnxruntime: {error}") from error
         if not _has_torch():

@@ -145,6 +145,28 @@ def _read_properties(session, model: Path | bytes) -> dict:
     return {_RENAMED.get(name, name): json.loads(value) for name, value in properties.items()}
 
 
+def folder_of(model: str, revision: str | None = None, token: str | None = None) -> Path:
+    """The folder of a model that ships, of one on this machine, or of one fetched from the Hub.
+
+    Of a repository, only what onnxruntime needs is fetched.
+
+    Raises:
+        ValueError: if there is no such model, or the package that fetches it is not installed.
+    """
+    folder = Path(find_model(model))
+    if folder.is_dir():
+        return folder
+    try:
+        from pipeline_colorize.hub import fetch
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"{model} is a repository of the Hub, which needs the package {error.name}: "
+            'pip install "pipeline-colorize[remote]"'
+        ) from error
+    patterns = ["*.json", "unet/*.json", f"unet/{FILE_NAME}", f"unet/{WEIGHTS_NAME}"]
+    return Path(fetch(model, patterns, {"revision": revision, "token": token}))
+
+
 class ORTColorizationPipeline:
     """What `ColorizationPipeline` does, by onnxruntime, without torch.
 
@@ -188,14 +210,7 @@ class ORTColorizationPipeline:
         Raises:
             ValueError: if there is no such model, or it has no ONNX graph.
         """
-        folder = Path(find_model(str(model)))
-        if not folder.is_dir():
-            from pipeline_colorize.hub import fetch  # of the extra "torch"
-
-            patterns = ["*.json", "unet/*.json", f"unet/{FILE_NAME}", f"unet/{WEIGHTS_NAME}"]
-            options = {"revision": revision, "token": token}
-            folder = Path(fetch(str(model), patterns, options))
-        file = find_file(folder)
+        file = find_file(folder_of(str(model), revision, token))
         if file is None:
             raise ValueError(
                 f"{model} has no {FILE_NAME} that was made of its weights; "
