@@ -55,15 +55,6 @@ def see(page, view: str) -> None:
     page.wait_for_timeout(1000)
 
 
-def place(page, color: str, x: float, y: float) -> None:
-    """Give it a colour at shares of width and height."""
-    page.get_by_role("button", name=color, exact=True).click()
-    box = page.locator("#place").bounding_box()
-    position = {"x": box["width"] * x, "y": box["height"] * y}
-    colors(page, lambda: page.locator("#place").click(position=position))
-    page.keyboard.press("Escape")
-
-
 def shoot(page, full_page: bool = False) -> Image.Image:
     """Take a picture of what the window shows, or of the whole page."""
     taken = io.BytesIO(page.screenshot(full_page=full_page))
@@ -91,13 +82,10 @@ def take_space(browser, folder: Path) -> None:
         save(open_page(browser, space.url, **DESKTOP), folder / "space-start.jpg")
         page = open_page(browser, space.url, **DESKTOP)
         colorize(page, "migrant-mother-1936.jpg", 4)
+        see(page, "answers")
+        write(shoot(page), folder / "space-answers.jpg")
         see(page, "compare")
         save(page, folder / "space-desktop.jpg")
-        page = open_page(browser, space.url, color_scheme="dark", **DESKTOP)
-        colorize(page, "mark-twain-1907.jpg")
-        place(page, "green", 0.2, 0.3)  # the wall
-        place(page, "navy", 0.87, 0.75)  # the chair
-        save(page, folder / "space-dark.jpg")
         page = open_page(browser, space.url, device_scale_factor=1.5, **PHONE)
         colorize(page, "migrant-mother-1936.jpg")
         save(page, folder / "space-phone.jpg")
@@ -115,18 +103,16 @@ def running_page() -> Iterator[str]:
 
 
 def take_browser(browser, folder: Path) -> None:
-    """Build the page; take three answers on a desktop; a beginning, a result, a hint on a phone."""
+    """Build the page; take a beginning, a result and several photographs on a phone."""
     with running_page() as address:
-        page = open_page(browser, address, **DESKTOP)
-        colorize(page, "migrant-mother-1936.jpg", 3)
-        see(page, "compare")
-        save(page, folder / "browser-desktop.jpg")
-        options = {"device_scale_factor": 1.25, "has_touch": True, "color_scheme": "dark"}
-        page = open_page(browser, address, **PHONE, **options)
+        page = open_page(browser, address, **PHONE, device_scale_factor=1.25, has_touch=True)
         shots = [shoot(page)]
-        colorize(page, "taos-pueblo-church-1942.jpg")
+        colorize(page, "migrant-mother-1936.jpg")
         shots.append(shoot(page))
-        place(page, "fair hair", 0.9, 0.55)
+        names = ("migrant-mother-1936.jpg", "mark-twain-1907.jpg")
+        page.set_input_files("#file", [EXAMPLES / name for name in names])
+        page.wait_for_selector("#items li.done >> nth=1")
+        page.wait_for_timeout(1000)
         shots.append(shoot(page))
         page.close()
     width, height = shots[0].size
