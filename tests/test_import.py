@@ -90,7 +90,13 @@ MODULES = {
     },
     "telling": set(),
     "telling.masks": {"core.hints", "core.luminance"},
-    "telling.references": {"core.colorimetry", "core.hints", "core.luminance", "core.mending"},
+    "telling.references": {
+        "core.colorimetry",
+        "core.hints",
+        "core.luminance",
+        "core.margins",
+        "core.mending",
+    },
     "telling.retouching": {"core.colorimetry", "core.luminance", "core.mending"},
     "registry": set(),
     "onnx.files": set(),
@@ -515,7 +521,7 @@ def test_files_that_travel_import_little(module):
     assert outside(module) <= {"torch", "numpy", "diffusers", "PIL"}
 
 
-@pytest.mark.parametrize("name, most", [("pipeline", 2700), ("unet", 750), ("scheduler", 320)])
+@pytest.mark.parametrize("name, most", [("pipeline", 2750), ("unet", 750), ("scheduler", 320)])
 def test_a_release_carries_code_that_is_whole_and_short(name, most):
     """ruff finds every name that leaving out what seemed unused has made unknown."""
     source = travelling_source(PACKAGE / "core" / f"{name}.py")

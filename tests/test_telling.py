@@ -166,6 +166,40 @@ def test_colour_does_not_decide_what_matches():
     assert len(match_reference(grey, tinted)) > 100
 
 
+@pytest.mark.parametrize("engine", ["onnx", "torch"])
+def test_a_call_takes_references(engine):
+    from pipeline_colorize import ColorizationPipeline, ORTColorizationPipeline
+    from pipeline_colorize.onnx.noise import TorchGenerator
+
+    whole = textured(0)
+    grey, other = whole.crop((0, 0, 260, 240)).convert("L"), whole.crop((60, 20, 360, 300))
+    cheap = {"num_inference_steps": 1, "num_candidates": 1, "second_look": 1.0, "eta": 0.0}
+    if engine == "onnx":
+        pipe, seed = ORTColorizationPipeline.from_pretrained("default"), TorchGenerator()
+    else:
+        torch = pytest.importorskip("torch")
+        pipe = ColorizationPipeline.from_pretrained("default", dtype=torch.float32)
+        seed = torch.Generator()
+
+    def colors(**told):
+        return pipe(grey, generator=seed.manual_seed(1), **cheap, **told).images[0]
+
+    hints = reference_hints(grey, [other])
+    assert hints
+    assert colors(reference_images=[other]) == colors(hints=hints) != colors()
+    assert colors(reference_images=[textured(1)]) == colors()
+    with pytest.raises(ValueError, match="one list a picture, so 1"):
+        colors(reference_images=[[other], [other]])
+
+
+def test_margins_get_no_hints_from_references():
+    page = Image.new("RGB", (460, 420), "white")
+    page.paste(textured(0), (50, 60))
+    hints = reference_hints(page.convert("L"), [page])
+    assert hints
+    assert all(50 <= hint.x < 410 and 60 <= hint.y < 360 for hint in hints)
+
+
 # --- the command ----------------------------------------------------------------------------------
 
 

@@ -1,7 +1,9 @@
 """Hints: colours that someone gives at places of a picture, drawn onto the chroma grid."""
 
 import contextlib
+import importlib
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -133,6 +135,47 @@ def hints_by_picture(hints: list | None, count: int) -> list[list[Hint]]:
     if len(hints) != count:
         raise ValueError(f"`hints` needs one list a picture, so {count}, but it has {len(hints)}.")
     return [[_as_hint(hint) for hint in one] for one in hints]
+
+
+def with_references(hints: list[list[Hint]], images: list, references: Any) -> list[list[Hint]]:
+    """Put the hints that references give under those that are there already.
+
+    Args:
+        hints: a list for each picture.
+        images: the pictures; only their luminance is used.
+        references: pictures in colour for all of them, or a list of pictures for each; `None` for
+            none.
+
+    Raises:
+        ValueError: if there is not one list a picture, or the package that matches is missing.
+    """
+    if references is None:
+        return hints
+    listed = references if isinstance(references, list | tuple) else [references]
+    each = listed if any(isinstance(one, list | tuple) for one in listed) else [listed] * len(hints)
+    if len(each) != len(hints):
+        raise ValueError(
+            f"`reference_images` needs one list a picture, so {len(hints)}, but it has {len(each)}."
+        )
+    try:  # by name, since it does not travel with a release
+        matching = importlib.import_module("pipeline_colorize.telling.references")
+    except ImportError as error:
+        raise ValueError(
+            '`reference_images` needs pip install "pipeline-colorize[tell]".'
+        ) from error
+    return [
+        matching.reference_hints(_as_pixels(image), [_as_pixels(one) for one in some]) + given
+        for image, some, given in zip(images, each, hints, strict=True)
+    ]
+
+
+def _as_pixels(image: Any) -> Any:
+    """A tensor ([C, ]H, W) as an array whose channels come last; anything else as it is."""
+    if not hasattr(image, "detach"):
+        return image
+    image = image.float() if image.is_floating_point() else image
+    array = image.detach().cpu().numpy()
+    return np.moveaxis(array, 0, -1) if array.ndim == 3 else array
 
 
 def _is_hint(given) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 
-from .hints import Hint, hints_by_picture, move_hints
+from .hints import Hint, hints_by_picture, move_hints, with_references
 from .image_processor import ColorizationImageProcessor
 from .levels import Levels
 from .looks import Look, group_looks, leave_grey
@@ -18,7 +18,7 @@ from .margins import Frame
 from .mending import Mend, colors_by_picture, read_mend, undo_dials
 from .options import ColorizationOptions, per_picture
 from .results import ColorizationPipelineOutput, ResultMaker
-from .sampling import ChromaDials, ColorSampler, SamplingStep, color_channels
+from .sampling import ChromaDials, ColorSampler, StepReport, color_channels
 from .saving import SavingMixin
 from .sizes import check_sides, look_resolutions
 
@@ -181,6 +181,7 @@ class ColorizationPipeline(SavingMixin):
         color_image=None,
         mask_image=None,
         strength: float = 1.0,
+        reference_images=None,
         saturation: float = 1.0,
         temperature: float | None = None,
         batch_size: int | None = None,
@@ -233,6 +234,9 @@ class ColorizationPipeline(SavingMixin):
                 those around them, and end where the light has edges. `None` means everywhere.
             strength: how far back to noise `color_image` is brought, from 0, which changes nothing,
                 to 1, which forgets what was there. Without a mask, 0.3 to 0.7 gives variations.
+            reference_images: pictures in colour that show the same (another print or crop, or from
+                nearly the same place), or a list of them for each picture. Their colours become
+                hints where the light matches; where nothing does, they change nothing.
             saturation: factor on chroma; 1 is what the model believes in.
             temperature: scale of the starting noise, and of the fresh noise where the scheduler
                 takes it from outside: 1 samples, 0 gives the one most expected colouring; `None`
@@ -285,6 +289,7 @@ class ColorizationPipeline(SavingMixin):
             callback_on_step_end_tensor_inputs = callback_on_step_end.tensor_inputs
         tensor_inputs = callback_on_step_end_tensor_inputs or ["latents"]
         hint_lists = hints_by_picture(hints, len(images))
+        hint_lists = with_references(hint_lists, images, reference_images)
         generators = per_picture("generator", generator, len(images))
         colors = colors_by_picture(color_image, mask_image, len(images))
         self.check_inputs(options, hint_lists, tensor_inputs, mends=color_image is not None)
@@ -387,7 +392,7 @@ class ColorizationPipeline(SavingMixin):
             )
             for index in (0, 1)
         ]
-        report = _StepReport(self, callback, tensor_inputs)
+        report = StepReport(self, callback, tensor_inputs)
         sampler = ColorSampler(
             self.unet,
             self.scheduler,
@@ -443,29 +448,3 @@ def _with_defaults(unet, **given: float | None) -> dict[str, float]:
     if carried is _PLAIN_DEFAULTS:
         unet._pipeline_defaults = options
     return options
-
-
-class _StepReport:
-    """Tells the progress bar and the caller's callback of each step of the network."""
-
-    def __init__(self, pipe, callback: Callable | None, tensor_inputs: list[str]):
-        self.pipe = pipe
-        self.progress: Any = None  # while the network works, a bar of tqdm
-        self.callback, self.tensor_inputs = callback, tensor_inputs
-        self.count = 0
-
-    def __call__(self, step: SamplingStep, sampler: ColorSampler) -> torch.Tensor:
-        """Returns the latents to go on with, which the callback may have changed."""
-        latents = step.latents
-        if self.callback is not None:
-            offered = {
-                "latents": lambda: step.latents,
-                "pred_original_sample": lambda: step.clean,
-                "chroma": lambda: sampler.shown(step),
-            }
-            tensors = {name: offered[name]() for name in self.tensor_inputs}
-            changed = self.callback(self.pipe, self.count, step.timestep, tensors)
-            latents = changed.pop("latents", latents)
-        self.count += 1
-        self.progress.update()
-        return latents

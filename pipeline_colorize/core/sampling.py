@@ -4,6 +4,7 @@ import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -308,6 +309,32 @@ class ColorSampler:
         # LMS counts the steps from the start of the schedule, not from ours.
         extra["order"] = min(index + 1, 4)
         return {name: value for name, value in extra.items() if name in accepted}
+
+
+class StepReport:
+    """Tells the progress bar and the caller's callback of each step of the network."""
+
+    def __init__(self, pipe, callback: Callable | None, tensor_inputs: list[str]):
+        self.pipe = pipe
+        self.progress: Any = None  # while the network works, a bar of tqdm
+        self.callback, self.tensor_inputs = callback, tensor_inputs
+        self.count = 0
+
+    def __call__(self, step: SamplingStep, sampler: ColorSampler) -> torch.Tensor:
+        """Returns the latents to go on with, which the callback may have changed."""
+        latents = step.latents
+        if self.callback is not None:
+            offered = {
+                "latents": lambda: step.latents,
+                "pred_original_sample": lambda: step.clean,
+                "chroma": lambda: sampler.shown(step),
+            }
+            tensors = {name: offered[name]() for name in self.tensor_inputs}
+            changed = self.callback(self.pipe, self.count, step.timestep, tensors)
+            latents = changed.pop("latents", latents)
+        self.count += 1
+        self.progress.update()
+        return latents
 
 
 def run_network(

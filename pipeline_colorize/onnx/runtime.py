@@ -22,6 +22,7 @@ from pipeline_colorize.core.hints import (
     hint_influence,
     hints_by_picture,
     move_hints,
+    with_references,
 )
 from pipeline_colorize.core.levels import Levels
 from pipeline_colorize.core.luminance import resize_plane, see
@@ -244,6 +245,7 @@ class ORTColorizationPipeline:
         color_image=None,
         mask_image=None,
         strength: float = 1.0,
+        reference_images=None,
         saturation: float = 1.0,
         temperature: float | None = None,
         output_type: str = "pil",
@@ -269,6 +271,9 @@ class ORTColorizationPipeline:
             color_image: colours that are there already, as in `ColorizationPipeline`.
             mask_image: where to invent them anew, white; `None` for everywhere.
             strength: how far back to noise they are brought, 0 to 1.
+            reference_images: pictures in colour that show the same (another print or crop, or from
+                nearly the same place), or a list of them for each picture. Their colours become
+                hints where the light matches; where nothing does, they change nothing.
             saturation: factor on chroma.
             temperature: scale of all noise; `None` is the model's default.
             output_type: "pil", "np" (H, W, 3) in [0, 1] or "latent": chroma a*b* (2, h, w).
@@ -297,6 +302,7 @@ class ORTColorizationPipeline:
             find_margins=find_margins,
         )
         hint_lists = hints_by_picture(hints, len(images))
+        hint_lists = with_references(hint_lists, images, reference_images)
         if output_type == "pt":
             raise ValueError("`output_type` 'pt' needs torch; 'np' gives arrays.")
         if any(hint_lists) and not self.properties["hint_channels"]:

@@ -15,6 +15,7 @@ import PIL.Image
 from ..core.colorimetry import rgb_pixels_to_lab
 from ..core.hints import Hint
 from ..core.luminance import see
+from ..core.margins import Frame
 from ..core.mending import read_mend
 
 # Short side at which features of light are looked for.
@@ -89,12 +90,14 @@ def reference_hints(image: Any, references: Sequence[Any], most: int = 24) -> li
         Hints for a call of the pipeline; an empty list where nothing matches.
     """
     matches = [match for one in references for match in match_reference(image, one)]
-    height, width = see(image).luminance.shape
-    spacing = _SPACING * min(height, width)
+    light = see(image)
+    top, bottom, left, right = Frame.find(light, find_margins=True).box  # margins take no hints
+    spacing = _SPACING * min(light.luminance.shape)
     hints: list[Hint] = []
     for match in sorted(matches, key=lambda match: -match.confidence):
         near = (np.hypot(match.x - hint.x, match.y - hint.y) < spacing for hint in hints)
-        if len(hints) < most and 0 <= match.x < width and 0 <= match.y < height and not any(near):
+        inside = left <= match.x < right and top <= match.y < bottom
+        if len(hints) < most and inside and not any(near):
             hints.append(Hint(match.x, match.y, _as_color(match.chroma)))
     return hints
 
