@@ -68,7 +68,7 @@ MODULES = {
     "core.sizes": set(),
     "core.options": {"core.sizes"},
     "core.pictures": set(),
-    "core.transparency": set(),
+    "core.transparency": {"core.sizes"},
     "core.color": {"core.colorimetry"},
     "core.looks": {*CORE_NUMPY},
     "core.backbone": set(),

@@ -5,10 +5,14 @@ their place what lies around them, and a half transparent pixel counts half. The
 and Pillow alone, and it travels to the Hub.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import PIL.Image
+
+from .sizes import row_chunks
 
 # Cells to the longer side of the grid on which the surroundings of hidden pixels are averaged.
 CELLS = 64
@@ -64,56 +68,83 @@ def see_light(luminance: np.ndarray, alpha: np.ndarray | None) -> Light:
     height, width = luminance.shape
     if alpha is None or alpha.min() == 1:
         return Light(luminance, luminance, (0, height, 0, width))
-    return Light(*leave_out_hidden(luminance, alpha, NOTHING), _visible_box(alpha > 0))
+    own, seen = luminance.copy(), luminance.copy()
+    for rows, *planes in hidden_rows(luminance, alpha, NOTHING):
+        own[rows], seen[rows] = planes
+    return Light(own, seen, _visible_box(alpha > 0))
 
 
-def leave_out_hidden(
+def hidden_rows(
     values: np.ndarray, alpha: np.ndarray, nothing: float = 0
-) -> tuple[np.ndarray, np.ndarray]:
-    """A plane (H, W) as it is written, and as it decides colours.
+) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
+    """The rows of a plane in which something is hidden, as they are written and as they decide.
+
+    A few rows come at a time, so that large pictures take little memory.
 
     Args:
-        values: of any range.
-        alpha: (H, W) in [0, 1].
+        values: (H, W), of any range and type.
+        alpha: (H, W), of any type; 0 hides a pixel, and the largest that there is shows it.
         nothing: the value of a plane of which nothing is visible.
 
-    Returns:
-        Two planes in float32. The first has the surroundings' values where alpha is 0, and the
-        second goes over to them by alpha.
+    Yields:
+        A slice of rows, and two planes of them in float32. The first has the surroundings' values
+        where alpha is 0, and the second goes over to them by alpha.
     """
-    weight = alpha / max(float(alpha.max()), 1e-6)  # a picture that is faint all over is one
-    fill = _surroundings(values, weight, nothing)
-    own = np.where(alpha > 0, values, fill)
-    return own, fill + weight * (own - fill)
+    top = float(alpha.max())  # a picture that is faint all over is one
+    mean = _surroundings(values, alpha, top) if top else np.full((1, 1), nothing, np.float32)
+    down, across = (_interpolation(*sides) for sides in zip(mean.shape, values.shape, strict=True))
+    columns = mean @ across.T
+    for rows in row_chunks(*values.shape):
+        weight = alpha[rows].astype(np.float32) / (top or 1)
+        if weight.min() < 1:
+            fill = down[rows] @ columns
+            own = np.where(weight > 0, values[rows], fill).astype(np.float32)
+            yield rows, own, fill + weight * (own - fill)
 
 
-def _surroundings(values: np.ndarray, weight: np.ndarray, nothing: float) -> np.ndarray:
-    """The smooth mean of what is visible around each place of a plane, (H, W) float32.
+def _surroundings(values: np.ndarray, alpha: np.ndarray, top: float) -> np.ndarray:
+    """The mean of what is visible around each cell of a grid over a plane, float32.
 
     Means over cells are taken from coarse to fine, and a cell has of its own mean as much as is
     visible of it (pull and push, Gortler et al. 1996).
     """
-    height, width = values.shape
-    scale = min(1, CELLS / max(height, width))
-    rows, columns = (max(1, round(side * scale)) for side in (height, width))
-    seen = weight * np.where(weight > 0, values, 0)
-    pyramid = [[_resized_plane(plane, rows, columns, _BOX) for plane in (seen, weight)]]
+    pyramid = [_cells(values, alpha, top)]
     while max(pyramid[-1][0].shape) > 1:
         rows, columns = ((side + 1) // 2 for side in pyramid[-1][0].shape)
-        pyramid.append([_resized_plane(plane, rows, columns, _BOX) for plane in pyramid[-1]])
+        total, share = (_resized_plane(one, rows, columns, _BOX) for one in pyramid[-1])
+        pyramid.append((total, share))
     total, share = pyramid.pop()
-    if share[0, 0] == 0:
-        return np.full(values.shape, nothing, np.float32)
     mean = total / share
     for total, share in reversed(pyramid):
         rows, columns = total.shape
         mean = total + (1 - share) * _resized_plane(mean, rows, columns, _BILINEAR)
-    return _resized_plane(mean, height, width, _BILINEAR)
+    return mean
 
 
-def _resized_plane(
-    plane: np.ndarray, rows: int, columns: int, method: PIL.Image.Resampling
-) -> np.ndarray:
+def _cells(values: np.ndarray, alpha: np.ndarray, top: float) -> tuple[np.ndarray, np.ndarray]:
+    """The means over cells of what is visible and of how visible it is, on a coarse grid."""
+    size = max(values.shape)
+    rows, columns = (
+        np.linspace(0, side, max(1, round(side * min(1, CELLS / size))) + 1).astype(int)
+        for side in values.shape
+    )
+    widths = np.diff(columns)
+    total, share = (np.empty((len(rows) - 1, len(columns) - 1), np.float32) for _ in range(2))
+    for index, (start, end) in enumerate(pairwise(rows)):
+        weight = alpha[start:end].astype(np.float32) / top
+        seen = weight * np.where(weight > 0, values[start:end], 0)
+        for cells, plane in ((total, seen), (share, weight)):
+            cells[index] = np.add.reduceat(plane.mean(0), columns[:-1]) / widths
+    return total, share
+
+
+def _interpolation(cells: int, size: int) -> np.ndarray:
+    """Linear interpolation from the centres of cells to those of pixels, as a matrix."""
+    place = ((np.arange(size) + 0.5) * cells / size - 0.5).clip(0, cells - 1)
+    return (1 - np.abs(place[:, None] - np.arange(cells))).clip(min=0).astype(np.float32)
+
+
+def _resized_plane(plane: np.ndarray, rows: int, columns: int, method: int) -> np.ndarray:
     image = PIL.Image.fromarray(np.ascontiguousarray(plane, np.float32))
     return np.asarray(image.resize((columns, rows), method))
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..core.transparency import leave_out_hidden
+from ..core.transparency import hidden_rows
 
 
 def without_hidden(color: np.ndarray, alpha: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
@@ -19,14 +19,11 @@ def without_hidden(color: np.ndarray, alpha: np.ndarray | None) -> tuple[np.ndar
     """
     if alpha is None:
         return color, color
-    weight = alpha.astype(np.float32)
-    if alpha.dtype.kind == "u":
-        weight /= np.iinfo(alpha.dtype).max
-    if weight.min() == 1:
+    if alpha.min() == (np.iinfo(alpha.dtype).max if alpha.dtype.kind == "u" else 1):
         return color, color
     written, seen = color.copy(), color.copy()
     for channel in range(color.shape[2]):
-        planes = leave_out_hidden(color[..., channel], weight)
-        for result, plane in zip((written, seen), planes, strict=True):
-            result[..., channel] = plane if color.dtype.kind == "f" else np.rint(plane)
+        for rows, *planes in hidden_rows(color[..., channel], alpha):
+            for result, plane in zip((written, seen), planes, strict=True):
+                result[rows, :, channel] = plane if color.dtype.kind == "f" else np.rint(plane)
     return written, seen
