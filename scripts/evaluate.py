@@ -104,7 +104,16 @@ AS_THE_MODEL = " By default as the model has it."
     type=click.Path(path_type=Path, exists=True),
     help="Model card whose front matter gets the main figures.",
 )
-def main(data, onnx, output, card, **options):
+@click.option(
+    "--video",
+    is_flag=True,
+    help="--data are true films, or folders of frames, of one shot each; measure how steady they "
+    "become, too.",
+)
+def main(data, onnx, output, card, video, **options):
+    if video:
+        click.echo(measure_films(data, output, onnx, **options))
+        return
     from pipeline_colorize.evaluation.protocol import EvaluationSettings, evaluate
     from pipeline_colorize.evaluation.report import to_markdown, update_card, write_report
 
@@ -119,6 +128,26 @@ def main(data, onnx, output, card, **options):
     if card is not None:
         update_card(card, report)
     click.echo(to_markdown(report))
+
+
+def measure_films(data, output, onnx, model, seed, limit, **_) -> str:
+    """Measure films frame by frame and as films; the table is written and returned."""
+    import json
+
+    from pipeline_colorize import ORTColorizationPipeline, VideoColorizer
+    from pipeline_colorize.evaluation.film import evaluate_film, read_clip, to_table
+
+    load = ORTColorizationPipeline if onnx else ORTColorizationPipeline.from_pretrained
+    colorizer = VideoColorizer(load(onnx or model), seed)
+    try:
+        clips = {Path(clip).stem: read_clip(clip, limit) for clip in data}
+    except (OSError, ValueError) as error:
+        raise click.ClickException(str(error)) from error
+    results = {name: evaluate_film(colorizer, frames) for name, frames in clips.items()}
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "films.json").write_text(json.dumps(results, indent=2))
+    (output / "films.md").write_text(to_table(results))
+    return to_table(results)
 
 
 if __name__ == "__main__":

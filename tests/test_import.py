@@ -410,6 +410,7 @@ MODULES = {
     "training.card": {"training.checkpoint", "training.config", "training.terms"},
     "training.terms": {"hub", "registry", "training.config"},
     "evaluation.metrics": {"colorfulness"},
+    "evaluation.film": {"colorfulness", "video.colorizer", "video.light"},
     "evaluation.protocol": {
         "core.sizes",
         "evaluation.metrics",

@@ -154,12 +154,12 @@ class VideoColorizer:
         lead: tuple[np.ndarray, np.ndarray] | None = None
         part: list[tuple] = []
         for frame in frames:
-            luma = _luma(frame)
+            luma = to_luma(frame)
             if size is None:
                 size = luma.shape
             if luma.shape != size:
                 raise ValueError(f"All frames have one size; here {size} and {luma.shape}.")
-            part.append((frame, luma, working_light(luma, _BYTES)))
+            part.append((frame, luma, working_light(luma, RGB_LEVELS)))
             new = finder.add(part[-1][2])
             if new is not None and len(part) > new:
                 yield from self._colored(part[:-new], lead)[0]
@@ -201,7 +201,8 @@ def _like(frame: Any, rgb: np.ndarray):
     return PIL.Image.fromarray(rgb) if isinstance(frame, PIL.Image.Image) else rgb
 
 
-_BYTES = Levels(full_range=True, matrix="bt709")
+RGB_LEVELS = Levels(full_range=True, matrix="bt709")
+"""What the numbers of luma mean that is made of RGB bytes."""
 
 
 def light_to_signal(light: np.ndarray) -> np.ndarray:
@@ -209,8 +210,8 @@ def light_to_signal(light: np.ndarray) -> np.ndarray:
     return encode_srgb(lightness_to_y(light.astype(np.float32) / 2.55)).astype(np.float32)
 
 
-def _luma(frame: Any) -> np.ndarray:
-    """The luma (H, W) of a frame, bytes."""
+def to_luma(frame: Any) -> np.ndarray:
+    """The luma (H, W) in bytes of a frame as `VideoColorizer.stream` takes it."""
     array = np.asarray(frame.convert("RGB") if isinstance(frame, PIL.Image.Image) else frame)
     if array.dtype != np.uint8 or array.ndim not in (2, 3):
         raise ValueError(f"A frame is a picture of bytes, not {array.dtype} {array.shape}.")
@@ -221,7 +222,7 @@ def _luma(frame: Any) -> np.ndarray:
 
 def merge(luma: np.ndarray, ab: np.ndarray) -> np.ndarray:
     """RGB bytes (H, W, 3) of a luma plane (H, W) in bytes, and chroma a*b* on its grid."""
-    signal = _BYTES.signal(luma)
-    chroma = full_chroma(signal, ab, _BYTES.matrix)
-    rgb = chroma_to_rgb(signal, chroma, _BYTES.matrix)
+    signal = RGB_LEVELS.signal(luma)
+    chroma = full_chroma(signal, ab, RGB_LEVELS.matrix)
+    rgb = chroma_to_rgb(signal, chroma, RGB_LEVELS.matrix)
     return np.rint(np.moveaxis(rgb, 0, -1) * 255).clip(0, 255).astype(np.uint8)
