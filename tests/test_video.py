@@ -33,10 +33,13 @@ class FakeORTPipeline:
     config = SimpleNamespace()
 
     def __init__(self):
-        self.calls = 0
+        self.calls = self.mends = 0
 
-    def __call__(self, image, generator, output_type, find_margins):
+    def __call__(
+        self, image, generator, output_type, find_margins, color_image=None, mask_image=None
+    ):
         self.calls += 1
+        self.mends += color_image is not None
         rows, columns = image.shape[0] // 4, image.shape[1] // 4
         light = image.reshape(rows, 4, columns, 4).mean((1, 3))
         return SimpleNamespace(images=[np.stack([40 * light - 10, 30 - 60 * light])])
@@ -223,6 +226,34 @@ def test_colours_follow_the_motion():
         assert np.abs(ab - alone)[:, 4:-4, 4:-4].mean() < 1.0
 
 
+def test_what_neither_keyframe_shows_is_invented_where_it_is_seen():
+    """A board is in view for some frames between two keyframes."""
+    frames = [frame.copy() for frame in pan(4, 17, step=0)]
+    for frame in frames[6:11]:
+        frame[8:56, 16:80] = scene(9, 48, 64)
+    lights = [working_light(frame, Levels(full_range=True)) for frame in frames]
+    pipe = FakeORTPipeline()
+    carried = VideoColorizer(pipe, keyframe_interval=16).color_part(lights)
+    assert pipe.mends >= 1
+    wrong = [
+        np.abs(ab - VideoColorizer(pipe).color_keyframe(light)).mean()
+        for ab, light in zip(carried, lights, strict=True)
+    ]
+    assert max(wrong[:6] + wrong[11:]) < 0.5
+    assert np.mean(wrong[6:11]) < 3
+
+
+def test_known_colours_are_kept_and_carried():
+    lights = [working_light(frame, Levels(full_range=True)) for frame in pan(4, 9, step=0)]
+    pipe = FakeORTPipeline()
+    colorizer = VideoColorizer(pipe, keyframe_interval=8)
+    known = np.full_like(colorizer.color_keyframe(lights[0]), 33)
+    carried = colorizer.color_part(lights, known={4: known})
+    assert (carried[4] == 33).all()
+    own = colorizer.color_keyframe(lights[0])
+    assert np.abs(carried[0] - 33).mean() < np.abs(own - 33).mean() / 5
+
+
 def test_stream_keeps_kind_count_and_luma():
     frames = [*pan(1, 12), *pan(2, 9)]
     pipe = FakeORTPipeline()
@@ -324,7 +355,7 @@ def test_stretch_of_a_film(tmp_path):
 
 def test_interrupted_work_goes_on(tmp_path, monkeypatch):
     source = write_film(tmp_path / "a.mkv", [*pan(1, 12), *pan(2, 9), *pan(3, 10)])
-    colorize(source, tmp_path / "whole.mkv")
+    colorize(source, tmp_path / "whole.mkv", codec="ffv1")
     real = film_module.SegmentWriter.write
     written = []
 
@@ -336,13 +367,13 @@ def test_interrupted_work_goes_on(tmp_path, monkeypatch):
 
     monkeypatch.setattr(film_module.SegmentWriter, "write", fail)
     with pytest.raises(KeyboardInterrupt):
-        colorize(source, tmp_path / "b.mkv")
+        colorize(source, tmp_path / "b.mkv", codec="ffv1")
     assert not (tmp_path / "b.mkv").exists()
     written.clear()
     monkeypatch.setattr(
         film_module.SegmentWriter, "write", lambda *a: (written.append(0), real(*a))
     )
-    colorize(source, tmp_path / "b.mkv")
+    colorize(source, tmp_path / "b.mkv", codec="ffv1")
     assert len(written) == 19  # the first shot was finished
     assert planes_of(tmp_path / "b.mkv") == planes_of(tmp_path / "whole.mkv")
     assert not (tmp_path / "b.mkv.work").exists()
@@ -360,8 +391,10 @@ def test_changed_options_are_noticed(tmp_path):
 
 def test_shards_make_the_same_film(tmp_path):
     source = write_film(tmp_path / "a.mkv", [*pan(1, 12), *pan(2, 9), *pan(3, 10)])
-    colorize(source, tmp_path / "whole.mkv")
-    results = [colorize(source, tmp_path / "b.mkv", shard=(which, 3)) for which in (3, 1, 2)]
+    colorize(source, tmp_path / "whole.mkv", codec="ffv1")
+    results = [
+        colorize(source, tmp_path / "b.mkv", codec="ffv1", shard=(which, 3)) for which in (3, 1, 2)
+    ]
     assert [result.finished for result in results] == [False, False, True]
     assert planes_of(tmp_path / "b.mkv") == planes_of(tmp_path / "whole.mkv")
 
@@ -400,3 +433,120 @@ def test_damaged_films_are_coloured_as_far_as_they_can_be_decoded(tmp_path):
     assert 3 < len(decode(tmp_path / "b.mkv")) < 20
     with FilmReader(source) as reader:
         assert reader.facts().width == 96
+
+
+def test_a_picture_that_was_replaced_recolours_its_shot_alone(tmp_path):
+    source = write_film(tmp_path / "a.mkv", [*pan(1, 12), *pan(2, 9)])
+    target = tmp_path / "b.mkv"
+    colorize(source, target, codec="ffv1", keep_work=True)
+    before = [frame.to_ndarray(format="rgb24").astype(int) for frame in decode(target)]
+    picture = tmp_path / "b.mkv.work" / "keyframes" / "shot-0002.png"
+    grey = np.asarray(Image.open(picture).convert("L"))
+    Image.fromarray(np.stack([grey, grey // 2, grey // 2], -1)).save(picture)
+    colorize(source, target, codec="ffv1", keep_work=True)
+    after = [frame.to_ndarray(format="rgb24").astype(int) for frame in decode(target)]
+    assert all((a == b).all() for a, b in zip(before[:12], after[:12], strict=True))
+    red = [(frame[..., 0] - frame[..., 2]).mean() for frame in after[12:]]
+    assert min(red) > max((frame[..., 0] - frame[..., 2]).mean() for frame in before[12:]) + 20
+    pipe = FakeORTPipeline()
+    colorize_film(source, target, pipe, FilmOptions(codec="ffv1", keep_work=True))
+    assert pipe.calls == 0
+
+
+@pytest.mark.parametrize("ending", ["png", "tif", "dpx"])
+def test_numbered_stills_in_and_out(tmp_path, ending):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "out").mkdir()
+    for index, frame in enumerate(pan(1, 5)):
+        Image.fromarray(frame).save(tmp_path / "in" / f"scan_{index + 37:05d}.png")
+    colorize(tmp_path / "in" / "scan_%05d.png", tmp_path / "out" / f"c_%04d.{ending}")
+    names = sorted(file.name for file in (tmp_path / "out").iterdir() if file.is_file())
+    assert names == [f"c_{index:04d}.{ending}" for index in range(37, 42)]
+    colored = np.stack([f.to_ndarray(format="rgb24") for f in decode(tmp_path / "out" / names[0])])
+    luma = colored[0] @ np.array([0.299, 0.587, 0.114])  # of a small film
+    assert np.abs(luma - pan(1, 5)[0]).max() <= 2
+    assert np.ptp(colored.astype(int), axis=3).max() > 20
+    with pytest.raises(FilmError, match="no file has a name of this pattern"):
+        colorize(tmp_path / "in" / "other_%d.png", tmp_path / "out" / "c_%d.png")
+
+
+@pytest.mark.parametrize("codec", ["h265", "av1", "prores", "ffv1"])
+def test_codecs(tmp_path, codec):
+    source = write_film(tmp_path / "a.mkv", pan(1, 6), fmt="yuv420p10le")
+    colorize(source, tmp_path / "b.mkv", codec=codec)
+    frames = decode(tmp_path / "b.mkv")
+    assert len(frames) == 6 and "10" in frames[0].format.name
+    wanted = luma_plane(decode(source)[0]).astype(int)
+    assert np.abs(luma_plane(frames[0]).astype(int) - wanted).mean() < 8
+
+
+def test_interlaced_films_stay_interlaced(tmp_path):
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.height, stream.width, stream.pix_fmt = *SIZE, "yuv420p"
+        flags = av.codec.context.Flags
+        stream.codec_context.flags |= flags.interlaced_dct | flags.interlaced_me
+        stream.options = {"x264-params": "tff=1"}
+        for index, plane in enumerate(pan(1, 6)):
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(plane), format="gray")
+            frame = frame.reformat(format="yuv420p")
+            frame.pts = index
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    assert decode(path)[0].interlaced_frame
+    colorize(path, tmp_path / "b.mkv")
+    after = decode(tmp_path / "b.mkv")
+    assert len(after) == 6 and all(frame.interlaced_frame for frame in after)
+
+
+def test_rotation_and_aspect_are_kept(tmp_path):
+    path = tmp_path / "a.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.height, stream.width, stream.pix_fmt = *SIZE, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = Fraction(16, 15)
+        stream.set_display_rotation(90)
+        for index, plane in enumerate(pan(1, 5)):
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(plane), format="gray")
+            frame = frame.reformat(format="yuv420p")
+            frame.pts = index
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    colorize(path, tmp_path / "b.mp4")
+    frames = decode(path)[0], decode(tmp_path / "b.mp4")[0]
+    assert frames[0].rotation == frames[1].rotation == 90
+    with av.open(str(tmp_path / "b.mp4")) as container:
+        assert container.streams.video[0].sample_aspect_ratio == Fraction(16, 15)
+        assert container.streams.video[0].codec_context.colorspace == 6
+
+
+def test_chapters_and_subtitles_are_kept(tmp_path):
+    plain = write_film(tmp_path / "plain.mkv", pan(1, 20))
+    source = tmp_path / "a.mkv"
+    text = tmp_path / "a.srt"
+    text.write_text("1\n00:00:00,100 --> 00:00:00,500\nGood morning\n")
+    film, titles, container = av.open(str(plain)), av.open(str(text)), av.open(str(source), "w")
+    with film, titles, container:
+        video = container.add_stream_from_template(film.streams.video[0])
+        subtitle = container.add_stream_from_template(titles.streams.subtitles[0])
+        first = {"id": 1, "start": 0, "end": 400, "metadata": {"title": "I"}}
+        second = {"id": 2, "start": 400, "end": 800, "metadata": {}}
+        base = Fraction(1, 1000)
+        container.set_chapters([{**one, "time_base": base} for one in (first, second)])
+        container.add_attachment("note.txt", "text/plain", b"kept")
+        for one, stream in ((film, video), (titles, subtitle)):
+            for packet in one.demux(one.streams[0]):
+                if packet.size:
+                    packet.stream = stream
+                    container.mux_one(packet)
+    colorize(source, tmp_path / "b.mkv")
+    with av.open(str(source)) as a, av.open(str(tmp_path / "b.mkv")) as b:
+        assert [stream.type for stream in b.streams] == ["video", "subtitle", "attachment"]
+        kept = [
+            [(one["start"], one["end"], one["metadata"]) for one in film.chapters()]
+            for film in (a, b)
+        ]
+        assert kept[0] == kept[1]
+        lines = [[bytes(p) for p in f.demux(f.streams.subtitles[0]) if p.size] for f in (a, b)]
+        assert lines[0] == lines[1] == [b"Good morning"]

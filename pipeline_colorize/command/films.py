@@ -86,6 +86,8 @@ def _targets(films: list[Path], settings: Settings, mixed: bool) -> Iterator[tup
     )
     if is_file and (len(films) > 1 or mixed):
         raise click.UsageError(f"--output {output} is one file, but there are several inputs.")
+    if output is None and any(is_numbered(film.name) for film in films):
+        raise click.UsageError("numbered stills need a name for the result: --output.")
     for film in films:
         stem = "film" if is_numbered(film.name) else film.stem
         ending = result_ending(film.suffix)

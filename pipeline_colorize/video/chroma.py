@@ -12,6 +12,7 @@ from pipeline_colorize.core.colorimetry import (
     decode_srgb,
     encode_srgb,
     lab_curve,
+    rgb_pixels_to_lab,
     y_to_lightness,
 )
 from pipeline_colorize.core.finishing import EVEN_VARIANCE
@@ -208,3 +209,10 @@ def _chroma_guide(signal: np.ndarray, size: tuple[int, int], interlaced: bool) -
         part = guide[field::2]
         part[:] = resize(np.ascontiguousarray(signal[field::2]), *part.shape)
     return guide
+
+
+def grid_chroma(rgb: np.ndarray, rows: int, columns: int) -> np.ndarray:
+    """The chroma a*b* (2, rows, columns) of a picture in RGB bytes (H, W, 3), averaged by cell."""
+    small = resize(rgb, rows * _DETAIL, columns * _DETAIL)
+    ab = np.moveaxis(rgb_pixels_to_lab(small / 255)[..., 1:], -1, 0)
+    return ab.reshape(2, rows, _DETAIL, columns, _DETAIL).mean((2, 4)).astype(np.float32)

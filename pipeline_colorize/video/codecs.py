@@ -80,6 +80,21 @@ CODECS = {
 }
 """The codecs by the names that --codec takes."""
 
+STILLS = {
+    ".dpx": Codec("dpx", (8, 10), ("444",), None, even=False),
+    ".png": Codec("png", (8, 16), ("444",), None, even=False, options={"compression_level": "4"}),
+    ".tif": Codec("tiff", (8, 16), ("444",), None, even=False),
+    ".tiff": Codec("tiff", (8, 16), ("444",), None, even=False),
+}
+"""How numbered stills are written, by their ending."""
+
+STILL_FORMATS = {
+    "dpx": {8: "rgb24", 10: "gbrp10le"},
+    "png": {8: "rgb24", 16: "rgb48be"},
+    "tiff": {8: "rgb24", 16: "rgb48le"},
+}
+"""FFmpeg's names of the pixel formats of stills, by encoder and bits of a sample."""
+
 # Containers by the ending of the result, as FFmpeg names them, and the codec that each begins with.
 CONTAINERS = {
     ".m4v": ("mp4", "h264"),
@@ -93,6 +108,17 @@ _TAKES = {
     "mov": {"h264", "h265", "prores", "ffv1"},
     "webm": {"av1"},
 }
+
+
+def choose_still(ending: str) -> Codec:
+    """How stills with this ending are written.
+
+    Raises:
+        FilmError: if they are not written.
+    """
+    if ending not in STILLS:
+        raise FilmError(f"stills are written as {' '.join(sorted(STILLS))}, not as {ending}")
+    return STILLS[ending]
 
 
 def choose_codec(ending: str, name: str | None) -> str:

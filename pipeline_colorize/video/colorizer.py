@@ -13,13 +13,23 @@ from pipeline_colorize.onnx.noise import TorchGenerator
 
 from .chroma import chroma_to_rgb, full_chroma
 from .light import Levels, working_light
-from .propagation import Links, agree_keyframes, between, find_motion
+from .propagation import (
+    Links,
+    agree_keyframes,
+    between,
+    find_motion,
+    mend_mask,
+    worst_frame,
+)
 from .shots import ShotFinder
 
 # Frames from one keyframe to the next.
 KEYFRAME_INTERVAL = 24
 # The most frames that are worked on together; longer shots are taken in parts.
 PART_FRAMES = 240
+# The share of a frame's places without believable colours from which on they are invented there,
+# and how often a span between keyframes is divided for that.
+_MEND_SHARE, _MENDS = 0.08, 2
 
 
 def keyframe_places(frames: int, interval: int) -> list[int]:
@@ -79,52 +89,85 @@ class VideoColorizer:
                 raise ValueError(f"{name!r} is set for each frame; it cannot be an option.")
 
     def color_part(
-        self, lights: list[np.ndarray], lead: tuple[np.ndarray, np.ndarray] | None = None
+        self,
+        lights: list[np.ndarray],
+        lead: tuple[np.ndarray, np.ndarray] | None = None,
+        known: dict[int, np.ndarray] | None = None,
     ) -> list[np.ndarray]:
         """Colour the frames of a shot, or of a part of a long one.
 
         Args:
             lights: a working light (h, w) for each frame, from `working_light`.
             lead: light and chroma of the frame before, where the shot has begun already.
+            known: chroma a*b* (2, rows, columns) of frames whose colours are given, by their place.
 
         Returns:
             Chroma a*b* (2, rows, columns) for each frame, float32.
         """
+        given = dict(known or {})
         if lead:
             lights = [lead[0], *lights]
-        keys = keyframe_places(len(lights), self.keyframe_interval)
-        chroma = [self.color_keyframe(lights[key]) for key in keys[1 if lead else 0 :]]
-        chroma = [lead[1], *chroma] if lead else chroma
+            given = {0: lead[1], **{place + 1: chroma for place, chroma in given.items()}}
+        keys = sorted({*keyframe_places(len(lights), self.keyframe_interval), *given})
+        chroma = [given[k] if k in given else self.color_keyframe(lights[k]) for k in keys]
         if len(lights) == 1:
             return chroma
-        frames = self._carried(lights, keys, chroma, fixed={0} if lead else set())
-        return frames[1:] if lead else frames
+        fixed = {index for index, key in enumerate(keys) if key in given}
+        frames = self._carried(lights, keys, [_last(one) for one in chroma], fixed)
+        return [_first(one) for one in frames[1 if lead else 0 :]]
 
     def _carried(
-        self, lights: list, keys: list[int], chroma: list[np.ndarray], fixed: set[int]
+        self, lights: list, keys: list[int], planes: list[np.ndarray], fixed: set[int]
     ) -> list[np.ndarray]:
         """Chroma of all frames from that of the keyframes, of which some are `fixed`."""
         links = Links(lights, find_motion(lights))
         spans = list(pairwise(keys))
-        to_first = [links.to_earlier(start, stop + 1) for start, stop in spans]
-        to_second = [links.to_later(start, stop + 1) for start, stop in spans]
-        planes = [np.ascontiguousarray(np.moveaxis(one, 0, -1)) for one in chroma]
-        planes = agree_keyframes(
-            planes, [span[-1] for span in to_first], [span[0] for span in to_second], fixed
-        )
-        frames: list[np.ndarray] = []
-        for index in range(len(spans)):
-            here = between(planes[index], planes[index + 1], to_first[index], to_second[index])
-            frames += here if index == 0 else here[1:]
-        return [np.ascontiguousarray(np.moveaxis(one, -1, 0)) for one in frames]
+        back = [links.to_earlier(start, stop + 1)[-1] for start, stop in spans]
+        there = [links.to_later(start, stop + 1)[0] for start, stop in spans]
+        planes = agree_keyframes(planes, back, there, fixed)
+        frames = [planes[0]]
+        for span, ends in zip(spans, pairwise(planes), strict=True):
+            frames += self._span(lights, links, span, ends)[1:]
+        return frames
 
-    def color_keyframe(self, light: np.ndarray) -> np.ndarray:
-        """Chroma a*b* (2, rows, columns) of one working light, as the pipeline sees it alone."""
+    def _span(
+        self,
+        lights: list,
+        links: Links,
+        span: tuple[int, int],
+        ends: tuple[np.ndarray, np.ndarray],
+        mends: int = _MENDS,
+    ) -> list[np.ndarray]:
+        """Chroma from keyframe to keyframe; where the flow fails, it is invented in between."""
+        start, stop = span
+        to_ends = links.to_earlier(start, stop + 1), links.to_later(start, stop + 1)
+        frames, believed = between(*ends, *to_ends)
+        place, share = worst_frame(believed)
+        if share < _MEND_SHARE or not mends or not 0 < place < stop - start:
+            return frames
+        mended = self._mended(lights[start + place], frames[place], believed[place])
+        middle = start + place
+        before = self._span(lights, links, (start, middle), (ends[0], mended), mends - 1)
+        after = self._span(lights, links, (middle, stop), (mended, ends[1]), mends - 1)
+        return [*before, *after[1:]]
+
+    def _mended(self, light: np.ndarray, plane: np.ndarray, sure: np.ndarray) -> np.ndarray:
+        """Chroma (rows, columns, 2) of a frame, invented anew where it cannot be believed."""
+        mask = mend_mask(sure, *light.shape)
+        return _last(self.color_keyframe(light, color_image=_first(plane), mask_image=mask))
+
+    def color_keyframe(self, light: np.ndarray, **options: Any) -> np.ndarray:
+        """Chroma a*b* (2, rows, columns) of one working light, as the pipeline sees it alone.
+
+        Args:
+            light: (h, w), from `working_light`.
+            options: further arguments of the pipeline's call.
+        """
         output = self.pipe(
             light_to_signal(light),
             generator=self._generator(),
             output_type="latent",
-            **self._options,
+            **{**self._options, **options},
         )
         return np.asarray(output.images[0], np.float32)
 
@@ -195,6 +238,16 @@ class VideoColorizer:
         pairs = zip(part, chroma, strict=True)
         done = (_like(frame, merge(luma, ab)) for (frame, luma, _), ab in pairs)
         return done, (lights[-1], chroma[-1])
+
+
+def _last(chroma: np.ndarray) -> np.ndarray:
+    """(2, h, w) as (h, w, 2)."""
+    return np.ascontiguousarray(np.moveaxis(chroma, 0, -1))
+
+
+def _first(plane: np.ndarray) -> np.ndarray:
+    """(h, w, 2) as (2, h, w)."""
+    return np.ascontiguousarray(np.moveaxis(plane, -1, 0))
 
 
 def _like(frame: Any, rgb: np.ndarray):

@@ -1,6 +1,7 @@
 """Colours a film from file to file: `colorize_film`."""
 
 import concurrent.futures
+import io
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from itertools import islice, pairwise
@@ -8,11 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL.Image
 
-from .codecs import CODECS, choose_codec
+from .chroma import grid_chroma
+from .codecs import CODECS, choose_codec, choose_still
 from .colorizer import KEYFRAME_INTERVAL, PART_FRAMES, VideoColorizer
 from .light import picture_area, working_light
 from .muxing import Clock, Segment, assemble
+from .names import is_numbered
 from .reading import (
     FilmError,
     FilmFacts,
@@ -20,11 +24,21 @@ from .reading import (
     Timeline,
     luma_plane,
     next_time,
+    number_of,
+    numbered_files,
     planar,
 )
 from .shots import Shot, ShotFinder, read_shots, shots_between
 from .work import WorkFolder, fingerprint
-from .writing import WHOLE, Area, FrameColorer, SegmentWriter
+from .writing import (
+    Area,
+    FrameColorer,
+    SegmentWriter,
+    StillsWriter,
+    area_slices,
+    as_rgb,
+    result_levels,
+)
 
 Progress = Callable[[str, int, int], None]
 """Is told what goes on, how many frames of it are done, and of how many (0 if unknown)."""
@@ -151,7 +165,11 @@ class _Film:
     def __init__(self, source, target, options: FilmOptions, progress: Progress | None):
         self.source, self.target, self.options = source, target, options
         self.tell = progress or (lambda *_: None)
-        self.codec = CODECS[choose_codec(target.suffix.lower(), options.codec)]
+        self.stills = is_numbered(str(target))
+        ending = target.suffix.lower()
+        self.codec = (
+            choose_still(ending) if self.stills else CODECS[choose_codec(ending, options.codec)]
+        )
         self.notes: list[str] = []
         self._reader: _SequentialReader | None = None
 
@@ -159,6 +177,8 @@ class _Film:
         with FilmReader(self.source, self.options.max_pixels) as reader:
             self.facts = reader.facts()
         self._check_codec()
+        files = numbered_files(self.source)
+        self.first_number = number_of(files[0], self.source) if files else 1
         self.work = WorkFolder(self.target, self._identity())
         self.work.open()
         if self.work.was_stale:
@@ -170,7 +190,8 @@ class _Film:
         states = [state for state in found if state is not None]
         finished = len(states) == len(parts)
         if finished:
-            self._assemble(parts, states)
+            if not self.stills:
+                self._assemble(parts, states)
             if not self.options.keep_work:
                 self.work.remove()
         return FilmResult(len(self.timeline.times), len(self.shots), finished, self.notes)
@@ -210,7 +231,7 @@ class _Film:
             self.notes.append(f"{self.timeline.lost} damaged packets could not be decoded")
 
     def _analyse(self) -> dict[str, Any]:
-        size = self.source.stat().st_size
+        state = fingerprint(self.source)
         whole, finder, starts = Timeline(), ShotFinder(), [0]
         brightest, begin = None, 0
         with FilmReader(self.source, self.options.max_pixels) as reader:
@@ -235,7 +256,7 @@ class _Film:
                 brightest = light if brightest is None else np.maximum(brightest, light)
                 self.tell("looking through", count, guess)
             lost = reader.lost
-        if self.source.stat().st_size != size:
+        if fingerprint(self.source) != state:
             raise FilmError("is still being written; try again when it is complete")
         if brightest is None:
             raise FilmError("has no frames in this stretch")
@@ -258,7 +279,7 @@ class _Film:
 
     def _color(self, parts: list[Part], pipe: Any) -> None:
         """Colour the parts that are not finished; the next one's colours are found meanwhile."""
-        todo = [part for part in parts if self.work.part_state(part.number) is None]
+        todo = [part for part in parts if not self._is_done(part)]
         done = sum(part.stop - part.start for part in parts if part not in todo)
         total = sum(part.stop - part.start for part in parts)
         self.tell("colorizing", done, total)
@@ -280,20 +301,53 @@ class _Film:
             if self._reader:
                 self._reader.close()
 
+    def _is_done(self, part: Part) -> bool:
+        """Tell whether a part is finished, with the picture of its shot as it is now."""
+        state = self.work.part_state(part.number)
+        return state is not None and state["picture"] == self.work.own_picture(part.shot)
+
     def _write(self, part: Part, chroma: list[np.ndarray], done: int, total: int) -> None:
         pixel_format = self.codec.pixel_format(self.facts)
         color = FrameColorer(self.facts, pixel_format, self.depth, self.area)
-        path = self.work.segment(part.number)
-        writer = SegmentWriter(path, self.facts, self.codec, self.options.quality)
+        writer = self._writer(part)
         try:
             for count, (frame, ab) in enumerate(zip(self._frames(part), chroma, strict=True), 1):
-                writer.write(color(frame, ab), self.timeline.times[part.start + count - 1])
+                colored = color(frame, ab)
+                if count - 1 == picture_place(part) and not part.follows:
+                    self._keep_picture(part.shot, colored)
+                writer.write(colored, self.timeline.times[part.start + count - 1])
                 self.tell("colorizing", done + count, total)
             writer.close()
         except BaseException:
             writer.discard()
             raise
-        self.work.finish_part(part.number, {"order": writer.order})
+        state = {"order": writer.order, "stills": self.stills}
+        self.work.finish_part(part.number, {**state, "picture": self.work.own_picture(part.shot)})
+
+    def _writer(self, part: Part) -> SegmentWriter | StillsWriter:
+        if self.stills:
+            first = self.first_number + part.start
+            return StillsWriter(self.target, first, self.facts, self.codec)
+        path = self.work.segment(part.number)
+        return SegmentWriter(path, self.facts, self.codec, self.options.quality)
+
+    def _keep_picture(self, shot: int, frame: Any) -> None:
+        """Write the picture of a shot, which somebody may replace by one with other colours."""
+        content = io.BytesIO()
+        rgb = as_rgb(frame, result_levels(self.facts, self.depth))
+        PIL.Image.fromarray(np.rint(rgb * 255).astype(np.uint8)).save(content, "PNG")
+        self.work.keep_picture(shot, content.getvalue())
+
+    def known_chroma(self, part: Part, grid: tuple[int, int]) -> dict[int, np.ndarray]:
+        """The colours of a part's frame whose picture somebody has replaced, by its place."""
+        if part.follows or not self.work.own_picture(part.shot):
+            return {}
+        path = self.work.picture(part.shot)
+        with PIL.Image.open(path) as picture:
+            rgb = np.asarray(picture.convert("RGB"))
+        if rgb.shape[:2] != (self.facts.height, self.facts.width):
+            raise FilmError(f"{path} must have the size of the film's frames")
+        return {picture_place(part): grid_chroma(rgb[area_slices(rgb.shape, self.area)], *grid)}
 
     def _frames(self, part: Part) -> Iterator:
         """The frames of a part, from the reader that writes."""
@@ -373,7 +427,8 @@ class _PartColorer:
             for frame in self._reader.take(part.start, part.stop)
         ]
         lead = film.work.lead(part.number - 1) if part.follows else None
-        chroma = self._colorizer.color_part(lights, lead)
+        known = film.known_chroma(part, (lights[0].shape[0] // 4, lights[0].shape[1] // 4))
+        chroma = self._colorizer.color_part(lights, lead, known)
         film.work.keep_lead(part.number, lights[-1], chroma[-1])
         return chroma
 
@@ -381,13 +436,11 @@ class _PartColorer:
         self._reader.close()
 
 
+def picture_place(part: Part) -> int:
+    """The frame of a part that is shown as the picture of its shot: one in its middle."""
+    return (part.stop - part.start) // 2
+
+
 def area_light(luma: np.ndarray, facts: FilmFacts, area: Area) -> np.ndarray:
     """The working light (h, w) of the picture within black bars."""
-    if area != WHOLE:
-        height, width = luma.shape
-        top, bottom, left, right = area
-        luma = luma[
-            round(top * height / 2) * 2 : round(bottom * height / 2) * 2 if bottom < 1 else height,
-            round(left * width / 2) * 2 : round(right * width / 2) * 2 if right < 1 else width,
-        ]
-    return working_light(np.ascontiguousarray(luma), facts.levels)
+    return working_light(np.ascontiguousarray(luma[area_slices(luma.shape, area)]), facts.levels)

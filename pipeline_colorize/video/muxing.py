@@ -97,7 +97,7 @@ def assemble(
 
 def _write(film, output, facts, segments, clock: Clock, mark: dict[str, str]) -> list[str]:
     with av.open(str(segments[0].path)) as first:
-        video = output.add_stream_from_template(first.streams.video[0])
+        video = output.add_stream_from_template(first.streams.video[0], opaque=True)
         video.time_base = clock.base
         _describe(video, film.stream, facts)
         copies, lost = _copies(film, output)
@@ -135,7 +135,7 @@ def _copies(film: FilmReader, output) -> tuple[dict, list[str]]:
         try:
             if kind == "data" or not _holds(output, stream, codec):
                 raise ValueError
-            copy = output.add_stream_from_template(stream)
+            copy = output.add_stream_from_template(stream, opaque=True)
         except (ValueError, av.FFmpegError, TypeError):
             lost.append(f"the {kind} stream {stream.index} ({codec}) does not fit into the result")
             continue

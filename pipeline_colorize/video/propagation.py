@@ -16,7 +16,9 @@ _LAST_RESORT = 0.01
 # Confidence below which a keyframe farther away says nothing about another one.
 _LEAST = 0.05
 # How many keyframes on each side a keyframe agrees with, and what one that is fixed counts.
-_REACH, _FIXED = 4, 8.0
+_REACH, _FIXED = 4, 30.0
+# Confidence below which colours that were carried to a place are not believed.
+_BELIEVED = 0.15
 
 
 @dataclass
@@ -174,7 +176,7 @@ def agree_keyframes(
 
 def between(
     first: np.ndarray, second: np.ndarray, to_first: list[Link], to_second: list[Link]
-) -> list[np.ndarray]:
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """The chroma of all frames from one keyframe to the next, both included.
 
     Args:
@@ -182,9 +184,12 @@ def between(
         second: of the last.
         to_first: the link of each frame to the first.
         to_second: the link of each frame to the last.
+
+    Returns:
+        The chroma of each frame, and how far it can be believed, (rows, columns) in [0, 1].
     """
     last = max(len(to_first) - 1, 1)
-    frames = []
+    frames, believed = [], []
     for index, links in enumerate(zip(to_first, to_second, strict=True)):
         near = index / last
         (a, sure_a), (b, sure_b) = carry(first, links[0]), carry(second, links[1])
@@ -192,4 +197,19 @@ def between(
         weight_b = near * (sure_b + _LAST_RESORT)
         total = weight_a + weight_b
         frames.append(a * (weight_a / total)[..., None] + b * (weight_b / total)[..., None])
-    return frames
+        believed.append(np.maximum(sure_a, sure_b))
+    return frames, believed
+
+
+def worst_frame(believed: list[np.ndarray]) -> tuple[int, float]:
+    """The frame of a span with the most places that cannot be believed, and their share."""
+    shares = [float((sure < _BELIEVED).mean()) for sure in believed]
+    worst = int(np.argmax(shares))
+    return worst, shares[worst]
+
+
+def mend_mask(sure: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Where to invent colours anew: (height, width) bytes, 255 where `sure` is small."""
+    doubt = cv2.dilate((sure < _BELIEVED).astype(np.float32), np.ones((3, 3)))
+    full = cv2.resize(doubt, (width, height), interpolation=cv2.INTER_LINEAR)
+    return np.rint(full * 255).astype(np.uint8)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -95,7 +96,10 @@ class FilmReader:
     def _open(self) -> None:
         check_file(self.path)
         try:
-            options = {"format": "image2"} if is_numbered(str(self.path)) else {}
+            options: dict[str, Any] = {}
+            if files := numbered_files(self.path):
+                first = number_of(files[0], self.path)
+                options = {"format": "image2", "options": {"start_number": str(first)}}
             self.container = av.open(str(self.path), metadata_errors="replace", **options)
         except (av.FFmpegError, OSError) as error:
             raise FilmError(f"cannot be read as a film ({_words(error)})") from error
@@ -186,9 +190,26 @@ def _words(error: Exception) -> str:
     return " ".join(str(text).split()).lower()
 
 
+def numbered_files(pattern: Path) -> list[Path]:
+    """The files of a pattern such as `frames/%06d.png`, by number; none if it is no pattern."""
+    if not is_numbered(str(pattern)) or not pattern.parent.is_dir():
+        return []
+    found = [(number_of(file, pattern), file) for file in pattern.parent.iterdir()]
+    return [file for number, file in sorted(found) if number >= 0]
+
+
+def number_of(file: Path, pattern: Path) -> int:
+    """The number in a file's name; -1 if the name is not of the pattern."""
+    before, _, after = re.split(r"(%0?\d*d)", pattern.name, maxsplit=1)
+    match = re.fullmatch(rf"{re.escape(before)}(\d+){re.escape(after)}", file.name)
+    return int(match[1]) if match else -1
+
+
 def check_file(path: Path) -> None:
     """Refuse a film that is not there or is empty, with a FilmError."""
     if is_numbered(str(path)):
+        if not numbered_files(path):
+            raise FilmError("no file has a name of this pattern")
         return
     if not path.exists():
         raise FilmError("no such file")
@@ -213,7 +234,7 @@ def _facts_of(frame: av.VideoFrame, stream) -> FilmFacts:
     name, tag = given.format.name, frame.colorspace
     rgb = given is not frame
     matrix = _MATRICES.get(tag) or ("bt709" if frame.height >= 720 or rgb else "bt601")
-    full = not rgb and (frame.color_range == _FULL_RANGE or "yuvj" in name or name[:4] == "gray")
+    full = rgb or (frame.color_range == _FULL_RANGE or "yuvj" in name or name[:4] == "gray")
     if name.startswith("gray") and frame.color_range == 1:
         full = False
     depth = given.format.components[0].bits
@@ -252,7 +273,10 @@ def _subsampling(frame: av.VideoFrame) -> str:
 
 
 def planar(frame: av.VideoFrame) -> av.VideoFrame:
-    """The frame itself if its first plane is luma; else a copy in Y'CbCr of the matrix BT.709."""
+    """The frame itself if its first plane is luma; else a copy in Y'CbCr.
+
+    Red, green and blue become full-range Y'CbCr of the matrix BT.709, so that grey keeps its value.
+    """
     name = frame.format.name
     if _LUMA_FIRST.match(name):
         return frame
@@ -261,7 +285,7 @@ def planar(frame: av.VideoFrame) -> av.VideoFrame:
     if packed or name.startswith(("yuv", "nv", "gray")):
         return frame.reformat(format="yuv422p10le" if deep else "yuv422p")
     return frame.reformat(
-        format="yuv444p10le" if deep else "yuv444p", dst_colorspace="ITU709", dst_color_range="MPEG"
+        format="yuv444p10le" if deep else "yuv444p", dst_colorspace="ITU709", dst_color_range="JPEG"
     )
 
 

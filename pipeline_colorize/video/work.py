@@ -4,12 +4,12 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .reading import numbered_files
 from .shots import Shot, read_shots, write_shots
 
 # Bytes at the beginning and the end of a film by which a change of it is noticed.
@@ -27,8 +27,17 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def fingerprint(path: Path) -> str:
-    """A text that changes with a file: its size and the bytes at its beginning and end."""
-    digest, size = hashlib.sha256(), path.stat().st_size
+    """A text that changes with a film: a file's size and the bytes at its beginning and end.
+
+    For numbered stills it is made of their names, sizes and dates.
+    """
+    digest = hashlib.sha256()
+    if files := numbered_files(path):
+        for file in files:
+            state = file.stat()
+            digest.update(f"{file.name} {state.st_size} {state.st_mtime_ns}\n".encode())
+        return digest.hexdigest()[:32]
+    size = path.stat().st_size
     digest.update(str(size).encode())
     with open(path, "rb") as file:
         digest.update(file.read(_SAMPLE))
@@ -71,8 +80,8 @@ class WorkFolder:
     def remove(self) -> None:
         """Delete the folder with all that was made."""
         self.clear()
-        for file in (self.path / "keyframes").glob("shot-*.png"):
-            file.unlink()
+        for file in (*(self.path / "keyframes").glob("shot-*.png"), self.path / "keyframes.json"):
+            file.unlink(missing_ok=True)
         for folder in (self.path / "keyframes", self.path):
             with contextlib.suppress(OSError):
                 folder.rmdir()
@@ -103,9 +112,10 @@ class WorkFolder:
     def part_state(self, number: int) -> dict[str, Any] | None:
         """What was kept of a finished part, or `None` if it is not finished."""
         note = self.path / f"part-{number:06d}.json"
-        if not note.exists() or not self.segment(number).exists():
+        if not note.exists():
             return None
-        return json.loads(note.read_text())
+        state = json.loads(note.read_text())
+        return state if state.get("stills") or self.segment(number).exists() else None
 
     def finish_part(self, number: int, state: dict[str, Any]) -> None:
         """Note that a part is finished; its segment has been written before."""
@@ -115,6 +125,33 @@ class WorkFolder:
         """Forget a finished part."""
         for file in self.path.glob(f"part-{number:06d}.*"):
             file.unlink()
+
+    # --- pictures of the shots --------------------------------------------------------------------
+
+    def picture(self, shot: int) -> Path:
+        """The picture of a shot, which somebody may replace by one with other colours."""
+        return self.path / "keyframes" / f"shot-{shot:04d}.png"
+
+    def own_picture(self, shot: int) -> str | None:
+        """The digest of a shot's picture if it is not what this program made; else `None`."""
+        file = self.picture(shot)
+        if not file.exists():
+            return None
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()[:32]
+        return None if digest in self._made() else digest
+
+    def keep_picture(self, shot: int, content: bytes) -> None:
+        """Write the picture of a shot, unless somebody has put their own there."""
+        if self.own_picture(shot):
+            return
+        self.picture(shot).parent.mkdir(exist_ok=True)
+        made = [*self._made(), hashlib.sha256(content).hexdigest()[:32]]
+        write_atomically(self.path / "keyframes.json", json.dumps(made).encode())
+        write_atomically(self.picture(shot), content)
+
+    def _made(self) -> list[str]:
+        file = self.path / "keyframes.json"
+        return json.loads(file.read_text()) if file.exists() else []
 
     def lead(self, number: int) -> tuple[np.ndarray, np.ndarray] | None:
         """The last light and chroma of a part, with which the next part of its shot begins."""
@@ -131,8 +168,3 @@ class WorkFolder:
         with open(partial, "wb") as opened:
             np.savez(opened, light=light, chroma=chroma)
         os.replace(partial, file)
-
-    @contextlib.contextmanager
-    def claimed(self) -> Iterator[None]:
-        """Keep a second run from working on the same film meanwhile; shards may."""
-        yield

@@ -8,9 +8,9 @@ import av
 import numpy as np
 from av.codec.context import Flags
 
-from .chroma import chroma_planes
-from .codecs import Codec
-from .light import Levels
+from .chroma import chroma_planes, chroma_to_rgb
+from .codecs import STILL_FORMATS, Codec
+from .light import Levels, resize
 from .reading import FilmFacts, luma_plane, planar, plane_view
 
 _FULL, _LIMITED = 2, 1
@@ -35,6 +35,22 @@ def scale_luma(luma: np.ndarray, levels: Levels, depth: int) -> np.ndarray:
     ).astype(kind)
 
 
+def area_slices(shape: tuple[int, ...], area: Area) -> tuple[slice, slice]:
+    """The rows and columns of an area of a frame (height, width), on even lines."""
+    top, bottom, left, right = area
+    ends = ((top, bottom, shape[0]), (left, right, shape[1]))
+    rows, columns = (
+        slice(round(begin * length / 2) * 2, round(end * length / 2) * 2 if end < 1 else length)
+        for begin, end, length in ends
+    )
+    return rows, columns
+
+
+def result_levels(facts: FilmFacts, depth: int) -> Levels:
+    """What the numbers of a result's planes mean: as in the film, but for the depth."""
+    return Levels(depth, facts.levels.full_range, facts.levels.matrix)
+
+
 class FrameColorer:
     """Gives frames new chroma; luma is copied as it is.
 
@@ -47,17 +63,16 @@ class FrameColorer:
 
     def __init__(self, facts: FilmFacts, pixel_format: str, depth: int, area: Area = WHOLE):
         self._facts, self._format, self._area = facts, pixel_format, area
-        self._levels = Levels(depth, facts.levels.full_range, facts.levels.matrix)
+        self._levels = result_levels(facts, depth)
 
     def __call__(self, frame: av.VideoFrame, ab: np.ndarray) -> av.VideoFrame:
         """Colour a frame by chroma a*b* (2, rows, columns) of the picture's area."""
+        is_same = frame.format.name == self._format
+        if is_same:
+            frame.make_writable()  # it may move the planes, so nobody may look at them before
         given = planar(frame)
         luma = scale_luma(luma_plane(given), self._facts.levels, self._levels.depth)
-        if frame.format.name == self._format:
-            result = frame
-            result.make_writable()
-        else:
-            result = frame.reformat(format=self._format)
+        result = frame if is_same else frame.reformat(format=self._format)
         self._fill(result, luma, ab)
         result.pict_type = 0
         result.colorspace = self._facts.matrix_tag
@@ -72,11 +87,7 @@ class FrameColorer:
         part = frame.format.components[1]
         size = part.height, part.width
         views = [plane_view(plane, size[1], size[0], bits) for plane in frame.planes[1:3]]
-        top, bottom, left, right = self._area
-        inner = tuple(
-            slice(round(a * length / 2) * 2, round(b * length / 2) * 2 if b < 1 else length)
-            for a, b, length in ((top, bottom, luma.shape[0]), (left, right, luma.shape[1]))
-        )
+        inner = area_slices(luma.shape, self._area)
         small = tuple(
             slice(-(-one.start * new // old), -(-one.stop * new // old))
             for one, new, old in zip(inner, size, luma.shape, strict=True)
@@ -148,6 +159,59 @@ class SegmentWriter:
         """Give up, and leave nothing behind."""
         self._container.close()
         self._partial.unlink(missing_ok=True)
+
+
+class StillsWriter:
+    """Writes frames as numbered pictures; the arguments are those of `SegmentWriter`.
+
+    Args:
+        pattern: of their names, such as `color/%06d.png`.
+        number: of the first.
+        facts: of the film.
+        codec: one of `STILLS`.
+    """
+
+    def __init__(self, pattern: Path, number: int, facts: FilmFacts, codec: Codec):
+        options = {"start_number": str(number), "atomic_writing": "1"}
+        self._container = av.open(str(pattern), "w", format="image2", options=options)
+        stream = self._container.add_stream(codec.encoder, rate=_plausible(facts.rate))
+        stream.width, stream.height = facts.width, facts.height
+        stream.pix_fmt = STILL_FORMATS[codec.encoder][codec.depth_for(facts)]
+        stream.options = dict(codec.options)
+        self._levels = result_levels(facts, codec.depth_for(facts))
+        self._stream, self.order = stream, list[int]()
+
+    def write(self, frame: av.VideoFrame, time: int) -> None:
+        """Write a frame; its time does not matter."""
+        rgb = as_rgb(frame, self._levels)
+        if self._levels.depth == 8:
+            picture = av.VideoFrame.from_ndarray(np.rint(rgb * 255).astype(np.uint8), "rgb24")
+        else:
+            picture = av.VideoFrame.from_ndarray(np.rint(rgb * 65535).astype(np.uint16), "rgb48le")
+        picture = picture.reformat(format=self._stream.pix_fmt)
+        picture.pts, picture.time_base = len(self.order), 1 / self._stream.codec_context.rate
+        self.order.append(len(self.order))
+        self._container.mux(self._stream.encode(picture))
+
+    def close(self) -> None:
+        """Finish."""
+        self._container.mux(self._stream.encode(None))
+        self._container.close()
+
+    discard = close
+
+
+def as_rgb(frame: av.VideoFrame, levels: Levels) -> np.ndarray:
+    """A coloured frame in red, green and blue, float32 in [0, 1], (H, W, 3)."""
+    shape = frame.height, frame.width
+    luma, *chroma = (
+        plane_view(plane, part.width, part.height, levels.depth).astype(np.float32)
+        for plane, part in zip(frame.planes, frame.format.components, strict=True)
+    )
+    signal = (luma - levels.black) / levels.luma_span
+    around = [(plane - levels.neutral) / levels.chroma_span for plane in chroma]
+    full = np.stack([resize(plane, *shape) for plane in around])
+    return np.moveaxis(chroma_to_rgb(signal, full, levels.matrix), 0, -1).clip(0, 1)
 
 
 def _plausible(rate: Fraction) -> Fraction:
