@@ -33,9 +33,9 @@ def fingerprint(path: Path) -> str:
     """
     digest = hashlib.sha256()
     if files := numbered_files(path):
-        for file in files:
-            state = file.stat()
-            digest.update(f"{file.name} {state.st_size} {state.st_mtime_ns}\n".encode())
+        for still in files:
+            state = still.stat()
+            digest.update(f"{still.name} {state.st_size} {state.st_mtime_ns}\n".encode())
         return digest.hexdigest()[:32]
     size = path.stat().st_size
     digest.update(str(size).encode())
