@@ -141,9 +141,10 @@ class Space:
             self.colorize_many, [many, settings[1], settings[-1]], archive,
             api_name="colorize_many", concurrency_id="batch",
         )  # fmt: skip
-        name, made = gr.Textbox("", label="name"), gr.JSON(label="result")
+        touches, name = gr.Textbox("", label="touches"), gr.Textbox("", label="name")
+        made = gr.JSON(label="result")
         gr.Button().click(
-            self.invent, [one, *settings, name], made, api_visibility="private", **queued
+            self.invent, [one, *settings, touches, name], made, api_visibility="private", **queued
         )
         (self.function,) = (key for key, one in self.blocks.fns.items() if one.fn == self.invent)
 
@@ -213,7 +214,7 @@ class Space:
 
     def invent(
         self, photograph: str, samples, seed, steps, sampler, saturation, resolution, points, model,
-        name: str, progress=gr.Progress(),
+        touches: str, name: str, progress=gr.Progress(),
     ) -> dict:  # fmt: skip
         """Invent the colours of a result that the page then asks pictures of, by its `name`."""
         with for_people():
@@ -221,8 +222,9 @@ class Space:
             settings, wanted = self.settings(*controls), self.queue.wanted()
             if photograph is None:
                 raise Refused("There is no photograph.")
+            places = coloring.read_touches(touches, settings, self.limits)
             with self.results.making(name) as made:
-                for news in coloring.run(photograph, settings, self.limits, wanted, made):
+                for news in coloring.run(photograph, settings, self.limits, wanted, made, places):
                     if isinstance(news, dict):
                         return news
                     step, steps = news

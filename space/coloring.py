@@ -19,6 +19,7 @@ import contextlib
 import copy
 import functools
 import queue
+import re
 import threading
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -171,11 +172,7 @@ def read_points(text: str, strict: bool = True) -> tuple[Point, ...]:
     A line that is not so is left out, or, where it is strict, refused.
     """
     points = []
-    if text is not None and not isinstance(text, str):
-        raise Refused(f"Points of colour are lines of text; they cannot be {short(text)}.")
-    lines = list(filter(None, map(str.strip, (text or "")[: LONGEST_POINTS + 1].splitlines())))
-    if len(text or "") > LONGEST_POINTS or len(lines) > MOST_POINTS:
-        raise Refused(f"There are too many points of colour; {MOST_POINTS} can be met.")
+    lines = read_lines(text, "Points of colour")
     for line in lines:
         try:
             points.append(parse_hint(line))
@@ -185,6 +182,48 @@ def read_points(text: str, strict: bool = True) -> tuple[Point, ...]:
                     f"A point of colour is x, y, #rrggbb, as in 140, 95, #7a1f2b; not {short(line)}"
                 ) from None
     return tuple(points)
+
+
+@dataclass(frozen=True)
+class Touch:
+    """A round place of an answer whose colours are changed after they were made."""
+
+    x: float
+    y: float
+    radius: float  # pixels of the photograph, like x and y
+    what: str  # "anew", "grey", or the number of the answer whose colours come there, from 1
+    answer: int  # that is changed, from 0
+
+
+def read_touches(text: str, settings: Settings, limits: Limits) -> tuple[Touch, ...]:
+    """Lines of "x, y, radius, what, answer"; Refused where one is not so, or it is too much."""
+    samples = settings.samples
+    lines = read_lines(text, "Places that are mended")
+    number = r"\s*(\d{1,6}(?:\.\d{1,6})?)\s*"
+    pattern = rf"{number},{number},{number},\s*(anew|grey|[1-8])\s*,\s*([1-8])\s*"
+    touches = []
+    for line in lines:
+        found = re.fullmatch(pattern, line)
+        if not found or int(found[5]) > samples or (found[4].isdigit() and int(found[4]) > samples):
+            raise Refused(
+                f"A place that is mended is x, y, radius, what, answer; not {short(line)}"
+            )
+        x, y, radius = map(float, found.groups()[:3])
+        touches.append(Touch(x, y, radius, found[4], int(found[5]) - 1))
+    fresh = sum(touch.what == "anew" for touch in touches)
+    if fresh:  # each is as long as a photograph
+        check_work(replace(settings, samples=1), limits, samples + fresh)
+    return tuple(touches)
+
+
+def read_lines(text: object, what: str) -> list[str]:
+    """The lines of a text that somebody sent; Refused where it is none, or too long."""
+    if text is not None and not isinstance(text, str):
+        raise Refused(f"{what} are lines of text; they cannot be {short(text)}.")
+    lines = list(filter(None, map(str.strip, (text or "")[: LONGEST_POINTS + 1].splitlines())))
+    if len(text or "") > LONGEST_POINTS or len(lines) > MOST_POINTS:
+        raise Refused(f"{what} are too many: there are too many points; {MOST_POINTS} can be met.")
+    return lines
 
 
 # --- colours -------------------------------------------------------------------------------------
@@ -282,7 +321,7 @@ def invent(image: np.ndarray, settings: Settings) -> Iterator[tuple[torch.Tensor
     yield Invented(output.images, spread)
 
 
-def call(pipe: ColorizationPipeline, image: np.ndarray, settings: Settings, report):
+def call(pipe: ColorizationPipeline, image: np.ndarray, settings: Settings, report, **options):
     """The pipeline's output, as chroma; Refused, where it cannot be had."""
     try:
         return pipe(
@@ -299,11 +338,44 @@ def call(pipe: ColorizationPipeline, image: np.ndarray, settings: Settings, repo
             output_uncertainty=settings.samples > 1,
             callback_on_step_end=report,
             callback_on_step_end_tensor_inputs=["chroma"],
+            **options,
         )
     except ValueError as error:
         raise Refused(str(error)) from error
     except (MemoryError, torch.OutOfMemoryError) as error:
         raise Refused("There is not enough memory for this: ask for fewer colourings.") from error
+
+
+def mend(image: np.ndarray, invented: Invented, touches: tuple[Touch, ...], settings: Settings):
+    """Change the colours of `invented` in some places, one after the other."""
+    for number, touch in enumerate(touches, 1):
+        old = invented.chroma[touch.answer]
+        if touch.what == "anew":
+            new = invent_anew(image, old, touch, replace(settings, seed=settings.seed + number))
+        else:
+            new = 0 if touch.what == "grey" else invented.chroma[int(touch.what) - 1]
+        cover = disc(touch, image.shape[:2], old.shape[1:])
+        invented.chroma[touch.answer] = old + torch.from_numpy(cover) * (new - old)
+
+
+def disc(touch: Touch, size: tuple[int, int], shape: tuple[int, int]) -> np.ndarray:
+    """Where a touch reaches, 0 to 1, in cells of `shape` over a photograph of `size`."""
+    y, x = np.ogrid[: shape[0], : shape[1]]
+    cell = size[1] / shape[1], size[0] / shape[0]
+    away = np.hypot((x + 0.5) * cell[0] - touch.x, (y + 0.5) * cell[1] - touch.y)
+    soft = max(touch.radius / 4, *cell)
+    return ((touch.radius - away) / soft + 0.5).clip(0, 1).astype(np.float32)
+
+
+@on_gpu
+def invent_anew(image: np.ndarray, old: torch.Tensor, touch: Touch, settings: Settings):
+    """Other colours (2, h, w) in a place, in agreement with those around it."""
+    shape = image.shape[:2]
+    scale = min(1, SHOWN / max(shape))
+    mask = disc(touch, shape, tuple(max(1, round(side * scale)) for side in shape))
+    mask = Image.fromarray((mask * 255).astype(np.uint8)).resize(shape[::-1])
+    options = {"color_image": old.numpy(), "mask_image": mask}
+    return call(own_copy(settings), image, replace(settings, samples=1), None, **options).images[0]
 
 
 def colored(pipe: ColorizationPipeline, shown: Image.Image, chroma: torch.Tensor) -> Image.Image:
@@ -323,6 +395,7 @@ class Result:
     settings: Settings
     film: list[torch.Tensor] = field(default_factory=list)  # (samples, 2, h, w), after each step
     invented: Invented | None = None
+    touches: tuple[Touch, ...] = ()
     stopped: threading.Event = field(default_factory=threading.Event)
 
     def chroma(self, wish: "Wish") -> torch.Tensor:
@@ -378,7 +451,12 @@ def read_wish(given: Mapping[str, str], result: Result) -> Wish:
 
 
 def run(
-    path: str, settings: Settings, limits: Limits, wanted: Callable[[], bool], made: Callable
+    path: str,
+    settings: Settings,
+    limits: Limits,
+    wanted: Callable[[], bool],
+    made: Callable[[Result], None],
+    touches: tuple[Touch, ...] = (),
 ) -> Iterator[tuple[int, int] | dict]:
     """Which step of how many is done, one after the other, and in the end what the page must know.
 
@@ -396,6 +474,8 @@ def run(
                 yield len(result.film), step[1]
             else:
                 result.invented = step
+    mend(read.image_with_alpha, result.invented, touches, settings)
+    result.touches = touches
     result.film = thinned(result.film)
     size = {"width": source.width, "height": source.height}
     yield {**size, "notes": source.notes, "frames": len(result.film)}
@@ -426,27 +506,30 @@ def write(result: Result, kind: str, wish: Wish, folder: Path, limits: Limits) -
     read = open_photograph(result.source.path, limits)
     name = result_name(result.source.path, wish.sample, result.settings.samples)
     path = (folder / name).with_suffix(wish.ending or Path(name).suffix)
-    return save_full(read, result.settings, result.chroma(wish), wish, path)
+    made = mark(result.settings, wish, result.touches)
+    return save_full(read, result.settings, result.chroma(wish), made, path)
 
 
-def mark(settings: Settings, wish: Wish) -> photo.Mark:
+def mark(settings: Settings, wish: Wish, touches: tuple[Touch, ...] = ()) -> photo.Mark:
     """What a file says about how its colours came to be, as in those of `colorize`."""
     if wish.saturation != 1:
         settings = replace(settings, saturation=wish.saturation)
     made = provenance(own_copy(settings), settings, wish.sample)
-    if wish.warmth:
-        made = replace(made, settings=made.settings | {"warmth": wish.warmth})
-    return made
+    told = {"warmth": wish.warmth or None}
+    own = [one for one in touches if one.answer == wish.sample]
+    told["mended"] = " ".join(f"{t.x:g},{t.y:g},{t.radius:g},{t.what}" for t in own) or None
+    told = {name: value for name, value in told.items() if value is not None}
+    return replace(made, settings=made.settings | told)
 
 
 def save_shown(result: Result, wish: Wish, picture: Image.Image, path: Path) -> Path:
     """A picture of the page as a file, marked like a result."""
-    photo.write_picture(path, picture, mark(result.settings, wish))
+    photo.write_picture(path, picture, mark(result.settings, wish, result.touches))
     return path
 
 
 def save_full(
-    read: photo.Photo, settings: Settings, chroma: torch.Tensor, wish: Wish, path: Path
+    read: photo.Photo, settings: Settings, chroma: torch.Tensor, made: photo.Mark, path: Path
 ) -> Path:
     """The photograph in colour as `colorize` writes it: size, depth, metadata, mark."""
     processor = load(settings.model).image_processor
@@ -456,7 +539,7 @@ def save_full(
     else:
         image = Image.fromarray(processor.colorize(luminance, chroma).numpy())
     try:
-        photo.write(path, image, read, mark(settings, wish))
+        photo.write(path, image, read, made)
     except photo.PhotoError as error:
         raise Refused(f"{path.name} {error}.") from error
     return path
@@ -554,7 +637,9 @@ def color_one(
             invented = step
     names = [result_name(path, sample, settings.samples) for sample in range(settings.samples)]
     return [
-        save_full(read, settings, invented.chroma[sample], Wish(sample), folder / name)
+        save_full(
+            read, settings, invented.chroma[sample], mark(settings, Wish(sample)), folder / name
+        )
         for sample, name in enumerate(names)
     ]
 

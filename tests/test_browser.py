@@ -230,6 +230,17 @@ def test_warmth_is_that_of_the_server(node, monkeypatch):
     assert node("page.WARMTH") == list(coloring.WARMTH)
 
 
+def test_a_place_that_is_mended_has_the_servers_size(node, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "space")
+    coloring = pytest.importorskip("coloring")
+    touch = {"x": 70, "y": 40, "radius": 30, "what": "anew", "answer": 0}
+    wanted = coloring.disc(coloring.Touch(**touch), (120, 160), (32, 40))
+    size, grid = '{"width": 160, "height": 120}', '{"width": 40, "height": 32}'
+    found = node(f"[...page.disc({json.dumps(touch)}, {size}, {grid})]")
+    assert np.allclose(np.reshape(found, (32, 40)), wanted, atol=1e-6)
+    assert wanted.max() == 1 and 0 < wanted.mean() < 0.3
+
+
 def test_archives_hold_what_was_put_in(node, tmp_path):
     script = """await page.zip([1, 2, 1].map((size) => (
         { name: size > 1 ? "Großmutter.jpg" : "a.png", file: new Blob(["x".repeat(size)]) }
@@ -519,6 +530,20 @@ def test_the_photograph_given_last_is_shown(page, small, tmp_path):
     file = save(page, tmp_path, "jpeg")
     assert file.name == "small-colorized.jpg"
     assert Image.open(file).size == Image.open(small).size
+
+
+def test_a_place_is_mended(page, small, tmp_path):
+    give(page, small)
+    before = np.asarray(Image.open(save(page, tmp_path, "png"))).astype(int)
+    page.get_by_role("button", name="Other colours here").click()
+    box = page.locator("#place").bounding_box()
+    with NextColors(page):
+        page.locator("#place").click(position={"x": box["width"] / 2, "y": box["height"] / 2})
+    file = save(page, tmp_path, "png")
+    change = np.abs(np.asarray(Image.open(file)).astype(int) - before).max(2)
+    assert change[:40].max() <= 2 < change[85:115, 65:95].max()
+    assert "mended=" in photo.read_mark(photo.read(file).xmp)["AIPromptInformation"]
+    page.keyboard.press("Escape")
 
 
 def test_stop_keeps_what_was_there(page, small, tmp_path):

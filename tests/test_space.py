@@ -442,6 +442,48 @@ def test_known_colours_can_be_placed_moved_and_removed(page, pipe, portrait, tmp
     assert page.locator("#hint-list li").count() == 1
 
 
+def test_a_place_is_mended_and_all_else_stays(page, portrait, tmp_path):
+    give(page, portrait)
+    before = pixels(save(page, tmp_path)).astype(int)
+    for name, is_grey in (("Other colours here", False), ("No colour here", True)):
+        page.get_by_role("button", name=name).click()
+        box = page.locator("#place").bounding_box()
+        with NextColors(page):  # two clicks, and one for the download
+            page.locator("#place").click(position={"x": box["width"] / 2, "y": box["height"] / 2})
+        file = save(page, tmp_path)
+        after = pixels(file).astype(int)
+        change = np.abs(after - before).max(2)
+        assert change[:, :50].max() == change[:, 110:].max() == 0 < change[55:65, 75:85].max()
+        assert not is_grey or np.ptp(after[58:62, 78:82], axis=2).max() <= 2
+    assert "mended=80," in read_mark(read(file).xmp)["AIPromptInformation"]
+    assert page.locator("#mend-list li").count() == 2
+    page.keyboard.press("Escape")
+    for _ in range(2):
+        with NextColors(page):
+            page.click("#undo")
+    assert np.array_equal(pixels(save(page, tmp_path)), before)
+    with NextColors(page):
+        page.select_option("#samples", "2")
+    page.get_by_role("button", name="As in answer 2 here").click()
+    with NextColors(page):
+        page.locator("#place").click(position={"x": 20, "y": 20})
+    assert "as in answer 2" in page.inner_text("#mend-list")
+
+
+def test_mends_that_are_nonsense_are_refused():
+    settings = coloring.Settings()
+    for text, why in (
+        ("1, 2, 3, red, 1", "x, y, radius"),
+        ("1, 2, 3, anew, 2", "x, y, radius"),
+        ("1, 2, 3, 2, 1", "x, y, radius"),
+        ("1, 2, 3, grey, 1\n" * 300, "too many points"),
+        ("1, 2, 3, anew, 1\n" * 190, "too much for one job"),
+    ):
+        with pytest.raises(coloring.Refused, match=why):
+            coloring.read_touches(text, settings, Limits())
+    assert len(coloring.read_touches("1, 2.5, 3, anew, 1\n", settings, Limits())) == 1
+
+
 def test_strength_and_warmth_need_no_other_run(page, pipe, portrait, tmp_path):
     give(page, portrait)
     asked = []

@@ -12,11 +12,21 @@ export interface Hint {
   color: string; // "#rrggbb"
 }
 
+/** A round place of an answer whose colours are changed after they were made. */
+export interface Touch {
+  x: number;
+  y: number;
+  radius: number; // pixels of the photograph, like x and y
+  what: "anew" | "grey" | number; // of an answer, from 1, whose colours come there
+  answer: number; // that is changed, from 0
+}
+
 /** What decides the colours. What is left out is the model's own. */
 export interface Recipe {
   seed: number;
   samples: number;
   hints: Hint[];
+  touches?: Touch[];
   model?: string;
   steps?: number;
   sampler?: string;
@@ -64,6 +74,7 @@ export interface Facts {
   samplers: string[];
   model: string;
   hints: boolean; // whether the model follows known colours
+  mends: boolean; // whether it makes colours anew in a place
   steps?: number; // the model's own; left out where they cannot be chosen
   resolution?: number;
   resolutions: [number, number];

@@ -1,7 +1,7 @@
-/** The colours that a person knows: choosing, placing, moving and removing them. */
+/** Known colours, and places that are mended: choosing, placing, moving and removing them. */
 
 import { element, make } from "./dom";
-import type { Hint, Size } from "./engine";
+import type { Hint, Size, Touch } from "./engine";
 import { type Place, Viewer } from "./viewer";
 
 const SWATCHES: [string, string][] = [
@@ -21,17 +21,28 @@ function nameOf(color: string): string {
   return SWATCHES.find(([, one]) => one === color)?.[0] ?? color;
 }
 
+function wordOf(what: Touch["what"]): string {
+  if (what === "anew") return "other colours";
+  return what === "grey" ? "no colour" : `as in answer ${what}`;
+}
+
 export class Hints {
   readonly viewer: Viewer;
   private all: Hint[] = [];
+  private places: Touch[] = [];
+  private answer = 0; // that is looked at
   private size: Size = { width: 1, height: 1 };
   private readonly color = element<HTMLInputElement>("color");
   private readonly pick = element<HTMLButtonElement>("pick");
   private readonly swatches: HTMLButtonElement[];
 
-  constructor(private readonly onChange: () => void) {
+  /** `onTool` is told that something is about to be placed. */
+  constructor(
+    private readonly onChange: () => void,
+    private readonly onTool: () => void,
+  ) {
     this.viewer = new Viewer({
-      onPlace: (place) => this.set([...this.all, this.at(place, this.chosen!)]),
+      onPlace: (place) => this.put(place),
       onMove: (index, place) =>
         this.set(this.all.map((one, i) => (i === index ? this.at(place, one.color) : one))),
       onRemove: (index) => this.set(this.all.filter((_, i) => i !== index)),
@@ -46,12 +57,7 @@ export class Hints {
       this.pick.value = this.color.value;
       this.choose(this.pick.value);
     });
-    for (const button of [...this.swatches, this.pick]) {
-      button.addEventListener("click", (event) => {
-        this.choose(button.ariaPressed === "true" ? undefined : button.value);
-        if (event.detail === 0 && this.chosen) this.viewer.focusCross(); // by keyboard
-      });
-    }
+    for (const button of [...this.swatches, this.pick]) this.setUp(button);
     document.addEventListener("keydown", ({ key }) => key === "Escape" && this.choose(undefined));
   }
 
@@ -59,26 +65,84 @@ export class Hints {
     return this.all;
   }
 
+  get touches(): Touch[] {
+    return this.places;
+  }
+
   /** Shows these, for a photograph of `size`. */
-  reset(hints: Hint[], size: Size): void {
+  reset(hints: Hint[], touches: Touch[], size: Size): void {
     this.size = size;
-    this.all = hints;
+    [this.all, this.places] = [hints, touches];
     this.show();
   }
 
+  /** These places are mended from the next colours on. */
+  mend(touches: Touch[]): void {
+    this.places = touches;
+  }
+
+  /** Offers to mend an answer, out of so many. */
+  offer(answer: number, count: number): void {
+    this.answer = answer;
+    const others = Array.from({ length: count }, (_, i) => i + 1).filter((one) => one !== answer + 1);
+    const kinds = ["anew" as const, "grey" as const, ...others];
+    const chosen = this.chosen;
+    this.mends = kinds.map((what) => {
+      const button = make("button", { type: "button", value: String(what), ariaPressed: "false" });
+      button.textContent = `${wordOf(what)[0]!.toUpperCase()}${wordOf(what).slice(1)} here`;
+      this.setUp(button);
+      return button;
+    });
+    element("mends").replaceChildren(...this.mends);
+    this.choose(this.tools.some(({ value }) => value === chosen) ? chosen : undefined);
+  }
+
+  private mends: HTMLButtonElement[] = [];
+
+  private get tools(): HTMLButtonElement[] {
+    return [...this.swatches, this.pick, ...this.mends];
+  }
+
   private get chosen(): string | undefined {
-    return [...this.swatches, this.pick].find((one) => one.ariaPressed === "true")?.value;
+    return this.tools.find((one) => one.ariaPressed === "true")?.value;
+  }
+
+  private setUp(button: HTMLButtonElement): void {
+    button.addEventListener("click", (event) => {
+      this.choose(button.ariaPressed === "true" ? undefined : button.value);
+      if (event.detail === 0 && this.chosen) this.viewer.focusCross(); // by keyboard
+    });
+  }
+
+  /** What the chosen tool does to a place. */
+  private put(place: Place): void {
+    const chosen = this.chosen!;
+    if (chosen.startsWith("#")) return this.set([...this.all, this.at(place, chosen)]);
+    const { x, y } = this.at(place, "");
+    const share = Number(element<HTMLInputElement>("reach").value) / 100;
+    const radius = Math.round(share * Math.min(this.size.width, this.size.height));
+    const what = chosen === "anew" || chosen === "grey" ? chosen : Number(chosen);
+    this.set(this.all, [...this.places, { x, y, radius, what, answer: this.answer }]);
   }
 
   /** The colour that the next touch of the photograph places. */
   choose(color: string | undefined): void {
-    const isSwatch = this.swatches.some(({ value }) => value === color);
-    for (const one of this.swatches) one.ariaPressed = String(one.value === color);
-    this.pick.ariaPressed = String(color !== undefined && !isSwatch);
-    this.viewer.placing = color !== undefined;
-    element("hint-help").textContent = color
-      ? `Touch the photograph where it is ${nameOf(color)}. Escape ends it.`
-      : "Was her dress dark red? Choose a colour, then touch the place.";
+    for (const one of this.tools) one.ariaPressed = "false";
+    const tool = this.tools.find(({ value }) => value === color);
+    if (tool) {
+      tool.ariaPressed = "true";
+      this.onTool();
+    }
+    this.viewer.placing = tool !== undefined;
+    const isColor = color?.startsWith("#");
+    element("hint-help").textContent =
+      color && isColor
+        ? `Touch the photograph where it is ${nameOf(color)}. Escape ends it.`
+        : "Was her dress dark red? Choose a colour, then touch the place.";
+    element("mend-help").textContent =
+      color && !isColor
+        ? "Touch the place in the photograph. Escape ends it."
+        : "Only that place changes; all around it stays.";
   }
 
   private at({ x, y }: Place, color: string): Hint {
@@ -86,8 +150,8 @@ export class Hints {
     return { x: Math.floor(x * width), y: Math.floor(y * height), color };
   }
 
-  private set(hints: Hint[]): void {
-    this.all = hints;
+  private set(hints: Hint[], touches = this.places): void {
+    [this.all, this.places] = [hints, touches];
     this.show();
     this.onChange();
   }
@@ -99,13 +163,23 @@ export class Hints {
         const dot = make("span", { className: "dot" });
         dot.style.background = hint.color;
         const name = `${nameOf(hint.color)} at ${hint.x}, ${hint.y}`;
-        const remove = make("button", { type: "button", ariaLabel: `Remove ${name}` }, "Remove");
-        remove.addEventListener("click", () => {
-          this.set(this.all.filter((_, i) => i !== index));
-          element("swatches").querySelector("button")!.focus({ preventScroll: true }); // its own is gone
-        });
-        return make("li", {}, dot, name, remove);
+        return this.line(name, () => this.set(this.all.filter((_, i) => i !== index)), dot);
       }),
     );
+    element("mend-list").replaceChildren(
+      ...this.places.map((one, index) => {
+        const name = `${wordOf(one.what)} at ${one.x}, ${one.y}`;
+        return this.line(name, () => this.set(this.all, this.places.filter((_, i) => i !== index)));
+      }),
+    );
+  }
+
+  private line(name: string, onRemove: () => void, ...before: Node[]): HTMLLIElement {
+    const remove = make("button", { type: "button", ariaLabel: `Remove ${name}` }, "Remove");
+    remove.addEventListener("click", () => {
+      onRemove();
+      element("swatches").querySelector("button")!.focus({ preventScroll: true }); // its own is gone
+    });
+    return make("li", {}, ...before, name, remove);
   }
 }

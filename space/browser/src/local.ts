@@ -53,6 +53,7 @@ class LocalEngine implements Engine {
       model: model.model,
       samplers: [],
       hints: model.hint_channels > 0,
+      mends: true,
       resolutions: [0, 0],
       mostSteps: 0,
       mostSamples: MOST_SAMPLES,
@@ -81,8 +82,9 @@ class LocalEngine implements Engine {
     await loading;
   }
 
-  async colorize({ seed, samples, hints }: Recipe, report: Report): Promise<Made> {
-    const made = await this.client.ask("colorize", { seed, samples, hints }, told(report));
+  async colorize({ seed, samples, hints, touches = [] }: Recipe, report: Report): Promise<Made> {
+    const ask = { seed, samples, hints, touches };
+    const made = await this.client.ask("colorize", ask, told(report));
     return { ...this.size, ...made, notes: [] };
   }
 

@@ -1,7 +1,8 @@
 /** From a file to coloured pixels: the pipeline of pipeline_colorize/core/pipeline.py, in the page. */
 
 import { lightnessOf } from "./color";
-import { PLAIN, Refused, type Size, Stopped, WARMTH } from "./engine";
+import { disc } from "./disc";
+import { PLAIN, Refused, type Size, Stopped, type Touch, WARMTH } from "./engine";
 import {
   type ModelFacts,
   type Plane,
@@ -142,6 +143,7 @@ export class Pipeline {
     const answers: Answer[] = (current.answers = []);
     try {
       await this.invent(ask, report);
+      for (const [index, touch] of ask.touches.entries()) await this.mend(touch, ask, index + 1);
       current.complete = answers;
     } finally {
       if (current.answers === answers) current.answers = current.complete;
@@ -178,6 +180,35 @@ export class Pipeline {
         await show();
       });
     }
+  }
+
+  /** Changes the colours of an answer in a place. */
+  private async mend(touch: Touch, ask: Asks["colorize"], number: number): Promise<void> {
+    const { seen, estimate: old } = this.frame(touch.answer);
+    const cover = disc(touch, this.current.photo.size, seen.grid);
+    let fresh: Float32Array | undefined;
+    if (touch.what === "anew") fresh = await this.anew(old, cover, { ...ask, seed: ask.seed + number });
+    else if (touch.what !== "grey") fresh = this.frame(touch.what - 1).estimate;
+    const estimate = old.map((value, at) => value + cover[at % cover.length]! * ((fresh?.[at] ?? 0) - value));
+    this.keep(touch.answer, ask, { seen, estimate });
+  }
+
+  /** Other colours where there is cover, in agreement with those around it (Lugmayr et al. 2022). */
+  private async anew(old: Float32Array, cover: Float32Array, ask: Asks["colorize"]): Promise<Float32Array> {
+    const { model } = this.ready;
+    const { looks } = this.current;
+    const one = { ...ask, samples: 1 };
+    const prepared = this.prepare(looks.at(-1)!, one, false, new TorchGenerator(ask.seed));
+    const known = (row: number[], drawn: Float32Array) => {
+      const start = drawn.slice();
+      blend(start, old, row); // signal and noise of what is known, before the step
+      return (now: Float32Array) => now.map((value, at) => (cover[at % cover.length]! ? value : start[at]!));
+    };
+    let result = old;
+    await this.denoise(prepared, prepared.noise, this.turn, async (candidates) => {
+      result = agree(candidates, prepared.grid, model, prepared.influence);
+    }, known);
+    return result;
   }
 
   stop(): Promise<undefined> {
@@ -218,9 +249,11 @@ export class Pipeline {
     [start, ...fresh]: Float32Array[],
     turn: number,
     onStep: (candidates: Float32Array[]) => Promise<void>,
+    known?: (row: number[], noise: Float32Array) => (now: Float32Array) => Float32Array,
   ): Promise<void> {
     let drawn = start!;
     for (const [index, row] of schedule.entries()) {
+      if (known) drawn = known(row, start!)(drawn);
       const next = await this.ready.step(seen, row, drawn, fresh[index]!);
       drawn = next.sample;
       await this.stillWanted(turn);
@@ -296,7 +329,8 @@ export class Pipeline {
 
   /** In the words of the command line. */
   private settings({ sample, tone: { saturation, warmth } }: Asks["save"]) {
-    const { seed, samples, hints } = this.answer(sample).recipe;
+    const { seed, samples, hints, touches } = this.answer(sample).recipe;
+    const mended = touches.filter(({ answer }) => answer === sample);
     const { model, schedule, default_eta } = this.ready.model;
     return {
       model,
@@ -307,6 +341,7 @@ export class Pipeline {
       eta: default_eta,
       saturation: saturation === 1 ? undefined : saturation,
       warmth: warmth || undefined,
+      mended: mended.map(({ x, y, radius, what }) => `${x},${y},${radius},${what}`).join(" ") || undefined,
       hints: hints.map(({ x, y, color }) => `${x},${y},${color}`).join(" ") || undefined,
     };
   }

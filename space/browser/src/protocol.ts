@@ -1,6 +1,6 @@
 /** What the page and its worker say to each other. */
 
-import type { Download, Hint, Look, Size } from "./engine";
+import type { Download, Hint, Look, Size, Touch } from "./engine";
 import type { ModelFacts } from "./layout";
 
 export interface Asks {
@@ -9,7 +9,7 @@ export interface Asks {
   /** Decode a photograph, and take it up when the model is there. */
   open: { file: Blob; name: string };
   /** Invent colours, which can be painted from the first step on. */
-  colorize: { seed: number; samples: number; hints: Hint[] };
+  colorize: { seed: number; samples: number; hints: Hint[]; touches: Touch[] };
   /** An answer as a picture. */
   paint: Look;
   /** Where the answers differ. */

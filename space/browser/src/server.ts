@@ -95,6 +95,7 @@ class ServerEngine implements Engine {
       model: facts.model,
       samplers: facts.in_one_pass ? [] : facts.samplers,
       hints: facts.hints,
+      mends: !facts.in_one_pass,
       steps: facts.in_one_pass ? undefined : facts.steps,
       resolution: facts.resolution,
       resolutions: facts.resolutions,
@@ -155,8 +156,11 @@ class ServerEngine implements Engine {
     const [name, session_hash, { signal }] = [randomName(), randomName(), this.work];
     const file = { path, meta: { _type: "gradio.FileData" } };
     const points = recipe.hints.map(({ x, y, color }) => `${x}, ${y}, ${color}`).join("\n");
+    const touches = (recipe.touches ?? [])
+      .map(({ x, y, radius, what, answer }) => `${x}, ${y}, ${radius}, ${what}, ${answer + 1}`)
+      .join("\n");
     const { samples, seed, steps = null, sampler = "", resolution = null, model = "" } = recipe;
-    const data = [file, samples, seed, steps, sampler, 1, resolution, points, model, name];
+    const data = [file, samples, seed, steps, sampler, 1, resolution, points, model, touches, name];
     const body = JSON.stringify({ data, fn_index: this.facts!.function, session_hash });
     const headers = { "Content-Type": "application/json" };
     const joined = await this.reach(`${API}queue/join`, { method: "POST", headers, body }, report);

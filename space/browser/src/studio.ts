@@ -21,7 +21,10 @@ const select = (id: string) => element<HTMLSelectElement>(id);
 
 export class Studio {
   album!: Album;
-  private readonly hints = new Hints(() => void this.recolor());
+  private readonly hints = new Hints(
+    () => void this.recolor(this.item?.sample),
+    () => this.view === "answers" && this.see("colour"),
+  );
   private readonly viewer: Viewer = this.hints.viewer;
   private item?: Item;
   private made?: Made;
@@ -30,6 +33,7 @@ export class Studio {
   private steps: Step[] = []; // all that was done, for undo
   private step = -1;
   private count = 1;
+  private seen = 1; // answers of the colours before
 
   constructor(
     private readonly engine: Engine,
@@ -49,9 +53,10 @@ export class Studio {
     element("back").hidden = this.album.isEmpty;
     this.item = item;
     this.made = undefined;
+    this.seen = 1;
     [this.steps, this.step] = [[], -1];
     this.write(item);
-    this.hints.reset([], { width: 1, height: 1 });
+    this.hints.reset([], [], { width: 1, height: 1 });
     this.hints.choose(undefined);
     element("answers").replaceChildren();
     this.see("colour");
@@ -83,10 +88,11 @@ export class Studio {
   // --- colours -----------------------------------------------------------------------------------
 
   /** Colours as the controls say. */
-  private async recolor(): Promise<void> {
+  private async recolor(sample = 0): Promise<void> {
     if (!this.item || !isShown("work")) return;
     complain("");
-    await this.attempt(this.read(), 0, "The colours could not be made");
+    const recipe = this.read();
+    await this.attempt(recipe, Math.min(sample, recipe.samples - 1), "The colours could not be made");
   }
 
   private async attempt(recipe: Recipe, sample: number, failure: string): Promise<void> {
@@ -102,12 +108,16 @@ export class Studio {
     const seconds = ((performance.now() - began) / 1000).toFixed(1);
     this.made = made;
     const item = Object.assign(this.item!, { recipe, sample });
-    this.hints.reset(recipe.hints, made);
+    this.hints.reset(recipe.hints, recipe.touches ?? [], made);
+    this.hints.offer(sample, recipe.samples);
     this.end();
     this.note();
     await this.showAnswers(recipe.samples, mine);
     if (mine !== this.turn) return;
-    this.see(recipe.samples > 1 ? "answers" : this.view === "compare" ? "compare" : "colour");
+    const isSame = recipe.samples === this.seen; // known colours and mends stay at their answer
+    this.seen = recipe.samples;
+    if (!isSame && recipe.samples > 1) this.see("answers");
+    else if (this.view !== "compare" && (this.view !== "answers" || recipe.samples === 1)) this.see("colour");
     await this.repaint();
     await this.keep(item);
     if (mine !== this.turn) return;
@@ -137,7 +147,8 @@ export class Studio {
     setStop(undefined);
     if (error && this.item) {
       this.write(this.item);
-      if (this.made) this.hints.reset(this.item.recipe.hints, this.made);
+      const { hints, touches = [] } = this.item.recipe;
+      if (this.made) this.hints.reset(hints, touches, this.made);
       if (this.made) void this.repaint();
     }
     this.showState();
@@ -148,7 +159,7 @@ export class Studio {
     const isBusy = document.body.hasAttribute("data-busy");
     const isReady = Boolean(this.made) && !isBusy;
     for (const one of document.querySelectorAll<HTMLInputElement>("#work .ready")) one.disabled = !isReady;
-    element<HTMLFieldSetElement>("hints").disabled = !this.made;
+    for (const id of ["hints", "mending"]) element<HTMLFieldSetElement>(id).disabled = !this.made;
     const several = Boolean(this.made) && (this.item?.recipe.samples ?? 1) > 1;
     element("see-answers").parentElement!.hidden = element("see-unsure").parentElement!.hidden = !several;
     element("see-film").parentElement!.hidden = (this.made?.frames ?? 0) < 2;
@@ -183,6 +194,7 @@ export class Studio {
   private async choose(sample: number): Promise<void> {
     if (!this.item) return;
     this.item.sample = sample;
+    this.hints.offer(sample, this.item.recipe.samples);
     this.markAnswer();
     if (this.view !== "compare") this.see("colour");
     this.note();
@@ -281,18 +293,21 @@ export class Studio {
   // --- controls ----------------------------------------------------------------------------------
 
   private setUpControls(): void {
-    const recolor = () => void this.recolor();
+    const afresh = () => {
+      this.hints.mend([]); // they belong to colours that go
+      void this.recolor();
+    };
     const again = (samples: number) => {
       select("samples").value = String(samples);
       input("seed").value = String((this.read().seed + 1) % 2 ** 32);
-      recolor();
+      afresh();
     };
     element("again").addEventListener("click", () => again(Number(select("samples").value)));
     for (const id of ["samples", "seed", "steps", "sampler", "resolution"]) {
-      element(id).addEventListener("change", recolor);
+      element(id).addEventListener("change", afresh);
     }
     select("model").addEventListener("change", () => {
-      void this.load(select("model").value).then(recolor, (error: unknown) => {
+      void this.load(select("model").value).then(afresh, (error: unknown) => {
         this.end(error, "That model cannot be had");
       });
     });
@@ -331,6 +346,7 @@ export class Studio {
     const [min, max] = facts.resolutions.map(String);
     Object.assign(input("resolution"), { min, max, placeholder: String(facts.resolution ?? "") });
     element("hints").hidden = !facts.hints;
+    element("mending").hidden = !facts.mends;
   }
 
   private get tone(): Tone {
@@ -352,6 +368,7 @@ export class Studio {
       seed,
       samples: Number(select("samples").value) || 1,
       hints: this.hints.list,
+      touches: this.hints.touches,
       model: select("model").value || undefined,
       steps: number("steps"),
       sampler: select("sampler").value || undefined,

@@ -11,6 +11,7 @@ export {
   rasterizeHints,
   workingSizes,
 } from "../src/layout";
+export { disc } from "../src/disc";
 export { xmpPacket } from "../src/mark";
 export { TorchGenerator } from "../src/noise";
 export { RowResizer } from "../src/resize";
