@@ -515,11 +515,13 @@ def mark(settings: Settings, wish: Wish, touches: tuple[Touch, ...] = ()) -> pho
     if wish.saturation != 1:
         settings = replace(settings, saturation=wish.saturation)
     made = provenance(own_copy(settings), settings, wish.sample)
-    told = {"warmth": wish.warmth or None}
-    own = [one for one in touches if one.answer == wish.sample]
-    told["mended"] = " ".join(f"{t.x:g},{t.y:g},{t.radius:g},{t.what}" for t in own) or None
-    told = {name: value for name, value in told.items() if value is not None}
-    return replace(made, settings=made.settings | told)
+    mends = [one for one in touches if one.answer == wish.sample]
+    changes: dict[str, float | str] = {}
+    if wish.warmth:
+        changes["warmth"] = wish.warmth
+    if mends:
+        changes["mended"] = " ".join(f"{t.x:g},{t.y:g},{t.radius:g},{t.what}" for t in mends)
+    return replace(made, settings=made.settings | changes)
 
 
 def save_shown(result: Result, wish: Wish, picture: Image.Image, path: Path) -> Path:

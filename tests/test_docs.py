@@ -145,7 +145,7 @@ def desk(tmp_path, monkeypatch):
     write_chroma(
         tmp_path / "photograph.chroma.png",
         Chroma(
-            np.full((2, 96, 64), 10, np.float32),
+            np.full((2, 64, 96), 10, np.float32),
             (height, width),
             (0, height, 0, width),
             Fingerprint.of(light),

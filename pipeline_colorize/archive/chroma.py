@@ -75,7 +75,7 @@ class Chroma:
     Example:
         >>> chroma = read_chroma("photograph.chroma.png")
         >>> chroma.ab.shape, chroma.settings["seed"]
-        ((2, 96, 64), 7)
+        ((2, 64, 96), 7)
     """
 
     ab: np.ndarray

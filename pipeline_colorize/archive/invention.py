@@ -37,7 +37,7 @@ def invent_chroma(
         >>> pipe = ORTColorizationPipeline.from_pretrained("default")
         >>> [chroma] = invent_chroma(pipe, Image.open("photograph.jpg"), num_inference_steps=1)
         >>> chroma.ab.shape
-        (2, 96, 64)
+        (2, 64, 96)
     """
     light = see(image)
     frame = Frame.find(light, find_margins)

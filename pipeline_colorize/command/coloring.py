@@ -15,7 +15,7 @@ from pipeline_colorize.core.margins import Box
 from . import engine
 from .report import one_line
 from .settings import Settings
-from .telling import told_colors, told_hints
+from .telling import all_hints, color_options
 
 # Colourings behind an uncertainty picture of a model that draws fewer than three.
 _UNCERTAINTY_SAMPLES = 4
@@ -46,8 +46,8 @@ def call_model(pipe, photos: list[photo.Photo], settings: Settings) -> list[Colo
         **_dials(pipe, settings, len(photos)),
         num_samples=drawn,
         find_margins=settings.find_margins,
-        hints=[told_hints(settings, one) for one in photos],
-        **told_colors(settings, photos[0]),
+        hints=[all_hints(settings, one) for one in photos],
+        **color_options(settings, photos[0]),
         output_type="np" if photos[0].depth == 16 else "pil",
         output_uncertainty=settings.uncertainty,
         output_intermediates=settings.intermediates,
@@ -83,7 +83,7 @@ def _invent_chroma(pipe, one: photo.Photo, settings: Settings) -> Coloring:
     found = invent_chroma(
         pipe,
         one.image_with_alpha,
-        told_hints(settings, one),
+        all_hints(settings, one),
         settings.find_margins,
         num_samples=settings.samples,
         **_dials(pipe, settings, 1),

@@ -19,7 +19,7 @@ from .discovery import Found, find_photos
 from .job import STDIN, STDOUT, Job, real_path
 from .report import Report, is_terminal, one_line
 from .settings import STREAM, Settings
-from .telling import check_told
+from .telling import check_colored
 
 # What ends the name of a file. The name of a folder, such as `album.1912` or `Mr. Smith`, may
 # have a dot as well.
@@ -39,7 +39,7 @@ def plan(settings: Settings, report: Report) -> list[Job]:
         raise click.UsageError("standard input is a terminal; send a photograph to it.")
     found = find_photos(settings, report)
     photos = [part for one in found for part in _parts(one, settings, report)]
-    check_told(settings, len(photos))
+    check_colored(settings, len(photos))
     jobs = _without_clashes(_with_targets(photos, settings), settings, report)
     return _with_chroma(jobs, Path(settings.chroma), report) if settings.chroma else jobs
 

@@ -1,4 +1,4 @@
-"""Reads what is told about a photograph's colours: those it has, places to mend, references."""
+"""Reads what people say about colours: those a photograph has, places to mend, references."""
 
 import functools
 from pathlib import Path
@@ -14,7 +14,7 @@ from .settings import Settings
 _NEEDS_EXTRA = 'needs scikit-image and OpenCV, which pip install "pipeline-colorize[tell]" brings'
 
 
-def check_told(settings: Settings, count: int) -> None:
+def check_colored(settings: Settings, count: int) -> None:
     """Raise a UsageError where --hint, --colored, --mend, --strength and --reference do not fit."""
     for name, given in (("--hint", settings.hint), ("--colored", settings.colored)):
         if given and count > 1:
@@ -29,22 +29,22 @@ def check_told(settings: Settings, count: int) -> None:
             raise click.UsageError(f"{path}: no such file or folder.")
 
 
-def told_colors(settings: Settings, one: photo.Photo) -> dict[str, Any]:
+def color_options(settings: Settings, one: photo.Photo) -> dict[str, Any]:
     """Return the options of a call that keep colours and mend places; none without --colored."""
     if not settings.colored:
         return {}
-    told: dict[str, Any] = {
+    inputs: dict[str, Any] = {
         "color_image": [photo.read(settings.colored).image],
         "strength": settings.strength,
     }
     if settings.mend:
         masks = _from_extra("masks", "--mend")
         found = [masks.thing_mask(one.image, *place) for place in settings.mend]
-        told["mask_image"] = [np.max(found, axis=0)]
-    return told
+        inputs["mask_image"] = [np.max(found, axis=0)]
+    return inputs
 
 
-def told_hints(settings: Settings, one: photo.Photo) -> list[Hint]:
+def all_hints(settings: Settings, one: photo.Photo) -> list[Hint]:
     """Return the hints that are typed, and those that references give."""
     hints = [Hint(*hint) for hint in settings.hint]
     if settings.reference:
