@@ -644,13 +644,19 @@ def settings(**options):
         ({"scheduler": "ddim"}, "--scheduler ddim needs --runtime torch"),
         ({"dtype": "bfloat16"}, "--dtype bfloat16"),
         ({"device": "cuda:1"}, "--device cuda:1"),
-        ({"model": "someone/model"}, "neither a model's folder"),
     ],
 )
 def test_what_goes_to_torch(options, word, cache):
     assert onnx_choice.choose_graph(settings(**options)) is None
     with pytest.raises(click.ClickException, match=word):
         onnx_choice.choose_graph(settings(**options, runtime="onnx"))
+
+
+@pytest.mark.parametrize("options", [{}, {"runtime": "onnx"}])
+def test_a_model_of_the_hub_out_of_reach(options, cache, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(click.ClickException, match="someone/model"):
+        onnx_choice.choose_graph(settings(model="someone/model", **options))
 
 
 def test_models_that_only_torch_runs(tmp_path, cache):

@@ -103,6 +103,11 @@ def test_an_index_accepts_both(archives):
     assert done.returncode == 0, done.stdout
 
 
+def clean() -> dict[str, str]:
+    """The variables of this process, without a path on which another copy of the package lies."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+
+
 def add_needed(texts: list[str], found: dict[str, metadata_of.Distribution]) -> None:
     """Add the distributions that requirements name without extras, and all that these need."""
     for text in texts:
@@ -128,18 +133,18 @@ def base(archives, metadata, tmp_path):
                 (site / top).symlink_to(distribution.locate_file(top))
     pip = [sys.executable, "-m", "pip", "--python", home / "bin" / "python", "install"]
     more = ["--no-deps", "--no-index", archives[0]]
-    subprocess.run([*pip, *more], check=True, capture_output=True, timeout=120)
+    subprocess.run([*pip, *more], env=clean(), check=True, capture_output=True, timeout=120)
     return home / "bin"
 
 
 def test_the_base_package_alone_colours_a_folder(base, tmp_path):
     """Without torch: a TIFF of 16 bits with a profile, and a JPEG with EXIF."""
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment = clean()
     script = "import importlib.util as u; print([u.find_spec(n) for n in ('torch', 'diffusers')])"
-    told = subprocess.run(
+    found = subprocess.run(
         [base / "python", "-c", script], env=environment, capture_output=True, text=True, check=True
     )
-    assert told.stdout.strip() == "[None, None]"
+    assert found.stdout.strip() == "[None, None]"
     album = tmp_path / "album"
     album.mkdir()
     with Image.open(PHOTOGRAPH) as opened:
@@ -166,11 +171,11 @@ def test_the_installed_wheel_colours_a_photograph_by_itself(archives, tmp_path):
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", home], check=True)
     python = home / "bin" / "python"
     pip = [sys.executable, "-m", "pip", "--python", python, "install", "--no-deps", "--no-index"]
-    subprocess.run([*pip, archives[0]], check=True, capture_output=True, timeout=120)
+    subprocess.run([*pip, archives[0]], env=clean(), check=True, capture_output=True, timeout=120)
     site = next(home.glob("lib/python*/site-packages"))
     borrowed = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
     (site / "borrowed.pth").write_text("\n".join(borrowed))
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment = clean()
 
     def run(*command) -> str:
         done = subprocess.run(

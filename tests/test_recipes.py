@@ -346,7 +346,6 @@ def check_documents(folder, tmp_path, monkeypatch):
     assert f"{summary['sample']['ciede2000']:.1f}" in table
     pipe = ColorizationPipeline.from_pretrained(tmp_path / "models" / "flowers-ddpm")
     assert type(pipe.scheduler).__name__ == "DDPMScheduler"
-    assert not list((tmp_path / "models").rglob("*.py"))
     done.rename(folder)
 
 

@@ -108,10 +108,10 @@ def test_a_run_that_lost_a_process_is_finished_by_the_same_command(folder):
     before = results(output)
     assert 0 < len(before) < COUNT  # it was cut off
     again = start(folder, "killed", *LAUNCH)
-    output, complaints = again.communicate()
+    lines, complaints = again.communicate()
     skipped = f"{COUNT - len(before)} colorized, {len(before)} done already"
     assert skipped in complaints
-    assert len(output.splitlines()) == COUNT - len(before)
+    assert len(lines.splitlines()) == COUNT - len(before)
     assert results(output) == results(folder / "one")
 
 

@@ -514,7 +514,8 @@ def tinted(monkeypatch):
 
     def pipe(images, num_samples, **_):
         results = [Image.new("RGB", one.shape[1::-1], "teal") for one in images]
-        return SimpleNamespace(images=results * num_samples)
+        boxes = [(0, one.shape[0], 0, one.shape[1]) for one in images]
+        return SimpleNamespace(images=results * num_samples, boxes=boxes)
 
     pipe.config = SimpleNamespace(default_num_inference_steps=2)
     pipe.scheduler = None
@@ -570,10 +571,10 @@ def test_whatever_a_file_causes_leaves_the_others_in_the_archive(monkeypatch, th
 
 @pytest.mark.parametrize("error", ODD, ids=lambda one: getattr(one, "__name__", "text"))
 def test_whatever_a_picture_causes_ends_no_training(monkeypatch, error):
-    from pipeline_colorize.training import decoding
+    from pipeline_colorize.photo import column
 
     record = {"path": None, "bytes": photograph()}
-    fail_at(monkeypatch, decoding, "open_picture", 0, error)
+    fail_at(monkeypatch, column, "open_picture", 0, error)
     assert try_decode(record, 16) is None and try_decode(record, 16).shape == (3, 16, 20)
     assert try_decode({"path": None, "bytes": None}, 16) is None
 

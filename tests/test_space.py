@@ -831,7 +831,7 @@ def test_on_a_gpu_space_the_model_asks_for_the_gpu(monkeypatch):
     monkeypatch.setitem(sys.modules, "spaces", fake)
     source = importlib.util.spec_from_file_location("again", ROOT / "space" / "coloring.py")
     source.loader.exec_module(importlib.util.module_from_spec(source))
-    assert asked == ["invent"]
+    assert asked == ["invent", "invent_anew"]
 
 
 def test_the_page_is_what_its_source_says(tmp_path):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import PIL.Image
+from PIL import Image
 from skimage.color import deltaE_ciede2000, rgb2lab
 from skimage.metrics import peak_signal_noise_ratio
 
@@ -26,6 +26,7 @@ _STEP = 5
 _FLOW_SIDE = 256
 # Pixels by which the way there and back may miss, and L* by which its ends may differ.
 _MISS, _LIGHT = 1.0, 5.0
+_FORMATS = ["JPEG", "PNG", "TIFF", "WEBP"]
 _PICTURES = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp"}
 
 Frames = Sequence[np.ndarray]
@@ -144,6 +145,11 @@ def compare_films(result: Frames, truth: Frames) -> dict[str, float]:
     }
 
 
+def _read_frame(file: Path) -> np.ndarray:
+    with Image.open(file, formats=_FORMATS) as picture:
+        return np.asarray(picture.convert("RGB"))
+
+
 def read_clip(source: str | Path, limit: int | None = None) -> list[np.ndarray]:
     """The frames of a folder of pictures, sorted by name, or of a film.
 
@@ -157,7 +163,7 @@ def read_clip(source: str | Path, limit: int | None = None) -> list[np.ndarray]:
     source = Path(source)
     if source.is_dir():
         files = sorted(file for file in source.iterdir() if file.suffix.lower() in _PICTURES)
-        frames = [np.asarray(PIL.Image.open(file).convert("RGB")) for file in files[:limit]]
+        frames = [_read_frame(file) for file in files[:limit]]
     else:
         import av
 

@@ -343,7 +343,7 @@ class _Film:
         if part.follows or not self.work.own_picture(part.shot):
             return {}
         path = self.work.picture(part.shot)
-        with PIL.Image.open(path) as picture:
+        with PIL.Image.open(path, formats=["PNG", "JPEG"]) as picture:
             rgb = np.asarray(picture.convert("RGB"))
         if rgb.shape[:2] != (self.facts.height, self.facts.width):
             raise FilmError(f"{path} must have the size of the film's frames")
