@@ -17,7 +17,7 @@ FILES = [file for file in FILES if file not in WAITING]
 CALLS = {"ColorizationPipeline.__call__", "ORTColorizationPipeline.__call__"}
 MOST_PARAMETERS = 8
 MOST_LINES = 60
-MOST_SKIPPED = 5  # places where the formatter is told to leave the code alone
+MOST_SKIPPED = 5  # places that the formatter leaves alone
 MOST_SCRIPTS = 12
 
 

@@ -445,10 +445,11 @@ def test_a_run_with_another_batch_is_not_resumed_and_none_is_overwritten(picture
 @pytest.fixture(scope="module")
 def processes():
     """Starts processes that have the libraries loaded already."""
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["train_colorize"])
-    return context
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(ROOT), prepend=os.pathsep)
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["train_colorize"])
+        yield context
 
 
 def run_main(argv: list[str], environment: dict[str, str]) -> None:

@@ -1,5 +1,7 @@
 """Films: the light, the chroma planes, flow and propagation, files and resumed work."""
 
+import subprocess
+import sys
 from fractions import Fraction
 from types import SimpleNamespace
 
@@ -397,6 +399,17 @@ def test_shards_make_the_same_film(tmp_path):
     ]
     assert [result.finished for result in results] == [False, False, True]
     assert planes_of(tmp_path / "b.mkv") == planes_of(tmp_path / "whole.mkv")
+
+
+@pytest.mark.process
+def test_a_film_without_the_extra_names_it(tmp_path):
+    code = "import sys; sys.modules['av'] = None; from pipeline_colorize.cli import main; main()"
+    command = [sys.executable, "-c", code, str(tmp_path / "film.mkv")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr == (
+        'colorize: films need the package av: pip install "pipeline-colorize[video]"\n'
+    )
 
 
 def test_what_is_no_film_is_said_in_one_line(tmp_path):

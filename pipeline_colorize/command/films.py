@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ def run_films(settings: Settings, report: Report) -> Settings:
     films, others = _split(settings.inputs)
     if not films:
         return settings
+    _check_extra()
     jobs = [Job(film, target) for film, target in _targets(films, settings, bool(others))]
     _check(settings)
     pipe = None
@@ -73,6 +75,15 @@ def _split(inputs: tuple[str, ...]) -> tuple[list[Path], list[str]]:
         else:
             films += [Path(name) for name in found if not is_named_like_a_result(Path(name))]
     return films, others
+
+
+def _check_extra() -> None:
+    try:
+        import_module("pipeline_colorize.video.film")
+    except ModuleNotFoundError as error:
+        raise click.ClickException(
+            f'films need the package {error.name}: pip install "pipeline-colorize[video]"'
+        ) from error
 
 
 def _targets(films: list[Path], settings: Settings, mixed: bool) -> Iterator[tuple[Path, Path]]:
@@ -144,10 +155,8 @@ def _options(settings: Settings, pipe: Any):
 
 def _run_film(job: Job, pipe: Any, settings: Settings, report: Report) -> None:
     """Colour one film; whatever it causes is its failure alone."""
-    try:
-        from pipeline_colorize.video import FilmError, colorize_film
-    except ImportError as error:
-        raise click.ClickException(f"{one_line(error)}.") from error
+    from pipeline_colorize.video import FilmError, colorize_film
+
     began = time.perf_counter()
     again = job.has_changed(settings)
     try:

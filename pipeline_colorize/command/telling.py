@@ -71,9 +71,9 @@ def _pictures(paths: tuple[str, ...]) -> list[np.ndarray]:
     """Read the references of a run, which all of its photographs share."""
     files = []
     for path in map(Path, paths):
-        inside = sorted(path.iterdir()) if path.is_dir() else [path]
-        files += [file for file in inside if not path.is_dir() or file.suffix.lower() in _ENDINGS]
+        if path.is_dir():
+            inside = sorted(path.iterdir())
+            files += [file for file in inside if file.suffix.lower() in photo.READABLE]
+        else:
+            files.append(path)
     return [photo.read(file).image for file in files]
-
-
-_ENDINGS = {f".{ending}" for ending in ("jpg", "jpeg", "png", "tif", "tiff", "webp", "jxl", "heic")}

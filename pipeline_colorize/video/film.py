@@ -41,7 +41,7 @@ from .writing import (
 )
 
 Progress = Callable[[str, int, int], None]
-"""Is told what goes on, how many frames of it are done, and of how many (0 if unknown)."""
+"""Takes what goes on, how many frames of it are done, and of how many (0 if unknown)."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ def colorize_film(
         target: the result; its ending says the container.
         pipe: an `ORTColorizationPipeline` or a `ColorizationPipeline`.
         options: how.
-        progress: is told how far it is.
+        progress: is called with how far it is.
 
     Raises:
         FilmError: if the film cannot be read or the result not be written as asked for.

@@ -36,7 +36,7 @@ export class Hints {
   private readonly pick = element<HTMLButtonElement>("pick");
   private readonly swatches: HTMLButtonElement[];
 
-  /** `onTool` is told that something is about to be placed. */
+  /** `onTool` is called when something is about to be placed. */
   constructor(
     private readonly onChange: () => void,
     private readonly onTool: () => void,

@@ -16,7 +16,7 @@ function wantedBackend(): Backend | undefined {
   return wanted === "wasm" || wanted === "webgpu" ? wanted : undefined;
 }
 
-function told(report: Report): (progress: Progress) => void {
+function onProgress(report: Report): (progress: Progress) => void {
   return (progress) => {
     if (progress.phase === "read") report({ text: "Reading the photograph …", share: progress.share });
     if (progress.phase === "finish") {
@@ -78,13 +78,13 @@ class LocalEngine implements Engine {
   async open(file: File, report: Report): Promise<void> {
     this.file = file;
     const loading = this.load(report);
-    this.size = await this.client.ask("open", { file, name: file.name }, told(report));
+    this.size = await this.client.ask("open", { file, name: file.name }, onProgress(report));
     await loading;
   }
 
   async colorize({ seed, samples, hints, touches = [] }: Recipe, report: Report): Promise<Made> {
     const ask = { seed, samples, hints, touches };
-    const made = await this.client.ask("colorize", ask, told(report));
+    const made = await this.client.ask("colorize", ask, onProgress(report));
     return { ...this.size, ...made, notes: [] };
   }
 
@@ -101,7 +101,7 @@ class LocalEngine implements Engine {
   }
 
   save(look: Look, format: string, report: Report): Promise<Download> {
-    return this.client.ask("save", { ...look, format: format as Format }, told(report));
+    return this.client.ask("save", { ...look, format: format as Format }, onProgress(report));
   }
 
   stop(): void {
