@@ -44,6 +44,12 @@ FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="The file that lists the collections.",
 )
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    default=2,
+    help="Processes that read the clones, each one collection at a time.",
+)
 def main(clones, output, **options):
     """Make training sets in OUTPUT from the collections whose clones are in CLONES.
 

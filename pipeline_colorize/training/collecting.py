@@ -6,8 +6,10 @@ of those is left out.
 """
 
 import collections
+import concurrent.futures
 import dataclasses
 import fnmatch
+import functools
 import hashlib
 import io
 import json
@@ -19,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 import yaml
 from datasets import Features, Value
 from datasets import Image as ImageFeature
@@ -384,6 +387,7 @@ class CollectingOptions:
         only: names of collections; all of the table if there are none.
         free: keep only pictures whose terms allow any use.
         table: the file that lists the collections.
+        workers: processes that read clones, each one collection at a time.
     """
 
     table: Path
@@ -391,6 +395,19 @@ class CollectingOptions:
     seen: tuple[Path, ...] = ()
     only: tuple[str, ...] = ()
     free: bool = False
+    workers: int = 1
+
+
+def make_pools(
+    wanted: list[Collection], clones: Path, pools: Path, workers: int
+) -> list[Collection]:
+    """Write the pools that are missing; returns the collections that have one now."""
+    make = functools.partial(make_pool, clones=clones, pools=pools)
+    # One thread in each: torch's threads would wait for one another on pictures this small.
+    with concurrent.futures.ProcessPoolExecutor(
+        workers, initializer=torch.set_num_threads, initargs=(1,)
+    ) as executor:
+        return [one for one, made in zip(wanted, executor.map(make, wanted), strict=True) if made]
 
 
 def make_sets(clones: Path, output: Path, options: CollectingOptions) -> dict[str, dict[str, int]]:
@@ -408,12 +425,12 @@ def make_sets(clones: Path, output: Path, options: CollectingOptions) -> dict[st
         ValueError: if the table is wrong, or names none of the clones.
     """
     pools = output / "collections"
-    found = [
+    wanted = [
         collection
         for collection in read_table(options.table)
-        if (not options.only or collection.name in options.only)
-        and make_pool(collection, clones, pools)
+        if not options.only or collection.name in options.only
     ]
+    found = make_pools(wanted, clones, pools, options.workers)
     if not found:
         raise ValueError(f"{clones} has no clone of a repository that {options.table} names.")
     pool = Pool.read([pools / f"{collection.name}.parquet" for collection in found])
