@@ -107,12 +107,18 @@ AS_THE_MODEL = " By default as the model has it."
 @click.option(
     "--video",
     is_flag=True,
-    help="--data are true films, or folders of frames, of one shot each; measure how steady they "
-    "become, too.",
+    help="--data are true films, or folders of frames, of one shot each, or photographs, over "
+    "which a camera then moves; measure how steady they become, too.",
 )
-def main(data, onnx, output, card, video, **options):
+@click.option(
+    "--window",
+    type=click.IntRange(5),
+    help="With --video: compare the ways on this many frames from the middle of each film alone, "
+    "since to colour each frame takes long.",
+)
+def main(data, onnx, output, card, video, window, **options):
     if video:
-        click.echo(measure_films(data, output, onnx, **options))
+        click.echo(measure_films(data, output, onnx, window, **options))
         return
     from pipeline_colorize.evaluation.protocol import EvaluationSettings, evaluate
     from pipeline_colorize.evaluation.report import to_markdown, update_card, write_report
@@ -130,7 +136,7 @@ def main(data, onnx, output, card, video, **options):
     click.echo(to_markdown(report))
 
 
-def measure_films(data, output, onnx, model, seed, limit, **_) -> str:
+def measure_films(data, output, onnx, window, model, seed, limit, **_) -> str:
     """Measure films frame by frame and as films; the table is written and returned."""
     import json
 
@@ -139,14 +145,16 @@ def measure_films(data, output, onnx, model, seed, limit, **_) -> str:
 
     load = ORTColorizationPipeline if onnx else ORTColorizationPipeline.from_pretrained
     colorizer = VideoColorizer(load(onnx or model), seed)
-    try:
-        clips = {Path(clip).stem: read_clip(clip, limit) for clip in data}
-    except (OSError, ValueError) as error:
-        raise click.ClickException(str(error)) from error
-    results = {name: evaluate_film(colorizer, frames) for name, frames in clips.items()}
     output.mkdir(parents=True, exist_ok=True)
-    (output / "films.json").write_text(json.dumps(results, indent=2))
-    (output / "films.md").write_text(to_table(results))
+    results = {}
+    for clip in data:
+        try:
+            frames = read_clip(clip, limit)
+        except (OSError, ValueError) as error:
+            raise click.ClickException(str(error)) from error
+        results[Path(clip).stem] = evaluate_film(colorizer, frames, window)
+        (output / "films.json").write_text(json.dumps(results, indent=2))
+        (output / "films.md").write_text(to_table(results))
     return to_table(results)
 
 

@@ -9,6 +9,8 @@ from pipeline_colorize.evaluation.film import (
     color_consistency,
     compare_films,
     evaluate_film,
+    filter_in_time,
+    pan_over,
     read_clip,
     to_table,
     warping_error,
@@ -60,8 +62,35 @@ def test_a_film_and_each_frame_alone(tmp_path):
     clip = read_clip(tmp_path, 5)
     assert len(clip) == 5
     results = evaluate_film(VideoColorizer(FakeORTPipeline()), clip)
-    assert set(results) == {"each frame alone", "film"}
-    assert to_table({"pan": results}).count("| pan |") == 2
+    ways = {"each frame alone", "shared noise", "temporal filter", "film"}
+    assert set(results) == ways
+    assert to_table({"pan": results}).count("| pan |") == 4
     (tmp_path / "none").mkdir()
     with pytest.raises(ValueError, match="no frames"):
         read_clip(tmp_path / "none")
+
+
+def test_the_window_of_a_film_is_its_middle():
+    clip = colored(pan(1, 9), (40, 0, 10))
+    colorizer = VideoColorizer(FakeORTPipeline())
+    results = evaluate_film(colorizer, clip, 5)
+    assert set(results) > {"film", "film, all 9 frames"}
+    whole = evaluate_film(colorizer, clip)["film"]
+    assert results["film, all 9 frames"] == whole
+    assert results["film"]["true_cdc"] == color_consistency(clip[2:7])
+
+
+def test_a_filter_in_time_steadies_what_does_not_move():
+    rng = np.random.default_rng(0)
+    chroma = [np.full((2, 4, 5), 7.0) + rng.normal(0, 3, (2, 4, 5)) for _ in range(40)]
+    filtered = np.stack(filter_in_time(chroma))
+    assert filtered.std(0).mean() < 0.5 * np.stack(chroma).std(0).mean()
+    assert filtered.mean() == pytest.approx(np.mean(chroma), abs=0.05)
+
+
+def test_a_pan_shows_each_place_of_a_photograph_in_one_colour():
+    photograph = np.random.default_rng(0).integers(0, 255, (600, 1000, 3), np.uint8)
+    frames = pan_over(photograph, 31)
+    assert {frame.shape for frame in frames} == {(480, 640, 3)}
+    assert (frames[0] == photograph[:480, :640]).all()
+    assert (frames[15] == photograph[60:540, 120:760]).all()

@@ -4,6 +4,7 @@ Frames are 8-bit sRGB arrays (H, W, 3). A dull film is a steady one, so the figu
 stand beside colourfulness, and beside those of the true film.
 """
 
+import copy
 from collections.abc import Iterator, Sequence
 from itertools import islice, pairwise
 from pathlib import Path
@@ -24,6 +25,10 @@ _DISTANCES = (1, 2, 4)
 _STEP = 5
 # The short side at which flow and warping error are measured.
 _FLOW_SIDE = 256
+# Frames: the deviation of the filter that colours are held against.
+_FILTER = 2.0
+# Of a pan: the height of the photograph, and the most pixels from frame to frame.
+_PAN_HEIGHT, _PAN_STEP = 600, 8
 # Pixels by which the way there and back may miss, and L* by which its ends may differ.
 _MISS, _LIGHT = 1.0, 5.0
 _FORMATS = ["JPEG", "PNG", "TIFF", "WEBP"]
@@ -151,11 +156,11 @@ def _read_frame(file: Path) -> np.ndarray:
 
 
 def read_clip(source: str | Path, limit: int | None = None) -> list[np.ndarray]:
-    """The frames of a folder of pictures, sorted by name, or of a film.
+    """The frames of a folder of pictures, sorted by name, of a film, or of a pan over a photograph.
 
     Args:
         source: the folder or file.
-        limit: the most frames.
+        limit: the most frames; a pan has 60 unless it is given.
 
     Raises:
         ValueError: if it holds none.
@@ -164,6 +169,8 @@ def read_clip(source: str | Path, limit: int | None = None) -> list[np.ndarray]:
     if source.is_dir():
         files = sorted(file for file in source.iterdir() if file.suffix.lower() in _PICTURES)
         frames = [_read_frame(file) for file in files[:limit]]
+    elif source.suffix.lower() in _PICTURES:
+        frames = pan_over(_read_frame(source), limit or 60)
     else:
         import av
 
@@ -175,24 +182,85 @@ def read_clip(source: str | Path, limit: int | None = None) -> list[np.ndarray]:
     return frames
 
 
-def evaluate_film(colorizer: VideoColorizer, truth: Frames) -> dict[str, dict[str, float]]:
-    """Colour a film frame by frame and as a film, and compare both with the truth.
+def pan_over(picture: np.ndarray, count: int) -> list[np.ndarray]:
+    """Move a camera across a photograph, so that the true colour of each place is the same always.
 
     Args:
-        colorizer: that is measured; frames alone get the same seed and options.
+        picture: RGB bytes (H, W, 3).
+        count: frames. They are 640 x 480 pixels large and lie on whole pixels, at most 8 apart.
+    """
+    scale = max(640 / picture.shape[1], _PAN_HEIGHT / picture.shape[0])
+    size = round(picture.shape[1] * scale), round(picture.shape[0] * scale)
+    picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+    way = picture.shape[0] - 480, picture.shape[1] - 640
+    frames = []
+    for place in np.linspace(0, 1, count):
+        top, left = (round(place * min(most, _PAN_STEP * (count - 1))) for most in way)
+        frames.append(picture[top : top + 480, left : left + 640])
+    return frames
+
+
+def evaluate_film(
+    colorizer: VideoColorizer, truth: Frames, window: int | None = None
+) -> dict[str, dict[str, float]]:
+    """Colour a film in several ways, and compare each with the truth.
+
+    Args:
+        colorizer: that is measured; the other ways have the same options.
         truth: RGB frames of one shot.
+        window: how many frames, from the middle of the film, the ways are compared on, since to
+            colour each frame alone takes long; `None` for all.
 
     Returns:
-        The figures of `compare_films` for "each frame alone" and for "film".
+        The figures of `compare_films` by way: "each frame alone" with noise of its own, "shared
+        noise", "temporal filter" of the chroma of that, and "film"; with a window, the figures of
+        the whole film, too.
     """
     luma = [to_luma(frame) for frame in truth]
     lights = [working_light(plane, RGB_LEVELS) for plane in luma]
-    alone = [colorizer.color_keyframe(light) for light in lights]
     film = colorizer.color_part(lights)
-    return {
-        name: compare_films([merge(*pair) for pair in zip(luma, chroma, strict=True)], truth)
-        for name, chroma in (("each frame alone", alone), ("film", film))
+    count = len(truth) if window is None else min(window, len(truth))
+    first = (len(truth) - count) // 2
+    part = slice(first, first + count)
+    shared = [colorizer.color_keyframe(light) for light in lights[part]]
+    ways = {
+        "each frame alone": _colored_alone(colorizer, lights[part]),
+        "shared noise": shared,
+        "temporal filter": filter_in_time(shared),
+        "film": film[part],
     }
+    results = {
+        name: compare_films(_merged(luma[part], chroma), truth[part])
+        for name, chroma in ways.items()
+    }
+    if count < len(truth):
+        results[f"film, all {len(truth)} frames"] = compare_films(_merged(luma, film), truth)
+    return results
+
+
+def _colored_alone(colorizer: VideoColorizer, lights: list[np.ndarray]) -> list[np.ndarray]:
+    """The chroma of frames that know nothing of each other: not even the noise is shared."""
+    own = copy.copy(colorizer)
+    chroma = []
+    for number, light in enumerate(lights):
+        own.seed = colorizer.seed + number
+        chroma.append(own.color_keyframe(light))
+    return chroma
+
+
+def filter_in_time(chroma: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Blur chroma over time, place by place: a Gaussian with a deviation of two frames.
+
+    Args:
+        chroma: (2, rows, columns) of each frame.
+    """
+    from scipy.ndimage import gaussian_filter1d
+
+    return list(gaussian_filter1d(np.stack(chroma), _FILTER, axis=0, mode="nearest"))
+
+
+def _merged(luma: list[np.ndarray], chroma: Sequence[np.ndarray]) -> list[np.ndarray]:
+    return [merge(*pair) for pair in zip(luma, chroma, strict=True)]
 
 
 def to_table(results: dict[str, dict[str, dict[str, float]]]) -> str:
