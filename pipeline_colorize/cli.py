@@ -42,8 +42,8 @@ EXAMPLES = (
 )
 NOTES = (
     "To continue a run that was interrupted, repeat the command: finished photographs are skipped "
-    "unless they have changed since. Each result states in its metadata that its colours were "
-    "generated, and by which model, settings and seed.",
+    "unless they, or what you say of their colours, have changed since. Each result states in its "
+    "metadata that its colours were generated, and by which model, settings and seed.",
     "Exit codes: 0 if all went well, 1 if something failed, 2 if the options are wrong, 130 after "
     "Ctrl-C, 143 after SIGTERM.",
 )

@@ -3,13 +3,16 @@
 import hashlib
 import os
 import shutil
+import tempfile
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import click
 
 from . import containers, places
+from .finished import made_otherwise
 from .job import Job
+from .provenance import given_colors
 from .settings import Settings
 from .sharing import Share
 
@@ -54,12 +57,22 @@ class Bundle:
         return replace(settings, output=f"{self.folder}{os.sep}")
 
     def is_done(self, jobs: list[Job], settings: Settings) -> bool:
-        """Tell whether the file is there, and newer than all photographs."""
+        """Tell whether the file is there, newer than all photographs, and made as is asked for."""
         made = None if settings.overwrite else places.time_of(self.target)
         if made is None:
             return False
         sources = {str(job.source): job.source for job in jobs}.values()
-        return all((places.time_of(source) or 0) <= made for source in sources)
+        if any((places.time_of(source) or 0) > made for source in sources):
+            return False
+        return not given_colors(settings) or not self._made_otherwise(settings)
+
+    def _made_otherwise(self, settings: Settings) -> bool:
+        """Tell whether the first result in the file was made by other words about its colours."""
+        with tempfile.TemporaryDirectory() as folder:
+            name, content = containers.first_member(self.target)
+            file = Path(folder) / PurePath(name).name
+            file.write_bytes(content)
+            return made_otherwise(file, settings)
 
     def pack(self) -> int:
         """Write the file from the results, and remove the folder; returns how many there are."""

@@ -14,7 +14,7 @@ from typing import IO, Any
 
 from pipeline_colorize import photo
 
-from . import places
+from . import parquet, places
 
 SUFFIXES = (".tar", ".zip")
 """Endings of files whose members are photographs."""
@@ -48,6 +48,14 @@ def read_members(path: Path, wanted: list[str]) -> Iterator[tuple[str, bytes]]:
         for name, data in _walk(path, names.__contains__):
             if data is not None:
                 yield name, data
+
+
+def first_member(path: Path) -> tuple[str, bytes]:
+    """Return the name and the bytes of the first file that `pack` put into a container."""
+    if path.suffix.lower() == ".parquet":
+        return "picture", next(iter(parquet.read_rows(path, [0]))) or b""
+    with _errors():
+        return next((name, data or b"") for name, data in _walk(path, lambda name: True))
 
 
 def _is_photograph(name: str) -> bool:

@@ -23,7 +23,16 @@ from .settings import STREAM, Settings
 from .sharing import Share
 
 # Options of photographs that films do not have.
-_NOT_FOR_FILMS = ("compare", "uncertainty", "intermediates", "hint", "pages")
+_NOT_FOR_FILMS = (
+    "compare",
+    "uncertainty",
+    "intermediates",
+    "hint",
+    "colored",
+    "mend",
+    "reference",
+    "pages",
+)
 _CALL = (
     "num_inference_steps",
     "num_candidates",

@@ -9,6 +9,7 @@ from pathlib import Path, PurePath
 
 from pipeline_colorize.archive.chroma import SUFFIX as CHROMA
 
+from .finished import made_otherwise
 from .places import is_remote, time_of
 from .settings import Settings
 
@@ -102,13 +103,16 @@ class Job:
     def missing(self, settings: Settings) -> set[Path]:
         """Return the files that have to be written: those absent or older than the photograph.
 
-        With --overwrite, and on standard output, all of them have to be.
+        If a result was made by other hints, references or mends than those that are given, all have
+        to be. With --overwrite, and on standard output, all of them have to be.
         """
         paths = {*self.results(settings), *self.extras(settings)}
         if settings.overwrite or self.target == STDOUT:
             return paths
         changed = self._time_of_source()
-        return {path for path in paths if (time := time_of(path)) is None or time < changed}
+        missing = {path for path in paths if (time := time_of(path)) is None or time < changed}
+        there = [path for path in self.results(settings) if path not in missing]
+        return paths if there and made_otherwise(there[0], settings) else missing
 
     def has_changed(self, settings: Settings) -> bool:
         """Tell whether results exist that are older than the photograph."""

@@ -17,6 +17,7 @@ from pipeline_colorize.archive.chroma import SUFFIX as CHROMA
 from . import containers, parquet, places, web
 from .discovery import Found, find_photos
 from .job import STDIN, STDOUT, Job, real_path
+from .provenance import given_colors
 from .report import Report, is_terminal, one_line
 from .settings import STREAM, Settings
 from .telling import check_colored
@@ -53,8 +54,10 @@ def _check_chroma(settings: Settings) -> None:
         raise click.UsageError("--chroma-only writes chroma files and --chroma reads them.")
     if settings.compare or settings.uncertainty or settings.intermediates:
         raise click.UsageError(f"{name} writes no other pictures, such as --compare.")
-    if settings.chroma and (settings.samples > 1 or settings.hint):
-        raise click.UsageError("--chroma takes colours as they are, without --samples or --hint.")
+    if settings.chroma and (settings.samples > 1 or given_colors(settings)):
+        raise click.UsageError(
+            "--chroma takes colours as they are, without --samples, --hint or --reference."
+        )
     if settings.chroma and not os.path.exists(settings.chroma):
         raise click.UsageError(f"--chroma {settings.chroma}: no such file or folder.")
 
@@ -271,12 +274,15 @@ def _inner(one: Found) -> tuple[str, ...]:
 def _without_clashes(jobs: list[Job], settings: Settings, report: Report) -> list[Job]:
     """Leave out and report jobs that would overwrite a photograph or one another's results."""
     sources = {real_path(source) for source in {job.source for job in jobs}}
+    colored = real_path(settings.colored) if settings.colored else None
     writer: dict[str, Job] = {}
     clashes: dict[Job, str] = {}
     for job in jobs:
         for path in [*job.results(settings), *job.extras(settings)]:
             if real_path(path) in sources:
                 clashes[job] = f"would be written over the photograph {path}"
+            if real_path(path) == colored:
+                clashes[job] = f"would be written over {path}, which --colored names"
             other = writer.setdefault(os.path.normcase(str(path)), job)
             if other is not job:
                 clashes[job] = f"would be written to {path}, as would {other.name}"

@@ -9,6 +9,7 @@ import numpy as np
 
 from pipeline_colorize import Hint, photo
 
+from .provenance import reference_files
 from .settings import Settings
 
 _NEEDS_EXTRA = 'needs scikit-image and OpenCV, which pip install "pipeline-colorize[tell]" brings'
@@ -69,11 +70,5 @@ def _from_extra(name: str, option: str):
 @functools.lru_cache(maxsize=1)
 def _pictures(paths: tuple[str, ...]) -> list[np.ndarray]:
     """Read the references of a run, which all of its photographs share."""
-    files = []
-    for path in map(Path, paths):
-        if path.is_dir():
-            inside = sorted(path.iterdir())
-            files += [file for file in inside if file.suffix.lower() in photo.READABLE]
-        else:
-            files.append(path)
+    files = [file for path in paths for file in reference_files(path)]
     return [photo.read(file).image for file in files]

@@ -8,7 +8,7 @@ Pillow reads and writes; imagecodecs (PNG) and tifffile (TIFF) do what Pillow ca
 than 8 bits in several channels; littleCMS, inside imagecodecs, does the colour management.
 """
 
-from .decode import count_pages, read
+from .decode import count_pages, read, read_packet
 from .encode import copy_dates, write, write_animation, write_bytes, write_picture
 from .limits import pixel_limit
 from .opening import open_picture
@@ -46,6 +46,7 @@ __all__ = [
     "pixel_limit",
     "read",
     "read_mark",
+    "read_packet",
     "srgb_profile",
     "to_srgb",
     "write",

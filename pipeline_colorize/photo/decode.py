@@ -78,6 +78,21 @@ def count_pages(path: str | Path) -> int:
             return max(1, len(full_pages(file)))
 
 
+def read_packet(path: str | Path) -> bytes:
+    """The XMP packet of a file, without its pixels where Pillow knows its format; or nothing.
+
+    Raises:
+        PhotoError: where the file cannot be opened.
+    """
+    with errors_for_people():
+        check_kind(Path(path))
+        try:
+            with open_picture(path) as opened:
+                return read_xmp(opened, [])
+        except Image.UnidentifiedImageError:  # such as a TIFF of 16 bits a channel
+            return read(path).xmp
+
+
 @contextlib.contextmanager
 def errors_for_people() -> Iterator[None]:
     """Turn whatever goes wrong with a file into a PhotoError of one line."""
