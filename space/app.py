@@ -10,6 +10,7 @@ endpoints to agents, too.
 
 import asyncio
 import contextlib
+import dataclasses
 import html
 import importlib.util
 import os
@@ -19,6 +20,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # it would call home
 # Whom to believe about where a visitor is: the Hub's proxy, and nobody where there is none.
@@ -28,6 +30,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # likewise onnxruntime, whi
 import coloring  # ZeroGPU's package, in there, has to come before others
 import gradio as gr
 from coloring import Refused
+from controls import Controls, control_inputs, with_controls
 from guards import FairQueue, Fence, GuardedBlocks, Presence
 from housekeeping import Sweeper
 from limits import RESOLUTIONS, Limits, switched_on
@@ -76,15 +79,6 @@ def examples() -> list[dict[str, str]]:
     return [dict(zip(names, row, strict=True)) for row in rows if (folder / row[0]).is_file()]
 
 
-class GivenNumber(gr.Number):
-    """A number as it came, whatever it is: our own limits know more, and what to say."""
-
-    is_template = True
-
-    def preprocess(self, payload):
-        return payload
-
-
 def answered(make: Callable[[], Response]) -> Response:
     """What is made, or why it cannot be."""
     try:
@@ -121,48 +115,36 @@ class Space:
         """What programs and agents call, and the one that the page calls."""
         one = gr.File(label="photograph")
         many = gr.File(label="photographs", file_count="multiple")
-        settings = [
-            GivenNumber(1, precision=0, label="samples"),
-            GivenNumber(0, precision=0, label="seed"),
-            GivenNumber(None, precision=0, label="steps"),
-            gr.Textbox("", label="sampler"),
-            GivenNumber(1.0, label="saturation"),
-            GivenNumber(None, precision=0, label="resolution"),
-            gr.Textbox("", label="points"),
-            gr.Textbox(self.models[0], label="model"),
-        ]
+        inputs = control_inputs(self.models[0])
         results = gr.File(label="colourings", file_count="multiple")
         archive = gr.File(label="archive")
-        queued = {"concurrency_id": "work", "concurrency_limit": self.limits.concurrency}
+        queued: dict[str, Any] = {
+            "concurrency_id": "work",
+            "concurrency_limit": self.limits.concurrency,
+        }
         gr.Button().click(
-            self.colorize_one, [one, *settings], results, api_name="colorize", **queued
+            self.colorize_one, [one, *inputs.values()], results, api_name="colorize", **queued
         )
         gr.Button().click(
-            self.colorize_many, [many, settings[1], settings[-1]], archive,
-            api_name="colorize_many", concurrency_id="batch",
-        )  # fmt: skip
+            self.colorize_many,
+            [many, inputs["seed"], inputs["model"]],
+            archive,
+            api_name="colorize_many",
+            concurrency_id="batch",
+        )
         touches, name = gr.Textbox("", label="touches"), gr.Textbox("", label="name")
         made = gr.JSON(label="result")
-        gr.Button().click(
-            self.invent, [one, *settings, touches, name], made, api_visibility="private", **queued
-        )
+        for_the_page = [one, *inputs.values(), touches, name]
+        gr.Button().click(self.invent, for_the_page, made, api_visibility="private", **queued)
         (self.function,) = (key for key, one in self.blocks.fns.items() if one.fn == self.invent)
 
-    def settings(
-        self, samples, seed, steps, sampler, saturation, resolution, points, model, photographs=1
-    ) -> Settings:
+    def settings(self, controls: Controls, photographs: int = 1) -> Settings:
         """What was asked for, as the command line has it; Refused where it is too much."""
-        given = {
-            "samples": samples, "seed": seed, "steps": steps, "sampler": sampler,
-            "saturation": saturation, "resolution": resolution, "points": points, "model": model,
-        }  # fmt: skip
+        given = dataclasses.asdict(controls)
         return coloring.read_settings(given, self.models, self.limits, photographs)
 
-    def colorize_one(
-        self, photograph: str, samples: int = 1, seed: int = 0, steps: int | None = None,
-        sampler: str = "", saturation: float = 1.0, resolution: int | None = None,
-        points: str = "", model: str = "",
-    ):  # fmt: skip
+    @with_controls
+    def colorize_one(self, photograph: str, controls: Controls) -> Iterator[list[str]]:
         """Give a black-and-white photograph believable colours.
 
         Args:
@@ -182,12 +164,13 @@ class Space:
         with for_people(), tempfile.TemporaryDirectory() as folder:
             if photograph is None:
                 raise Refused("There is no photograph.")
-            controls = (samples, seed, steps, sampler, saturation, resolution, points, model)
-            settings, wanted = self.settings(*controls), self.queue.wanted()
+            settings, wanted = self.settings(controls), self.queue.wanted()
             paths = coloring.color_one(photograph, settings, self.limits, Path(folder), wanted)
             yield list(map(str, paths))
 
-    def colorize_many(self, photographs: list[str], seed: int = 0, model: str = ""):
+    def colorize_many(
+        self, photographs: list[str], seed: int = 0, model: str = ""
+    ) -> Iterator[str]:
         """Give several black-and-white photographs believable colours, one colouring each.
 
         Args:
@@ -200,7 +183,7 @@ class Space:
         """
         with for_people(), tempfile.TemporaryDirectory() as folder:
             count, most = len(photographs or ()), self.limits.max_photographs
-            settings = self.settings(1, seed, None, "", 1, None, "", model, photographs=count)
+            settings = self.settings(Controls(seed=seed, model=model), photographs=count)
             if not photographs:
                 raise Refused("Choose some photographs first.")
             if count > most:
@@ -212,23 +195,30 @@ class Space:
                 raise Refused(" ".join(left_out))
             yield str(archive)
 
+    @with_controls
     def invent(
-        self, photograph: str, samples, seed, steps, sampler, saturation, resolution, points, model,
-        touches: str, name: str, progress=gr.Progress(),
-    ) -> dict:  # fmt: skip
+        self,
+        photograph: str,
+        controls: Controls,
+        touches: str = "",
+        name: str = "",
+        progress: gr.Progress = gr.Progress(),
+    ) -> dict:
         """Invent the colours of a result that the page then asks pictures of, by its `name`."""
+        result: dict = {}
         with for_people():
-            controls = (samples, seed, steps, sampler, saturation, resolution, points, model)
-            settings, wanted = self.settings(*controls), self.queue.wanted()
+            settings, wanted = self.settings(controls), self.queue.wanted()
             if photograph is None:
                 raise Refused("There is no photograph.")
             places = coloring.read_touches(touches, settings, self.limits)
             with self.results.making(name) as made:
                 for news in coloring.run(photograph, settings, self.limits, wanted, made, places):
                     if isinstance(news, dict):
-                        return news
-                    step, steps = news
-                    progress((step, max(step, steps)))
+                        result = news
+                    else:
+                        step, steps = news
+                        progress((step, max(step, steps)))
+        return result
 
     # --- what the page asks for besides -----------------------------------------------------------
 
@@ -253,6 +243,7 @@ class Space:
         return await run_in_threadpool(answered, lambda: JSONResponse(self.facts(request)))
 
     def facts(self, request: Request) -> dict:
+        """Return what `show_facts` shows; Refused where there is no such model."""
         limits, named = self.limits, request.query_params.get("model") or self.models[0]
         if named not in self.models:
             raise Refused("There is no such model here.")
@@ -276,6 +267,7 @@ class Space:
             return await run_in_threadpool(answered, lambda: self.picture(request, kind))
 
     def picture(self, request: Request, kind: str) -> Response:
+        """Make what `show` gives out; Refused where there is nothing of that kind."""
         result = self.results.get(request.path_params["name"])
         wish = coloring.read_wish(request.query_params, result)
         folder = tempfile.TemporaryDirectory(

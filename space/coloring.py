@@ -26,6 +26,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -166,21 +167,16 @@ def shrunk(picture: Image.Image, side: int) -> Image.Image:
 Point = tuple[float, float, str]
 
 
-def read_points(text: str, strict: bool = True) -> tuple[Point, ...]:
-    """Lines of "x, y, #rrggbb", in pixels of the photograph.
-
-    A line that is not so is left out, or, where it is strict, refused.
-    """
+def read_points(text: object) -> tuple[Point, ...]:
+    """Lines of "x, y, #rrggbb", in pixels of the photograph; Refused where one is not so."""
     points = []
-    lines = read_lines(text, "Points of colour")
-    for line in lines:
+    for line in read_lines(text, "Points of colour"):
         try:
             points.append(parse_hint(line))
         except ValueError:
-            if strict:
-                raise Refused(
-                    f"A point of colour is x, y, #rrggbb, as in 140, 95, #7a1f2b; not {short(line)}"
-                ) from None
+            raise Refused(
+                f"A point of colour is x, y, #rrggbb, as in 140, 95, #7a1f2b; not {short(line)}"
+            ) from None
     return tuple(points)
 
 
@@ -253,10 +249,12 @@ def read_settings(
     if model not in models:
         raise Refused(f"There is no model {short(model)} here; {', '.join(models)} are.")
     try:
-        numbers = {name: one.read(given.get(name)) for name, one in limits.ranges().items()}
+        numbers: dict[str, Any] = {
+            name: one.read(given.get(name)) for name, one in limits.ranges().items()
+        }
     except ValueError as error:
         raise Refused(str(error)) from error
-    if sampler and sampler not in list(SAMPLERS):
+    if sampler is not None and (not isinstance(sampler, str) or sampler not in SAMPLERS):
         raise Refused(f"There is no sampler {short(sampler)}; {', '.join(SAMPLERS)} are.")
     pipe = load(model)
     if sampler and pipe.scheduler is None:
@@ -296,7 +294,8 @@ def invent(image: np.ndarray, settings: Settings) -> Iterator[tuple[torch.Tensor
     Leaving it early stops the model after the step that it is in.
     """
     pipe = own_copy(settings)
-    news, stopped = queue.SimpleQueue(), threading.Event()
+    news: queue.SimpleQueue[tuple[torch.Tensor, int] | None] = queue.SimpleQueue()
+    stopped = threading.Event()
 
     def report(running, step, timestep, tensors):
         running.interrupt = stopped.is_set()
@@ -358,7 +357,7 @@ def mend(image: np.ndarray, invented: Invented, touches: tuple[Touch, ...], sett
         invented.chroma[touch.answer] = old + torch.from_numpy(cover) * (new - old)
 
 
-def disc(touch: Touch, size: tuple[int, int], shape: tuple[int, int]) -> np.ndarray:
+def disc(touch: Touch, size: tuple[int, ...], shape: tuple[int, ...]) -> np.ndarray:
     """Where a touch reaches, 0 to 1, in cells of `shape` over a photograph of `size`."""
     y, x = np.ogrid[: shape[0], : shape[1]]
     cell = size[1] / shape[1], size[0] / shape[0]
@@ -372,8 +371,9 @@ def invent_anew(image: np.ndarray, old: torch.Tensor, touch: Touch, settings: Se
     """Other colours (2, h, w) in a place, in agreement with those around it."""
     shape = image.shape[:2]
     scale = min(1, SHOWN / max(shape))
-    mask = disc(touch, shape, tuple(max(1, round(side * scale)) for side in shape))
-    mask = Image.fromarray((mask * 255).astype(np.uint8)).resize(shape[::-1])
+    cover = disc(touch, shape, tuple(max(1, round(side * scale)) for side in shape))
+    height, width = shape
+    mask = Image.fromarray((cover * 255).astype(np.uint8)).resize((width, height))
     options = {"color_image": old.numpy(), "mask_image": mask}
     return call(own_copy(settings), image, replace(settings, samples=1), None, **options).images[0]
 
@@ -400,13 +400,13 @@ class Result:
 
     def chroma(self, wish: "Wish") -> torch.Tensor:
         """What is to be seen of it: (2, h, w)."""
-        steps = self.film if self.invented is None or wish.step is not None else None
-        if steps is None:
+        if self.invented is not None and wish.step is None:
             chroma = self.invented.chroma[wish.sample]
-        elif not steps:
+        elif not self.film:
             raise Refused("There are no colours yet.")
         else:
-            chroma = steps[min(wish.step or len(steps), len(steps)) - 1][wish.sample].float()
+            step = min(wish.step or len(self.film), len(self.film))
+            chroma = self.film[step - 1][wish.sample].float()
         offset = wish.warmth * torch.tensor(WARMTH).view(2, 1, 1)
         return (chroma + offset) * wish.saturation if wish.is_toned else chroma
 
@@ -438,7 +438,7 @@ def read_wish(given: Mapping[str, str], result: Result) -> Wish:
         "size": Range("size", 16, SHOWN, SHOWN),
     }
     try:
-        numbers = {
+        numbers: dict[str, Any] = {
             name: one.read(float(given[name]) if name in given else None)
             for name, one in ranges.items()
         }
@@ -473,9 +473,8 @@ def run(
                 result.film.append(step[0].half())
                 yield len(result.film), step[1]
             else:
-                result.invented = step
-    mend(read.image_with_alpha, result.invented, touches, settings)
-    result.touches = touches
+                mend(read.image_with_alpha, step, touches, settings)
+                result.invented, result.touches = step, touches
     result.film = thinned(result.film)
     size = {"width": source.width, "height": source.height}
     yield {**size, "notes": source.notes, "frames": len(result.film)}
@@ -536,6 +535,7 @@ def save_full(
     """The photograph in colour as `colorize` writes it: size, depth, metadata, mark."""
     processor = load(settings.model).image_processor
     luminance = processor.to_luminance(read.image)
+    image: np.ndarray | Image.Image
     if read.depth == 16:
         image = processor.colorize_float(luminance, chroma).movedim(0, -1).numpy()
     else:
@@ -573,7 +573,7 @@ def in_256_colors(frame: Image.Image) -> Image.Image:
 
 def unsure(result: Result) -> Image.Image:
     """The photograph, with a glow where the samples disagree."""
-    if result.invented.spread is None:
+    if result.invented is None or result.invented.spread is None:
         raise Refused("One answer alone has nothing to differ from.")
     grey = result.source.shown.convert("L").convert("RGB")
     spread = torch.as_tensor(result.invented.spread)

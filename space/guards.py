@@ -13,6 +13,7 @@ import time
 import traceback
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
+from typing import Any
 from urllib.parse import parse_qs
 
 import gradio as gr
@@ -68,6 +69,7 @@ class Fence:
         self.app, self.presence = app, presence
 
     async def __call__(self, scope, receive, send) -> None:
+        """Answer one request, as ASGI has it."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -171,7 +173,7 @@ class FairQueue:
     def __init__(self, blocks: gr.Blocks, presence: Presence, places: int):
         self.queue, self.presence, self.places = blocks._queue, presence, places
         self._push, self._get_events = self.queue.push, self.queue.get_events
-        self.queue.push, self.queue.get_events = self.push, self.get_events
+        _exchange(self.queue, self.push, self.get_events)
 
     async def push(self, body, request, username):
         """As Gradio's; a visitor who has too many jobs is told so."""
@@ -222,8 +224,13 @@ class FairQueue:
 
     def wanted(self) -> Callable[[], bool]:
         """For a function that handles an event: says whether anybody waits for it still."""
-        event = self.queue.event_ids_to_events.get(LocalContext.event_id.get(None))
+        event = self.queue.event_ids_to_events.get(LocalContext.event_id.get(None) or "")
         return lambda: event is None or (event.alive and self.presence.waits_for(event))
+
+
+def _exchange(queue: Any, push: Callable, get_events: Callable) -> None:
+    """Let Gradio's queue call these in place of two methods of its own."""
+    queue.push, queue.get_events = push, get_events
 
 
 def address(request) -> str:

@@ -4,9 +4,8 @@ import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import TypeVar
+from typing import Any, get_type_hints
 
-Number = TypeVar("Number", int, float)
 RESOLUTIONS = (64, 512)  # short side at which colours are invented, least and most
 LONGEST_POINTS = 10_000  # characters
 MOST_POINTS = 200
@@ -79,15 +78,16 @@ class Limits:
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Limits":
         """The settings of this machine; ValueError names a variable that cannot be understood."""
-        values = {}
+        kinds = get_type_hints(cls)
+        values: dict[str, Any] = {}
         for field in fields(cls):
             name = f"COLORIZE_{field.name.upper()}"
             if text := environment.get(name):
-                values[field.name] = _positive(name, text, field.type)
+                values[field.name] = _positive(name, text, kinds[field.name])
         return cls(**values)
 
 
-def _positive(name: str, text: str, kind: Callable[[str], Number]) -> Number:
+def _positive(name: str, text: str, kind: Callable[[str], float]) -> float:
     try:
         value = kind(text)
     except ValueError:
