@@ -33,7 +33,7 @@ from page_driver import (
     violations,
     wait_until,
 )
-from PIL import Image
+from PIL import Image, ImageOps
 from skimage.color import deltaE_ciede2000, rgb2lab
 from torch.nn import functional as F
 
@@ -45,6 +45,9 @@ from pipeline_colorize.core.agreement import agree, agreement_weights, warmth_or
 from pipeline_colorize.core.color import rgb_to_luminance
 from pipeline_colorize.core.hints import hint_influence
 from pipeline_colorize.core.image_processor import ColorizationImageProcessor
+from pipeline_colorize.core.levels import Levels
+from pipeline_colorize.core.margins import picture_box
+from pipeline_colorize.core.transparency import see_light
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "space" / "browser"
@@ -90,7 +93,7 @@ def node(tmp_path_factory):
         script = f"import * as page from {json.dumps((folder / 'units.js').as_uri())};"
         script += f"console.log(JSON.stringify({expression}))"
         done = subprocess.run(
-            [*command, "-e", script], check=True, timeout=120, capture_output=True, text=True
+            command, input=script, check=True, timeout=120, capture_output=True, text=True
         )
         return json.loads(done.stdout)
 
@@ -214,6 +217,81 @@ def test_several_answers_share_candidates_as_in_the_pipeline(node):
     for each in (2, 4):
         script = f"page.groupByWarmth({planes}, {each}).flat().map((one) => one[0])"
         assert np.allclose(node(script), chroma[warmth_order(chroma, each), 0, 0, 0])
+
+
+def margined(kind: str) -> np.ndarray:
+    """L* of an example photograph in margins, in whole steps of 8-bit grey."""
+    picture = Image.open(PHOTOGRAPH).convert("L").resize((240, 300))
+    levels = {"lid": ((20, 31), (12, 14), 3), "page": ((40, 40), (60, 50), 250), "bare": None}
+    grey = np.asarray(picture).astype(np.uint8)
+    if levels.get(kind):
+        rows, columns, level = levels[kind]
+        grey = np.pad(grey, (rows, columns), constant_values=level)
+    if kind == "two":
+        grey = np.pad(np.pad(grey, 9, constant_values=245), 20, constant_values=6)
+    if kind == "large":
+        large = np.asarray(picture.resize((1500, 1900)))
+        grey = np.pad(large, ((33, 61), (90, 47)), constant_values=128)
+    noise = np.random.default_rng(0).normal(0, 0.3, grey.shape) if kind != "two" else 0
+    levels = np.arange(256)[:, None, None].repeat(3, axis=2) / 255
+    return rgb2lab(levels)[:, 0, 0][grey] + noise
+
+
+@pytest.mark.parametrize("kind", ["bare", "lid", "page", "two", "large"])
+def test_margins_are_those_of_the_pipeline(node, kind, tmp_path):
+    light = margined(kind).astype(np.float32)
+    top, bottom, left, right = picture_box(light)
+    assert ((bottom - top, right - left) == light.shape) == (kind == "bare")
+    file = tmp_path / "light.bin"
+    file.write_bytes(light.tobytes())
+    rows, columns = light.shape
+    reading = f"(await import('node:fs')).readFileSync({json.dumps(str(file))})"
+    script = f"""await (async () => {{
+        const bytes = {reading};
+        const data = new Float32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
+        return page.pictureBox({{ data, unit: 1, start: 0, down: {columns}, across: 1,
+            rows: {rows}, columns: {columns} }});
+    }})()"""
+    wanted = {"top": top, "bottom": bottom, "left": left, "right": right}
+    assert node(script) == wanted
+
+
+@pytest.mark.parametrize("span", [(40, 66), (30, 75), (2, 95), (50, 50)])
+def test_faded_photographs_are_seen_as_the_pipeline_sees_them(node, span):
+    noise = np.random.default_rng(4).random((300, 170), np.float32)
+    light = (span[0] + (span[1] - span[0]) * noise**0.5).astype(np.float32)
+    levels = Levels.measure(light)
+    assert (levels.gain == 1) == (span in ((2, 95), (50, 50)))
+    script = f"""(() => {{
+        const meter = new page.LevelsMeter({{ width: 170, height: 300 }});
+        for (const row of {light.round(4).tolist()}) meter.push(Float32Array.from(row));
+        return meter.levels;
+    }})()"""
+    np.testing.assert_allclose(node(script), (levels.gain, levels.offset), atol=1e-2)
+
+
+@pytest.mark.parametrize("most", [255, 160])
+def test_what_transparency_hides_is_seen_as_in_the_pipeline(node, most):
+    rng = np.random.default_rng(6)
+    light = rng.uniform(0, 100, (70, 101)).astype(np.float32)
+    _, columns = np.mgrid[:70, :101]
+    alpha = np.clip(most * (columns - 20) / 40, 0, most).astype(np.uint8)
+    alpha[30:50, 60:80], alpha[:5] = 0, 0
+    wanted = see_light(light, alpha / np.float32(255))
+    pixels = np.zeros((70, 101, 4), np.uint8)
+    pixels[..., 3] = alpha
+    script = f"""(() => {{
+        const pixels = {{ data: new Uint8ClampedArray({pixels.ravel().tolist()}) }};
+        const size = {{ width: 101, height: 70 }};
+        const light = {{ ...size, data: new Float32Array({light.ravel().tolist()}) }};
+        const cells = new page.Cells(size);
+        cells.add(pixels, light, 0);
+        cells.fill(light, pixels, 0);
+        return [[...light.data], cells.visible()];
+    }})()"""
+    seen, box = node(script)
+    np.testing.assert_allclose(np.reshape(seen, light.shape), wanted.seen, atol=1e-2)
+    assert (box["top"], box["bottom"], box["left"], box["right"]) == wanted.visible
 
 
 def test_mark_says_what_the_command_line_says(node):
@@ -451,6 +529,52 @@ def large_png() -> bytes:
     data = bytearray(encoded(Image.new("L", (8, 8)), "PNG"))
     data[16:24] = (40_000).to_bytes(4, "big") * 2
     return bytes(data)
+
+
+def in_margins(picture: Image.Image) -> Image.Image:
+    """A print on an album page, its rim a scanner's lid."""
+    page = Image.new("L", (picture.width + 60, picture.height + 90), 240)
+    page.paste(picture, (25, 40))
+    return ImageOps.expand(page, 14, 8)
+
+
+def faded(picture: Image.Image) -> Image.Image:
+    """A print that has lost its black and its white."""
+    return picture.point(lambda level: 95 + level // 4)
+
+
+def with_something_hidden(picture: Image.Image) -> Image.Image:
+    """Noise under what is fully transparent, on two sides and in a hole."""
+    grey = np.asarray(picture).copy()
+    alpha = np.full(grey.shape, 255, np.uint8)
+    alpha[:30] = alpha[:, -50:] = alpha[90:130, 40:70] = 0
+    noise = np.random.default_rng(1).integers(0, 255, grey.shape)
+    grey[alpha == 0] = noise[alpha == 0]
+    return Image.merge("LA", (Image.fromarray(grey), Image.fromarray(alpha)))
+
+
+@pytest.mark.parametrize("change", [in_margins, faded, with_something_hidden])
+def test_worn_prints_get_the_colours_of_the_pipeline(page, pipe, tmp_path, change):
+    """The margin and the hidden part have no colours; each change makes other colours."""
+    bare = Image.open(PHOTOGRAPH).convert("L").resize((320, 400))
+    image = change(bare)
+    give(page, ("worn.png", encoded(image, "PNG")))
+    set_seed(page, 5)
+    found = Image.open(save(page, tmp_path, "png"))
+    output = pipe(image, generator=torch.Generator().manual_seed(5))
+    wanted = output.images[0]
+    visible = np.ones(wanted.size[::-1], bool)
+    if "A" in image.getbands():
+        visible = np.asarray(image.getchannel("A")) > 0
+        assert np.array_equal(found.getchannel("A"), image.getchannel("A"))
+    lab = [rgb2lab(np.asarray(one.convert("RGB"))) for one in (wanted, found)]
+    assert deltaE_ciede2000(*lab)[visible].mean() < 0.1
+    top, bottom, left, right = output.boxes[0]
+    assert np.hypot(*lab[1][top:bottom, left:right, 1:].mean((0, 1))) > 3
+    if change is in_margins:
+        assert (top, bottom, left, right) == (54, 454, 39, 359)
+        assert np.ptp(np.asarray(found.convert("RGB"))[:top], axis=2).max() == 0
+    assert not page.errors
 
 
 def test_bad_files_get_a_message(page, small):

@@ -42,6 +42,18 @@ export function lightnessOf(pixels: Uint8ClampedArray, out: Float32Array): void 
   }
 }
 
+/** Makes RGBA bytes neutral, each pixel as light as it was. */
+export function makeNeutral(pixels: Uint8ClampedArray, from = 0, to = pixels.length): void {
+  const [red, green, blue] = RGB_TO_XYZ[1];
+  for (let at = from; at < to; at += 4) {
+    const [r, g, b] = [pixels[at]!, pixels[at + 1]!, pixels[at + 2]!];
+    if (r === g && g === b) continue;
+    const y = red * LINEAR[r]! + green * LINEAR[g]! + blue * LINEAR[b]!;
+    const grey = 255 * (y > 0.0031308 ? 1.055 * y ** (1 / 2.4) - 0.055 : 12.92 * y);
+    pixels[at] = pixels[at + 1] = pixels[at + 2] = grey; // which rounds
+  }
+}
+
 /** a*, b* of a colour "#rrggbb". */
 export function chromaOf(color: string): [number, number] {
   const bytes = [1, 3, 5].map((at) => parseInt(color.slice(at, at + 2), 16));

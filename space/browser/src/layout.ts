@@ -2,7 +2,7 @@
 
 import { chromaOf } from "./color";
 import type { Hint, Size } from "./engine";
-import { RowResizer } from "./resize";
+import { type Plane, resized } from "./resize";
 
 /** What the page must know of a model: the properties of its ONNX file (docs/onnx.md), and the file. */
 export interface ModelFacts {
@@ -34,13 +34,8 @@ export interface ModelFacts {
   second_look_schedule: number[][]; // of the second look
 }
 
-/** One channel of numbers, row by row. */
-export interface Plane extends Size {
-  data: Float32Array;
-}
-
 /** Halves go to the even neighbour, as in Python. */
-function round(value: number): number {
+export function round(value: number): number {
   const whole = Math.floor(value);
   if (value - whole !== 0.5) return Math.round(value);
   return whole % 2 ? whole + 1 : whole;
@@ -234,12 +229,8 @@ export function finer(chroma: Float32Array, from: Size, to: Size): Float32Array 
   const area = from.width * from.height;
   const result = new Float32Array(2 * to.width * to.height);
   for (const channel of [0, 1]) {
-    const resizer = new RowResizer(from.width, from.height, to.width, to.height);
-    for (let row = 0; row < from.height; row++) {
-      const start = channel * area + row * from.width;
-      resizer.push(chroma.subarray(start, start + from.width));
-    }
-    result.set(resizer.plane.data, (channel * result.length) / 2);
+    const plane: Plane = { ...from, data: chroma.subarray(channel * area, (channel + 1) * area) };
+    result.set(resized(plane, to).data, (channel * result.length) / 2);
   }
   return result;
 }

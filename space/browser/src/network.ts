@@ -9,7 +9,8 @@ import plainGlue from "onnxruntime-web/ort-wasm-simd-threaded.mjs?url";
 import plainBinary from "onnxruntime-web/ort-wasm-simd-threaded.wasm?url";
 import { type OnBytes, fetchLarge } from "./fetch";
 import type { Size } from "./engine";
-import { type ModelFacts, type Plane, gridOf } from "./layout";
+import { type ModelFacts, gridOf } from "./layout";
+import type { Plane } from "./resize";
 import type { Backend } from "./protocol";
 
 type Runtime = typeof import("onnxruntime-web/wasm");

@@ -1,11 +1,10 @@
 /** From a file to coloured pixels: the pipeline of pipeline_colorize/core/pipeline.py, in the page. */
 
-import { lightnessOf } from "./color";
+import { makeNeutral } from "./color";
 import { disc } from "./disc";
-import { PLAIN, Refused, type Size, Stopped, type Touch, WARMTH } from "./engine";
+import { type Hint, PLAIN, Refused, type Size, Stopped, type Touch, WARMTH } from "./engine";
 import {
   type ModelFacts,
-  type Plane,
   agree,
   candidatesEach,
   finer,
@@ -14,14 +13,17 @@ import {
   hintInfluence,
   rasterizeHints,
   workingSizes,
+  round,
 } from "./layout";
+import { LevelsMeter, Light, leveled, lightOf } from "./light";
+import type { Box } from "./margins";
 import { markedJpeg, xmpPacket } from "./mark";
 import { Network, type Seen } from "./network";
 import { TorchGenerator } from "./noise";
 import { type Photo, openPhoto } from "./photo";
 import { PngWriter } from "./png";
 import type { Answers, Asks, Progress } from "./protocol";
-import { RowResizer } from "./resize";
+import { type Plane, RowResizer } from "./resize";
 
 export type Report = (progress: Progress, transfer?: Transferable[]) => void;
 
@@ -67,6 +69,7 @@ interface Prepared {
 
 interface Opened {
   photo: Photo;
+  frame: Box; // where the photograph is, inside its margins
   looks: Look[]; // the first, and the second where there are enough pixels for it
   screens: Map<number, Screen>; // the photograph made smaller, by its longest side
   answers: Answer[];
@@ -95,10 +98,10 @@ export class Pipeline {
     if (asked !== this.asked) throw new Stopped("Another photograph was given.");
     const turn = ++this.turn;
     await this.loading;
-    const looks = await this.read(photo, turn, report);
+    const { frame, looks } = await this.read(photo, turn, report);
     const before = this.opened?.photo;
     void this.saving.then(() => before?.close()); // its file may still be written
-    this.opened = { photo, looks, screens: new Map(), answers: [], complete: [] };
+    this.opened = { photo, frame, looks, screens: new Map(), answers: [], complete: [] };
     return photo.size;
   }
 
@@ -112,25 +115,33 @@ export class Pipeline {
     return this.opened;
   }
 
-  private async read(photo: Photo, turn: number, report: Report): Promise<Look[]> {
+  private async read(photo: Photo, turn: number, report: Report): Promise<Pick<Opened, "frame" | "looks">> {
     const { model } = this.ready;
-    const { width, height } = photo.size;
-    const looks = workingSizes(photo.size, model).map((small) => {
+    const light = new Light(photo.size);
+    const take = async (how: "note" | "push") => {
+      for (const { top, rows, pixels } of photo.strips()) {
+        light[how](pixels, top);
+        report({ phase: "read", share: (top + rows) / photo.size.height });
+        await this.stillWanted(turn);
+      }
+    };
+    if (photo.hasAlpha) await take("note");
+    await take("push");
+    const frame = light.frame();
+    const inner = sizeOf(frame);
+    const looks = workingSizes(inner, model).map((small) => {
       const resizer = (times: number) =>
-        new RowResizer(width, height, small.width * times, small.height * times);
+        new RowResizer(inner.width, inner.height, small.width * times, small.height * times);
       return { working: resizer(1), guide: resizer(model.guide_detail / model.chroma_stride) };
     });
-    const resizers = looks.flatMap(({ working, guide }) => [working, guide]);
-    for (const { top, rows, pixels } of photo.strips()) {
-      const light = lightOf(pixels);
-      for (let y = 0; y < rows; y++) {
-        const row = light.data.subarray(y * width, (y + 1) * width);
-        for (const resizer of resizers) resizer.push(row);
-      }
-      report({ phase: "read", share: (top + rows) / height });
-      await this.stillWanted(turn);
-    }
-    return looks.map(({ working, guide }) => ({ working: working.plane, guide: guide.plane }));
+    const meter = new LevelsMeter(inner);
+    const takers = [meter, ...looks.flatMap(({ working, guide }) => [working, guide])];
+    for (const row of light.rows(frame)) for (const taker of takers) taker.push(row);
+    const { levels } = meter;
+    return {
+      frame,
+      looks: looks.map(({ working, guide }) => ({ working: leveled(working.plane, levels), guide: guide.plane })),
+    };
   }
 
   private async stillWanted(turn: number): Promise<void> {
@@ -185,7 +196,8 @@ export class Pipeline {
   /** Changes the colours of an answer in a place. */
   private async mend(touch: Touch, ask: Asks["colorize"], number: number): Promise<void> {
     const { seen, estimate: old } = this.frame(touch.answer);
-    const cover = disc(touch, this.current.photo.size, seen.grid);
+    const { frame } = this.current;
+    const cover = disc(moved(touch, frame), sizeOf(frame), seen.grid);
     let fresh: Float32Array | undefined;
     if (touch.what === "anew") fresh = await this.anew(old, cover, { ...ask, seed: ask.seed + number });
     else if (touch.what !== "grey") fresh = this.frame(touch.what - 1).estimate;
@@ -230,7 +242,8 @@ export class Pipeline {
     const { model } = this.ready;
     const grid = gridOf(working, model);
     const schedule = isSecond ? model.second_look_schedule : model.schedule;
-    const hints = rasterizeHints(ask.hints, this.current.photo.size, grid);
+    const { frame } = this.current;
+    const hints = rasterizeHints(movedHints(ask.hints, frame), sizeOf(frame), grid);
     const each = candidatesEach(model, ask.samples, isSecond);
     return {
       isSecond,
@@ -264,10 +277,30 @@ export class Pipeline {
   async paint(look: Asks["paint"]): Promise<ImageBitmap> {
     const { pixels, light } = this.screen(look.longest);
     const result = new ImageData(new Uint8ClampedArray(pixels.data), pixels.width, pixels.height);
-    const rows = { top: 0, height: light.height, light };
-    const { seen, estimate } = this.toned(look);
-    putColors(result, await this.ready.finish(seen, estimate, look.tone.saturation, rows));
+    await this.color(result, light, 0, light.height, look);
     return createImageBitmap(result);
+  }
+
+  /** Colours rows of a picture from `top` on, out of `height`; margins become neutral. */
+  private async color(pixels: ImageData, light: Plane, top: number, height: number, look: Asks["paint"]) {
+    const { seen, estimate } = this.toned(look);
+    const box = this.frameIn({ width: light.width, height });
+    const [first, last] = [top, top + light.height].map((row) => Math.min(Math.max(row, box.top), box.bottom) - top);
+    const part = cropped(light, { ...box, top: first!, bottom: last! });
+    const rows = { top: first! + top - box.top, height: box.bottom - box.top, light: part };
+    const rgb = part.height ? await this.ready.finish(seen, estimate, look.tone.saturation, rows) : undefined;
+    if (part.data.length < light.data.length) makeNeutral(pixels.data);
+    if (rgb) putColors(pixels, rgb, first!, box.left, part);
+  }
+
+  /** Where the photograph is in its picture of another size. */
+  private frameIn({ width, height }: Size): Box {
+    const { frame, photo } = this.current;
+    const [across, down] = [width / photo.size.width, height / photo.size.height];
+    const top = Math.min(round(frame.top * down), height - 1);
+    const left = Math.min(round(frame.left * across), width - 1);
+    const bottom = Math.max(round(frame.bottom * down), top + 1);
+    return { top, bottom, left, right: Math.max(round(frame.right * across), left + 1) };
   }
 
   /** The colours of a look, warmer or cooler; how strong they are comes later. */
@@ -291,7 +324,8 @@ export class Pipeline {
     context.globalCompositeOperation = "source-over";
     context.imageSmoothingQuality = "high";
     const frames = this.current.answers.map((_, sample) => this.frame(sample));
-    context.drawImage(glow(frames, this.ready.model.ab_scale), 0, 0, canvas.width, canvas.height);
+    const { top, bottom, left, right } = this.frameIn(canvas);
+    context.drawImage(glow(frames, this.ready.model.ab_scale), left, top, right - left, bottom - top);
     return canvas.transferToImageBitmap();
   }
 
@@ -349,10 +383,8 @@ export class Pipeline {
   private async *paintedStrips(ask: Asks["save"], report: Report): Strips {
     const { photo } = this.current;
     const { height } = photo.size;
-    const { seen, estimate } = this.toned(ask);
     for (const { top, rows, pixels } of photo.strips()) {
-      const strip = { top, height, light: lightOf(pixels) };
-      putColors(pixels, await this.ready.finish(seen, estimate, ask.tone.saturation, strip));
+      await this.color(pixels, lightOf(pixels), top, height, ask);
       yield { top, rows, pixels };
       report({ phase: "finish", share: (top + rows) / height });
       await breathe();
@@ -384,18 +416,40 @@ async function toJpeg(photo: Photo, strips: Strips): Promise<Blob> {
   }
 }
 
-function lightOf({ width, height, data }: ImageData): Plane {
-  const light = { width, height, data: new Float32Array(width * height) };
-  lightnessOf(data, light.data);
-  return light;
+const sizeOf = ({ top, bottom, left, right }: Box): Size => ({ width: right - left, height: bottom - top });
+
+/** A place in a photograph without its margins. */
+function moved<P extends { x: number; y: number }>(place: P, { left, top }: Box): P {
+  return { ...place, x: place.x - left, y: place.y - top };
 }
 
-/** Three bytes a pixel into a picture, whose transparency stays. */
-function putColors({ data }: ImageData, rgb: Uint8Array): void {
-  for (let from = 0, to = 0; from < rgb.length; from += 3, to += 4) {
-    data[to] = rgb[from]!;
-    data[to + 1] = rgb[from + 1]!;
-    data[to + 2] = rgb[from + 2]!;
+function movedHints(hints: Hint[], frame: Box): Hint[] {
+  for (const { x, y } of hints) {
+    if (x >= frame.left && x < frame.right && y >= frame.top && y < frame.bottom) continue;
+    throw new Refused("That place is in the margin around the photograph, which stays without colours.");
+  }
+  return hints.map((hint) => moved(hint, frame));
+}
+
+function cropped({ width, data }: Plane, box: Box): Plane {
+  const size = sizeOf(box);
+  if (size.width === width) return { ...size, data: data.subarray(box.top * width, box.bottom * width) };
+  const result = { ...size, data: new Float32Array(size.width * size.height) };
+  for (let y = 0; y < size.height; y++) {
+    const from = (box.top + y) * width;
+    result.data.set(data.subarray(from + box.left, from + box.right), y * size.width);
+  }
+  return result;
+}
+
+/** Three bytes a pixel into a part of a picture, whose transparency stays. */
+function putColors({ data, width }: ImageData, rgb: Uint8Array, top: number, left: number, part: Size): void {
+  for (let y = 0, from = 0; y < part.height; y++) {
+    for (let x = 0, to = 4 * ((top + y) * width + left); x < part.width; x++, from += 3, to += 4) {
+      data[to] = rgb[from]!;
+      data[to + 1] = rgb[from + 1]!;
+      data[to + 2] = rgb[from + 2]!;
+    }
   }
 }
 

@@ -1,9 +1,16 @@
 /**
- * Making pictures smaller row by row, as torch's `interpolate(mode="bilinear", antialias=True)`
- * does: a triangle as wide as a new pixel is averaged over, along one axis and then the other.
+ * Resizing pictures row by row, along one axis and then the other, by a triangle as torch's
+ * `interpolate(mode="bilinear", antialias=True)`, or by means over boxes as Pillow's BOX.
  */
 
-import type { Plane } from "./layout";
+import type { Size } from "./engine";
+
+/** One channel of numbers, row by row. */
+export interface Plane extends Size {
+  data: Float32Array;
+}
+
+type Filter = "triangle" | "box";
 
 interface Taps {
   /** For each new position: the first old one, and the weights of that one and those after it. */
@@ -11,18 +18,20 @@ interface Taps {
   weights: Float64Array[];
 }
 
-function taps(size: number, target: number): Taps {
+function taps(size: number, target: number, filter: Filter): Taps {
   const scale = size / target;
-  const support = Math.max(scale, 1);
+  const width = Math.max(scale, 1);
+  const support = filter === "box" ? width / 2 : width;
   const starts = new Int32Array(target);
   const weights: Float64Array[] = [];
   for (let i = 0; i < target; i++) {
     const center = scale * (i + 0.5);
     const start = Math.max(Math.trunc(center - support + 0.5), 0);
     const end = Math.min(Math.trunc(center + support + 0.5), size);
-    const row = Float64Array.from({ length: end - start }, (_, j) =>
-      Math.max(1 - Math.abs(j + start - center + 0.5) / support, 0),
-    );
+    const row = Float64Array.from({ length: end - start }, (_, j) => {
+      const away = (j + start - center + 0.5) / width;
+      return filter === "box" ? Number(away > -0.5 && away <= 0.5) : Math.max(1 - Math.abs(away), 0);
+    });
     const sum = row.reduce((total, weight) => total + weight, 0);
     starts[i] = start;
     weights.push(row.map((weight) => weight / sum));
@@ -44,9 +53,10 @@ export class RowResizer {
     height: number,
     private readonly newWidth: number,
     private readonly newHeight: number,
+    filter: Filter = "triangle",
   ) {
-    this.across = taps(width, newWidth);
-    this.down = taps(height, newHeight);
+    this.across = taps(width, newWidth, filter);
+    this.down = taps(height, newHeight, filter);
     this.line = new Float64Array(newWidth);
     this.sums = new Float64Array(newWidth * newHeight);
   }
@@ -83,4 +93,11 @@ export class RowResizer {
       this.line[x] = sum;
     }
   }
+}
+
+/** A whole plane in another size. */
+export function resized({ width, height, data }: Plane, size: Size, filter?: Filter): Plane {
+  const resizer = new RowResizer(width, height, size.width, size.height, filter);
+  for (let y = 0; y < height; y++) resizer.push(data.subarray(y * width, (y + 1) * width));
+  return resizer.plane;
 }

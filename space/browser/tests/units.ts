@@ -15,3 +15,5 @@ export { disc } from "../src/disc";
 export { xmpPacket } from "../src/mark";
 export { TorchGenerator } from "../src/noise";
 export { RowResizer } from "../src/resize";
+export { pictureBox } from "../src/margins";
+export { Cells, LevelsMeter, leveled } from "../src/light";
