@@ -152,11 +152,12 @@ def _print_manual(ctx: click.Context, param: click.Parameter, wanted: bool) -> N
 )
 @colours(
     "--reference",
-    metavar="PATH",
+    metavar="PATH[@TIME]",
     type=PathText(),
     multiple=True,
     help="A picture in colour that shows the same, such as another print, or a folder of them; "
-    "its colours are taken where both have the same light. Can be repeated.",
+    "its colours are taken where both have the same light. TIME says which frame of a film it is, "
+    "as in frame.png@1:30. Can be repeated.",
 )
 @colours(
     "--colored",

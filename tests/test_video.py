@@ -256,6 +256,16 @@ def test_known_colours_are_kept_and_carried():
     assert np.abs(carried[0] - 33).mean() < np.abs(own - 33).mean() / 5
 
 
+def test_known_colours_may_have_another_grid():
+    lights = [working_light(frame, Levels(full_range=True)) for frame in pan(4, 9, step=0)]
+    colorizer = VideoColorizer(FakeORTPipeline(), keyframe_interval=8)
+    rows, columns = (side // 4 for side in lights[0].shape)
+    known = np.full((2, rows // 2, columns // 2), 33, np.float32)
+    carried = colorizer.color_part(lights, known={4: known})
+    assert {one.shape for one in carried} == {(2, rows, columns)}
+    assert (carried[4] == 33).all()
+
+
 def test_stream_keeps_kind_count_and_luma():
     frames = [*pan(1, 12), *pan(2, 9)]
     pipe = FakeORTPipeline()

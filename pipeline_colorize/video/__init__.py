@@ -7,6 +7,8 @@ _MODULES = {
     "FilmError": "reading",
     "FilmOptions": "film",
     "FilmResult": "film",
+    "Reference": "references",
+    "Seen": "colorizer",
     "VideoColorizer": "colorizer",
     "VideoColorizerOutput": "colorizer",
     "colorize_film": "film",
@@ -16,10 +18,11 @@ _MODULES = {
 __all__ = list(_MODULES)
 
 if TYPE_CHECKING:
-    from .colorizer import VideoColorizer, VideoColorizerOutput
+    from .colorizer import Seen, VideoColorizer, VideoColorizerOutput
     from .film import FilmOptions, FilmResult, colorize_film
     from .names import is_film
     from .reading import FilmError
+    from .references import Reference
 
 
 def __getattr__(name: str):

@@ -1,6 +1,6 @@
 """Colours a film's frames in bounded memory: `VideoColorizer`."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -12,13 +12,14 @@ from pipeline_colorize.core.colorimetry import encode_srgb, lightness_to_y
 from pipeline_colorize.onnx.noise import TorchGenerator
 
 from .chroma import chroma_to_rgb, full_chroma
-from .light import Levels, working_light
+from .light import Levels, resize, working_light
 from .propagation import (
     Links,
     agree_keyframes,
     between,
     find_motion,
     mend_mask,
+    seen_again,
     worst_frame,
 )
 from .shots import ShotFinder
@@ -47,6 +48,27 @@ class VideoColorizerOutput:
     """What a call returns."""
 
     frames: list[PIL.Image.Image] | list[np.ndarray]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A picture in colour that shows what some frames show as well.
+
+    Args:
+        picture: RGB bytes (H, W, 3).
+        light: its working light (h, w), if it is a frame of the film; else `None`.
+        chroma: its chroma a*b* (2, rows, columns), if it is a frame of the film; else `None`.
+    """
+
+    picture: np.ndarray
+    light: np.ndarray | None = None
+    chroma: np.ndarray | None = None
+
+    @classmethod
+    def of_frame(cls, light: np.ndarray, chroma: np.ndarray) -> "Seen":
+        """A frame of the film that has been coloured."""
+        luma = np.rint(255 * light_to_signal(light)).astype(np.uint8)
+        return cls(merge(luma, chroma), light, chroma)
 
 
 class VideoColorizer:
@@ -93,6 +115,7 @@ class VideoColorizer:
         lights: list[np.ndarray],
         lead: tuple[np.ndarray, np.ndarray] | None = None,
         known: dict[int, np.ndarray] | None = None,
+        seen: Sequence[Seen] = (),
     ) -> list[np.ndarray]:
         """Colour the frames of a shot, or of a part of a long one.
 
@@ -100,6 +123,7 @@ class VideoColorizer:
             lights: a working light (h, w) for each frame, from `working_light`.
             lead: light and chroma of the frame before, where the shot has begun already.
             known: chroma a*b* (2, rows, columns) of frames whose colours are given, by their place.
+            seen: pictures in colour; what they show as well gets their colours.
 
         Returns:
             Chroma a*b* (2, rows, columns) for each frame, float32.
@@ -109,10 +133,13 @@ class VideoColorizer:
             lights = [lead[0], *lights]
             given = {0: lead[1], **{place + 1: chroma for place, chroma in given.items()}}
         keys = sorted({*keyframe_places(len(lights), self.keyframe_interval), *given})
-        chroma = [given[k] if k in given else self.color_keyframe(lights[k]) for k in keys]
+        chroma = [given[k] if k in given else self._keyframe(lights[k], seen) for k in keys]
         if len(lights) == 1:
             return chroma
         fixed = {index for index, key in enumerate(keys) if key in given}
+        grid = next((one for key, one in zip(keys, chroma, strict=True) if key not in given), None)
+        if grid is not None:  # looks of another size have another grid
+            chroma = [_first(resize(_last(one), *grid.shape[1:])) for one in chroma]
         frames = self._carried(lights, keys, [_last(one) for one in chroma], fixed)
         return [_first(one) for one in frames[1 if lead else 0 :]]
 
@@ -155,6 +182,17 @@ class VideoColorizer:
         """Chroma (rows, columns, 2) of a frame, invented anew where it cannot be believed."""
         mask = mend_mask(sure, *light.shape)
         return _last(self.color_keyframe(light, color_image=_first(plane), mask_image=mask))
+
+    def _keyframe(self, light: np.ndarray, seen: Sequence[Seen]) -> np.ndarray:
+        """Chroma (2, rows, columns) of a keyframe, with the colours of what was seen before."""
+        if not seen:
+            return self.color_keyframe(light)
+        pictures = [*self._options.get("reference_images", ()), *(one.picture for one in seen)]
+        chroma = _last(self.color_keyframe(light, reference_images=pictures))
+        for one in seen:
+            if one.light is not None and one.chroma is not None and one.light.shape == light.shape:
+                chroma = seen_again(chroma, light, _last(one.chroma), one.light)
+        return _first(chroma)
 
     def color_keyframe(self, light: np.ndarray, **options: Any) -> np.ndarray:
         """Chroma a*b* (2, rows, columns) of one working light, as the pipeline sees it alone.

@@ -1,9 +1,10 @@
 """Colours a film from file to file: `colorize_film`."""
 
+import bisect
 import concurrent.futures
 import io
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import PIL.Image
 
 from .chroma import grid_chroma
 from .codecs import CODECS, choose_codec, choose_still
-from .colorizer import KEYFRAME_INTERVAL, PART_FRAMES, VideoColorizer
+from .colorizer import KEYFRAME_INTERVAL, PART_FRAMES, Seen, VideoColorizer
 from .light import picture_area, working_light
 from .muxing import Clock, Segment, assemble
 from .names import is_numbered
@@ -28,7 +29,9 @@ from .reading import (
     numbered_files,
     planar,
 )
-from .shots import Shot, ShotFinder, read_shots, shots_between
+from .references import Reference, references_line
+from .scenes import ShotLights, find_scenes, roots, scene_place
+from .shots import Shot, ShotFinder, read_shots, read_starts, shots_between
 from .work import WorkFolder, fingerprint
 from .writing import (
     Area,
@@ -56,6 +59,7 @@ class FilmOptions:
         shots: a table of shots to use, see `read_shots`; `None` to find them.
         shard: which of how many shares of the shots this run colours, from 1.
         keep_work: whether the work folder stays when the film is finished.
+        references: pictures whose colours the film gets where it shows the same.
         max_pixels: of a frame.
         seed: start of the random numbers.
         keyframe_interval: the most frames from one keyframe to the next.
@@ -70,6 +74,7 @@ class FilmOptions:
     shots: str | None = None
     shard: tuple[int, int] = (1, 1)
     keep_work: bool = False
+    references: tuple[Reference, ...] = ()
     max_pixels: int = 100_000_000
     seed: int = 0
     keyframe_interval: int = KEYFRAME_INTERVAL
@@ -130,12 +135,23 @@ def divide(shots: list[Shot], longest: int = PART_FRAMES) -> list[Part]:
     return parts
 
 
-def share_of(parts: list[Part], shard: tuple[int, int]) -> list[Part]:
-    """The parts of one shard: whole shots, so that each shard has about as many frames."""
+def share_of(
+    parts: list[Part], shard: tuple[int, int], scenes: Sequence[int | None] = ()
+) -> list[Part]:
+    """The parts of one shard: whole shots, so that each shard has about as many frames.
+
+    Args:
+        parts: of the film.
+        shard: which of how many.
+        scenes: from `find_scenes`; shots that show the same again go into one shard.
+    """
     which, count = shard
     total = max(part.stop for part in parts)
     begins = {part.shot: part.start for part in reversed(parts) if not part.follows}
-    return [part for part in parts if begins[part.shot] * count // total == which - 1]
+    first = roots(scenes) if scenes else range(len(begins))
+    return [
+        part for part in parts if begins[first[part.shot - 1] + 1] * count // total == which - 1
+    ]
 
 
 def colorize_film(
@@ -185,7 +201,7 @@ class _Film:
             self.notes.append("the film or the options have changed, so everything is done anew")
         self._look_through()
         parts = divide(self.shots)
-        self._color(share_of(parts, self.options.shard), pipe)
+        self._color(share_of(parts, self.options.shard, self.scenes), pipe)
         found = [self.work.part_state(part.number) for part in parts]
         states = [state for state in found if state is not None]
         finished = len(states) == len(parts)
@@ -205,13 +221,14 @@ class _Film:
             self.notes.append("it is interlaced, which this codec takes for whole frames")
 
     def _identity(self) -> dict[str, Any]:
-        options = asdict(self.options)
+        options = asdict(replace(self.options, references=()))  # each part knows of them itself
+        del options["references"]
         for name in ("shard", "keep_work", "mark", "max_pixels"):
             del options[name]
         if self.options.shots:
             options["shots"] = Path(self.options.shots).read_text()
         return {
-            "version": 1,
+            "version": 2,
             "source": fingerprint(self.source),
             "mark": self.options.mark,
             **options,
@@ -227,53 +244,52 @@ class _Film:
         self.timeline = Timeline(**known["timeline"])
         self.offset, self.area = known["offset"], tuple(known["area"])
         self.shots = self.work.shots(len(self.timeline.times))
+        self.scenes: list[int | None] = known["scenes"]
+        self.placed = self._place_references(known["origin"])
         if self.timeline.lost:
             self.notes.append(f"{self.timeline.lost} damaged packets could not be decoded")
 
     def _analyse(self) -> dict[str, Any]:
         state = fingerprint(self.source)
-        whole, finder, starts = Timeline(), ShotFinder(), [0]
-        brightest, begin = None, 0
+        look = _Look(self.options, self.facts)
         with FilmReader(self.source, self.options.max_pixels) as reader:
-            step = max(round(1 / (self.facts.rate * self.facts.time_base)), 1)
-            origin = None
             guess = int(reader.stream.frames or 0)
             for frame in reader.frames():
-                next_time(frame, whole, step)
-                origin = whole.times[0] if origin is None else origin
-                seconds = float((whole.times[-1] - origin) * self.facts.time_base)
-                if seconds < self.options.start - 1e-6:
-                    begin += 1
-                    continue
-                if self.options.stop is not None and seconds >= self.options.stop - 1e-6:
-                    whole.raw.pop(), whole.times.pop()
+                if not look.add(frame):
                     break
-                light = working_light(luma_plane(planar(frame)), self.facts.levels)
-                new = finder.add(light)
-                count = len(whole.times) - begin
-                if new is not None:
-                    starts.append(count - new)
-                brightest = light if brightest is None else np.maximum(brightest, light)
-                self.tell("looking through", count, guess)
-            lost = reader.lost
+                self.tell("looking through", look.count, guess)
+            look.timeline.lost = reader.lost
         if fingerprint(self.source) != state:
             raise FilmError("is still being written; try again when it is complete")
-        if brightest is None:
+        if look.brightest is None:
             raise FilmError("has no frames in this stretch")
-        frames = len(whole.times) - begin
-        timeline = Timeline(whole.raw[begin:], whole.times[begin:], whole.last, lost)
-        shots = (
-            read_shots(Path(self.options.shots), frames)
-            if self.options.shots
-            else shots_between(starts, frames)
-        )
-        top, bottom, left, right = picture_area(brightest)
-        height, width = brightest.shape
-        area = (top / height, bottom / height, left / width, right / width)
-        known = {"timeline": asdict(timeline), "offset": begin, "area": area}
-        begins = [float(time * self.facts.time_base) for time in timeline.times]
+        shots = look.shots()
+        lights = look.lights.finished()
+        scenes = find_scenes(lights, lambda done: self.tell("comparing shots", done, len(lights)))
+        known = {
+            "timeline": asdict(look.timeline),
+            "offset": look.skipped,
+            "origin": look.origin,
+            "area": look.area(),
+            "scenes": scenes,
+        }
+        begins = [float(time * self.facts.time_base) for time in look.timeline.times]
         self.work.write_frames(known, shots, begins)
         return known
+
+    def _place_references(self, origin: int) -> list[tuple[Reference, int | None]]:
+        """The references, each with the frame that it is of, if its time is given."""
+        placed: list[tuple[Reference, int | None]] = []
+        seconds = [(time - origin) * self.facts.time_base for time in self.timeline.times]
+        end = seconds[-1] + max(self.timeline.last, 1) * self.facts.time_base
+        for one in self.options.references:
+            if one.time is None:
+                placed.append((one, None))
+            elif seconds[0] - 1e-3 <= one.time < end:
+                placed.append((one, max(bisect.bisect(seconds, one.time + 1e-3) - 1, 0)))
+            else:
+                self.notes.append(f"{one.name} is of {one.time:g} s, which is not coloured here")
+        return placed
 
     # --- the colours ------------------------------------------------------------------------------
 
@@ -290,10 +306,11 @@ class _Film:
         try:
             future = pool.submit(colorer, todo[0])
             for part, following in zip(todo, [*todo[1:], None], strict=True):
-                chroma = future.result()
+                chroma, told = future.result()
                 if following:
                     future = pool.submit(colorer, following)
                 self._write(part, chroma, done, total)
+                self._finish(part, told)
                 done += part.stop - part.start
         finally:
             pool.shutdown(cancel_futures=True)
@@ -302,9 +319,19 @@ class _Film:
                 self._reader.close()
 
     def _is_done(self, part: Part) -> bool:
-        """Tell whether a part is finished, with the picture of its shot as it is now."""
+        """Tell whether a part is finished, with all that is told about its colours by now."""
         state = self.work.part_state(part.number)
-        return state is not None and state["picture"] == self.work.own_picture(part.shot)
+        return state is not None and state.get("told") == self.told(part.shot)
+
+    def told(self, shot: int) -> list[str]:
+        """What people have told about the colours of a shot, or of one that it shows again."""
+        place = self.shots[shot - 1]
+        told = [
+            one.digest for one, at in self.placed if at is None or place.start <= at < place.stop
+        ]
+        told.append(self.work.own_picture(shot) or "")
+        earlier = self.scenes[shot - 1]
+        return told if earlier is None else [*told, *self.told(earlier + 1)]
 
     def _write(self, part: Part, chroma: list[np.ndarray], done: int, total: int) -> None:
         pixel_format = self.codec.pixel_format(self.facts)
@@ -321,8 +348,12 @@ class _Film:
         except BaseException:
             writer.discard()
             raise
-        state = {"order": writer.order, "stills": self.stills}
-        self.work.finish_part(part.number, {**state, "picture": self.work.own_picture(part.shot)})
+        self._order = writer.order
+
+    def _finish(self, part: Part, told: list[str]) -> None:
+        """Note that a part is written."""
+        state = {"order": self._order, "stills": self.stills, "told": told}
+        self.work.finish_part(part.number, state)
 
     def _writer(self, part: Part) -> SegmentWriter | StillsWriter:
         if self.stills:
@@ -338,16 +369,45 @@ class _Film:
         PIL.Image.fromarray(np.rint(rgb * 255).astype(np.uint8)).save(content, "PNG")
         self.work.keep_picture(shot, content.getvalue())
 
-    def known_chroma(self, part: Part, grid: tuple[int, int]) -> dict[int, np.ndarray]:
-        """The colours of a part's frame whose picture somebody has replaced, by its place."""
-        if part.follows or not self.work.own_picture(part.shot):
-            return {}
-        path = self.work.picture(part.shot)
-        with PIL.Image.open(path, formats=["PNG", "JPEG"]) as picture:
-            rgb = np.asarray(picture.convert("RGB"))
-        if rgb.shape[:2] != (self.facts.height, self.facts.width):
-            raise FilmError(f"{path} must have the size of the film's frames")
-        return {picture_place(part): grid_chroma(rgb[area_slices(rgb.shape, self.area)], *grid)}
+    def known_chroma(self, part: Part, lights: list[np.ndarray]) -> dict[int, np.ndarray]:
+        """The colours of a part's frames that people have given, by the frames' places."""
+        known: dict[int, np.ndarray] = {}
+        size = self.facts.height, self.facts.width
+        if not part.follows and self.work.own_picture(part.shot):
+            path = self.work.picture(part.shot)
+            with PIL.Image.open(path, formats=["PNG", "JPEG"]) as picture:
+                rgb = np.asarray(picture.convert("RGB"))
+            if rgb.shape[:2] != size:
+                raise FilmError(f"{path} must have the size of the film's frames")
+            place = picture_place(part)
+            rows, columns = (side // 4 for side in lights[place].shape)
+            known[place] = grid_chroma(rgb[area_slices(size, self.area)], rows, columns)
+        for one, at in self.placed:
+            if at is not None and part.start <= at < part.stop:
+                place = at - part.start
+                chroma = one.as_frame(size, self.area, lights[place])
+                if chroma is not None:
+                    known[place] = chroma
+        return known
+
+    def seen(self, part: Part, known: Collection[int]) -> list[Seen]:
+        """Pictures that may show what a part shows, but for those of its `known` frames."""
+        shot, found = self.shots[part.shot - 1], []
+        earlier = self.scenes[part.shot - 1]
+        if earlier is not None and (frame := self.work.scene(earlier + 1)):
+            found.append(Seen.of_frame(*frame))
+        for one, at in self.placed:
+            of_shot = at is None or shot.start <= at < shot.stop
+            if of_shot and (at is None or at - part.start not in known):
+                found.append(Seen(one.picture))
+        return found
+
+    def keep_scene(self, part: Part, lights: list, chroma: list) -> None:
+        """Keep the frame of a shot that later shots show again."""
+        if part.shot - 1 in self.scenes and not part.follows:
+            shot = self.shots[part.shot - 1]
+            place = scene_place(shot.stop - shot.start)
+            self.work.keep_scene(part.shot, lights[place], chroma[place])
 
     def _frames(self, part: Part) -> Iterator:
         """The frames of a part, from the reader that writes."""
@@ -372,9 +432,75 @@ class _Film:
             Segment(self.work.segment(part.number), state["order"])
             for part, state in zip(parts, states, strict=True)
         ]
-        self.notes += assemble(
-            self.source, self.target, self.facts, segments, clock, self.options.mark
-        )
+        self.notes += assemble(self.source, self.target, self.facts, segments, clock, self._mark())
+
+    def _mark(self) -> dict[str, str]:
+        """The metadata about how the colours came to be."""
+        line = references_line(one for one, _ in self.placed)
+        if not line:
+            return self.options.mark
+        before = self.options.mark.get("comment")
+        return {**self.options.mark, "comment": f"{before} {line}" if before else line}
+
+
+class _Look:
+    """What is found out while a film is looked through."""
+
+    def __init__(self, options: FilmOptions, facts: FilmFacts):
+        self._options, self._facts = options, facts
+        self._step = max(round(1 / (facts.rate * facts.time_base)), 1)
+        self._finder, self._starts = ShotFinder(), [0]
+        self._given = set(read_starts(Path(options.shots))) if options.shots else None
+        self.timeline, self.lights = Timeline(), ShotLights()
+        self.skipped = self.count = 0
+        self.origin = 0
+        self.brightest: np.ndarray | None = None
+
+    def add(self, frame: Any) -> bool:
+        """Take the next frame; `False` if the stretch has ended before it."""
+        before = self.timeline.raw, self.timeline.times
+        next_time(frame, self.timeline, self._step)
+        if not self.count and not self.skipped:
+            self.origin = self.timeline.times[0]
+        time = self.timeline.times[-1]
+        seconds = float((time - self.origin) * self._facts.time_base)
+        if self._options.stop is not None and seconds >= self._options.stop - 1e-6:
+            for one in before:
+                one.pop()
+            return False
+        if seconds < self._options.start - 1e-6:
+            self.skipped += 1
+            return True
+        self.count += 1
+        light = working_light(luma_plane(planar(frame)), self._facts.levels)
+        known = self.brightest
+        self.brightest = light if known is None else np.maximum(known, light)
+        self.lights.add(light, self._new(light))
+        return True
+
+    def _new(self, light: np.ndarray) -> int | None:
+        """How many frames of a new shot there are, if it is known now that one has begun."""
+        if self._given is not None:
+            return 1 if self.count - 1 in self._given else None
+        new = self._finder.add(light)
+        if new is not None:
+            self._starts.append(self.count - new)
+        return new
+
+    def shots(self) -> list[Shot]:
+        """The shots of the stretch; the timeline loses the frames before it."""
+        for times in (self.timeline.raw, self.timeline.times):
+            del times[: self.skipped]
+        if self._options.shots:
+            return read_shots(Path(self._options.shots), self.count)
+        return shots_between(self._starts, self.count)
+
+    def area(self) -> Area:
+        """Where the picture lies within black bars."""
+        assert self.brightest is not None  # since there are frames
+        top, bottom, left, right = picture_area(self.brightest)
+        height, width = self.brightest.shape
+        return top / height, bottom / height, left / width, right / width
 
 
 class _SequentialReader:
@@ -420,17 +546,19 @@ class _PartColorer:
             pipe, options.seed, options.keyframe_interval, dict(options.call)
         )
 
-    def __call__(self, part: Part) -> list[np.ndarray]:
-        film = self._film
+    def __call__(self, part: Part) -> tuple[list[np.ndarray], list[str]]:
+        """The chroma of each frame, and what had been told about it."""
+        film, told = self._film, self._film.told(part.shot)
         lights = [
             area_light(luma_plane(planar(frame)), film.facts, film.area)
             for frame in self._reader.take(part.start, part.stop)
         ]
         lead = film.work.lead(part.number - 1) if part.follows else None
-        known = film.known_chroma(part, (lights[0].shape[0] // 4, lights[0].shape[1] // 4))
-        chroma = self._colorizer.color_part(lights, lead, known)
+        known = film.known_chroma(part, lights)
+        chroma = self._colorizer.color_part(lights, lead, known, film.seen(part, known))
         film.work.keep_lead(part.number, lights[-1], chroma[-1])
-        return chroma
+        film.keep_scene(part, lights, chroma)
+        return chroma, told
 
     def close(self) -> None:
         self._reader.close()

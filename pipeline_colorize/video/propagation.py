@@ -132,6 +132,27 @@ def carry(chroma: np.ndarray, link: Link) -> tuple[np.ndarray, np.ndarray]:
     return sample(chroma, small.flow, cv2.INTER_CUBIC), small.sure
 
 
+def seen_again(
+    chroma: np.ndarray, light: np.ndarray, other: np.ndarray, other_light: np.ndarray
+) -> np.ndarray:
+    """Give a keyframe the colours of another picture wherever both show the same.
+
+    Args:
+        chroma: (rows, columns, 2) of the keyframe.
+        light: its working light (h, w).
+        other: the chroma of the other picture, as large.
+        other_light: its working light, as large.
+
+    Returns:
+        The new chroma of the keyframe.
+    """
+    motion = find_motion([light, other_light])
+    links = Links([light, other_light], motion)
+    said, sure = carry(other, links.to_later(0, 2)[0])
+    weight = (_FIXED * np.where(sure > _LEAST, sure, 0))[..., None]
+    return ((chroma + weight * said) / (1 + weight)).astype(np.float32)
+
+
 def agree_keyframes(
     chroma: list[np.ndarray],
     earlier: list[Link],

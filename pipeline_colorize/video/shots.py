@@ -76,20 +76,29 @@ def write_shots(path: Path, shots: list[Shot], times: list[float]) -> None:
             writer.writerow([number, shot.start, shot.stop - 1, begins])
 
 
-def read_shots(path: Path, frames: int) -> list[Shot]:
-    """Read a table of shots, of which the column `first_frame` counts.
+def read_starts(path: Path) -> list[int]:
+    """Read the first frame of each shot from a table, of which the column `first_frame` counts.
 
     Raises:
-        ValueError: if there is no such column, or a value is no frame of the film.
+        ValueError: if there is no such column, or a value is no number.
     """
     with open(path, newline="") as file:
         rows = list(csv.DictReader(file))
     try:
-        starts = [int(row["first_frame"]) for row in rows]
+        return [int(row["first_frame"]) for row in rows]
     except (KeyError, TypeError, ValueError):
         raise ValueError(
             f"{path} needs a column first_frame with the number of each shot's first frame."
         ) from None
+
+
+def read_shots(path: Path, frames: int) -> list[Shot]:
+    """Read a table of the shots of a film that has so many frames.
+
+    Raises:
+        ValueError: if it is no such table, or a value is no frame of the film.
+    """
+    starts = read_starts(path)
     wrong = [start for start in starts if not 0 <= start < frames]
     if wrong:
         raise ValueError(f"{path}: there is no frame {wrong[0]}; the film has {frames}.")

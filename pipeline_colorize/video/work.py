@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 from pathlib import Path
@@ -57,9 +58,14 @@ class WorkFolder:
     """
 
     def __init__(self, target: Path, identity: dict[str, Any]):
-        self.path = target.with_name(f"{target.name}.work")
+        self.path = self.place(target)
         self._identity = json.dumps(identity, sort_keys=True, default=str)
         self.was_stale = False
+
+    @staticmethod
+    def place(target: Path) -> Path:
+        """Where the folder of a result is, if there is one."""
+        return target.with_name(f"{target.name}.work")
 
     def open(self) -> None:
         """Make the folder, and empty it if it is of other options or another source."""
@@ -73,7 +79,7 @@ class WorkFolder:
 
     def clear(self) -> None:
         """Delete what was made, but for pictures in `keyframes`, which may be somebody's own."""
-        for pattern in ("part-*", ".*.part", "film.json", "frames.json", "shots.csv"):
+        for pattern in ("part-*", "scene-*", ".*.part", "film.json", "frames.json", "shots.csv"):
             for file in self.path.glob(pattern):
                 file.unlink()
 
@@ -153,18 +159,33 @@ class WorkFolder:
         file = self.path / "keyframes.json"
         return json.loads(file.read_text()) if file.exists() else []
 
+    # --- colours that other parts begin with ------------------------------------------------------
+
     def lead(self, number: int) -> tuple[np.ndarray, np.ndarray] | None:
         """The last light and chroma of a part, with which the next part of its shot begins."""
-        file = self.path / f"part-{number:06d}.npz"
-        if not file.exists():
-            return None
-        with np.load(file) as arrays:
-            return arrays["light"], arrays["chroma"]
+        return _read_frame(self.path / f"part-{number:06d}.npz")
 
     def keep_lead(self, number: int, light: np.ndarray, chroma: np.ndarray) -> None:
         """Keep the last light and chroma of a part."""
-        file = self.path / f"part-{number:06d}.npz"
-        partial = self.path / f".part-{number:06d}.part"
-        with open(partial, "wb") as opened:
-            np.savez(opened, light=light, chroma=chroma)
-        os.replace(partial, file)
+        _write_frame(self.path / f"part-{number:06d}.npz", light, chroma)
+
+    def scene(self, shot: int) -> tuple[np.ndarray, np.ndarray] | None:
+        """The light and chroma of a frame of a shot, which other shots show again."""
+        return _read_frame(self.path / f"scene-{shot:06d}.npz")
+
+    def keep_scene(self, shot: int, light: np.ndarray, chroma: np.ndarray) -> None:
+        """Keep the light and chroma of a frame of a shot."""
+        _write_frame(self.path / f"scene-{shot:06d}.npz", light, chroma)
+
+
+def _read_frame(file: Path) -> tuple[np.ndarray, np.ndarray] | None:
+    if not file.exists():
+        return None
+    with np.load(file) as arrays:
+        return arrays["light"], arrays["chroma"]
+
+
+def _write_frame(file: Path, light: np.ndarray, chroma: np.ndarray) -> None:
+    content = io.BytesIO()
+    np.savez(content, light=light, chroma=chroma)
+    write_atomically(file, content.getvalue())
