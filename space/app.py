@@ -155,7 +155,7 @@ class Space:
             sampler: Such as ddim, unipc or euler; empty for the model's own.
             saturation: Factor on the strength of the colours.
             resolution: Short side at which colours are invented; none for the model's own.
-            points: Colours that are known, one a line: x, y, #rrggbb in pixels.
+            points: Colours that are given, one a line: x, y, #rrggbb in pixels.
             model: One of those that the page offers; empty for the first.
 
         Returns:

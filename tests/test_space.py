@@ -408,7 +408,7 @@ def test_answers_doubt_and_film(page, pipe, portrait, tmp_path):
         assert animation.n_frames == 3
 
 
-def test_known_colours_can_be_placed_moved_and_removed(page, pipe, portrait, tmp_path):
+def test_given_colours_can_be_placed_moved_and_removed(page, pipe, portrait, tmp_path):
     give(page, portrait)
     with NextColors(page):
         place_color(page, "dark red", 0.5, 0.5)

@@ -245,12 +245,12 @@ def test_what_neither_keyframe_shows_is_invented_where_it_is_seen():
     assert np.mean(wrong[6:11]) < 3
 
 
-def test_known_colours_are_kept_and_carried():
+def test_given_colours_are_kept_and_carried():
     lights = [working_light(frame, Levels(full_range=True)) for frame in pan(4, 9, step=0)]
     pipe = FakeORTPipeline()
     colorizer = VideoColorizer(pipe, keyframe_interval=8)
     known = np.full_like(colorizer.color_keyframe(lights[0]), 33)
-    carried = colorizer.color_part(lights, known={4: known})
+    carried = colorizer.color_part(lights, given={4: known})
     assert (carried[4] == 33).all()
     own = colorizer.color_keyframe(lights[0])
     assert np.abs(carried[0] - 33).mean() < np.abs(own - 33).mean() / 5
@@ -261,7 +261,7 @@ def test_known_colours_may_have_another_grid():
     colorizer = VideoColorizer(FakeORTPipeline(), keyframe_interval=8)
     rows, columns = (side // 4 for side in lights[0].shape)
     known = np.full((2, rows // 2, columns // 2), 33, np.float32)
-    carried = colorizer.color_part(lights, known={4: known})
+    carried = colorizer.color_part(lights, given={4: known})
     assert {one.shape for one in carried} == {(2, rows, columns)}
     assert (carried[4] == 33).all()
 

@@ -43,7 +43,7 @@ def colorize(
         image: (B, H, W, 3) in [0, 1].
         mask: (B or 1, H, W) in [0, 1]: 1 where colours are given, 0 where the picture stays as it
             is; `None` for all of it.
-        hints: colours that are known, for each picture of the batch.
+        hints: colours that are given, for each picture of the batch.
         seed: start of the random numbers, the same for each picture.
         answers: results for each picture.
         saturation: factor on the strength of the colours.

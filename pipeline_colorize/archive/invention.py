@@ -25,7 +25,7 @@ def invent_chroma(
     Args:
         pipe: an `ORTColorizationPipeline` or `ColorizationPipeline`.
         image: PIL, or an array (H, W) or (H, W, 1 to 4) of uint8, uint16 or floating point.
-        hints: colours that are known, in pixels of the photograph.
+        hints: colours that are given, in pixels of the photograph.
         find_margins: whether even margins are found and left neutral.
         options: of the pipeline's call, such as `generator` and `num_samples`.
 

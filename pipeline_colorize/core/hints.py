@@ -16,7 +16,7 @@ HINT_FADE = np.exp(-(np.hypot(*np.mgrid[-8:9, -8:9]) ** 2) / (2 * 3**2)).astype(
 
 @dataclass
 class Hint:
-    """A colour that is known at one place of a picture.
+    """A colour that is given at one place of a picture.
 
     Args:
         x: pixels from the left edge of the input.

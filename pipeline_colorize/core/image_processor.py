@@ -200,7 +200,7 @@ class ColorizationImageProcessor:
 
 
 def meet_hints(color: torch.Tensor, hints: torch.Tensor) -> torch.Tensor:
-    """Shift colour so that it has what is known: the network takes hints as advice, and comes near.
+    """Shift colour so that it has what hints give; the network takes them as advice and comes near.
 
     What a hint's cell lacks is added to the cells around it as well, less the further they are, so
     that no spot stands out.
@@ -213,9 +213,9 @@ def meet_hints(color: torch.Tensor, hints: torch.Tensor) -> torch.Tensor:
     Returns:
         (N, 2, h, w); in the cells of a hint, the hint's own colour.
     """
-    known, place = hints[:, :2], hints[:, 2:]
-    shift = _fade((known - color) * place) / _fade(place).clamp(min=1)
-    return torch.where(place > 0, known, color + shift)
+    given, place = hints[:, :2], hints[:, 2:]
+    shift = _fade((given - color) * place) / _fade(place).clamp(min=1)
+    return torch.where(place > 0, given, color + shift)
 
 
 def _fade(x: torch.Tensor) -> torch.Tensor:
@@ -225,7 +225,7 @@ def _fade(x: torch.Tensor) -> torch.Tensor:
 
 
 def lift_texture(
-    chroma: torch.Tensor, texture: float, known: torch.Tensor | None = None
+    chroma: torch.Tensor, texture: float, influence: torch.Tensor | None = None
 ) -> torch.Tensor:
     """Make fine and faint variation of colour up to `texture` times as strong.
 
@@ -236,7 +236,7 @@ def lift_texture(
     Args:
         chroma: (N, 2, h, w), a*b* on the grid.
         texture: 1 leaves all as it is.
-        known: (h, w), from `hint_influence`: colours near hints stay as they are.
+        influence: (h, w), from `hint_influence`: colours near hints stay as they are.
     """
     if texture == 1:
         return chroma
@@ -246,7 +246,7 @@ def lift_texture(
         * TEXTURE_HALF_POINT**2
         / (TEXTURE_HALF_POINT**2 + fine.square().sum(-3, keepdim=True))
     )
-    return chroma + fine * (share if known is None else share * (1 - known))
+    return chroma + fine * (share if influence is None else share * (1 - influence))
 
 
 def interpolation_matrices(

@@ -24,7 +24,7 @@ class Look:
     generator: torch.Generator | None
     previous: "Look | None" = None  # the first look, where this is the second
     chroma: torch.Tensor = field(init=False)  # (samples, 2, h, w), a*b*, before the dials
-    known: torch.Tensor | None = None  # (1, 2, h, w), colours that are there, before the dials
+    given: torch.Tensor | None = None  # (1, 2, h, w), of `color_image`, before the dials
     free: torch.Tensor | None = None  # (1, 1, h, w), 1 where they are invented anew, else 0
     mend: Mend | None = None  # what they come from, at full size
     spread: torch.Tensor | None = None  # (h, w), standard deviation of several candidates
@@ -42,7 +42,7 @@ class Look:
 
     @property
     def kept(self) -> np.ndarray | None:
-        """The cells that keep the colours they have, (h, w), 0 or 1; `None` if nothing is known."""
+        """The cells that keep the colours they have, (h, w), 0 or 1; `None` if none are given."""
         return None if self.free is None else 1 - self.free[0, 0].numpy()
 
 
@@ -61,6 +61,6 @@ def group_looks(looks: list[Look], batch_size: int | None) -> list[list[Look]]:
 
 def leave_grey(look: Look, num_samples: int, grid: tuple[int, int]) -> None:
     """A picture that an interruption came before has the colours it had, or none; and no spread."""
-    before = torch.zeros(1, 2, *grid) if look.known is None else look.known
+    before = torch.zeros(1, 2, *grid) if look.given is None else look.given
     look.chroma = before.repeat(num_samples, 1, 1, 1)
     look.spread, look.estimates = torch.zeros(grid), []

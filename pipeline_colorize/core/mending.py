@@ -44,7 +44,7 @@ Pixels = np.ndarray  # (H, W, 3), uint8, or float32 in [0, 1]
 
 @dataclass(frozen=True)
 class Mend:
-    """What is known of a picture's colours, and where they are invented anew.
+    """The colours that are given for a picture, and where they are invented anew.
 
     Args:
         colors: pixels (H, W, 3) of the whole picture in colour, uint8 or float32 in [0, 1]; or
@@ -324,7 +324,7 @@ def colors_by_picture(color_image: Any, mask_image: Any, count: int) -> list[tup
 
 
 def read_mend(color: Any, mask: Any, size: tuple[int, int]) -> Mend | None:
-    """Read what is known of one picture's colours; `None` if nothing is.
+    """Read the colours that are given for one picture; `None` if there are none.
 
     Args:
         color: a picture (PIL, array or tensor) or chroma (2, h, w), or `None`.

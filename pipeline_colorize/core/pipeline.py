@@ -373,8 +373,8 @@ class ColorizationPipeline(SavingMixin):
         dials, grid = self._dials(options), self._grid(look)
         saturation = dials.saturation or self.config.default_saturation
         shown = mend.chroma_on(grid, look.frame)
-        known = undo_dials(shown, saturation, dials.coring, dials.texture)
-        look.known = torch.from_numpy(known)[None]
+        given = undo_dials(shown, saturation, dials.coring, dials.texture)
+        look.given = torch.from_numpy(given)[None]
         look.free = torch.from_numpy(mend.free_cells(grid, look.frame))[None, None]
         look.mend = mend
 

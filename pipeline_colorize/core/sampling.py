@@ -51,8 +51,8 @@ def shown_chroma(look: Look, chroma: torch.Tensor, dials: ChromaDials) -> torch.
     shown = dials.show(chroma, look.influence)
     if look.mend is None or look.free is None:
         return shown
-    known = look.mend.chroma_on(chroma.shape[2:], look.frame)
-    return torch.where(look.free > 0, shown, torch.from_numpy(known))
+    given = look.mend.chroma_on(chroma.shape[2:], look.frame)
+    return torch.where(look.free > 0, shown, torch.from_numpy(given))
 
 
 @dataclass
@@ -107,14 +107,14 @@ class ColorSampler:
         condition = self._condition(batch, hints).to(self.device, self.unet.dtype)
         if hasattr(self.unet, "encode"):
             condition = self.unet.encode(condition)  # once a picture, for all steps and samples
-        known, drawn = None, self._drawn(batch)
-        if hints is not None and hints[:, 2].any():
-            known = hints.repeat_interleave(drawn, 0).to(self.device)
+        drawn = self._drawn(batch)
+        if hints is not None:
+            hints = hints.repeat_interleave(drawn, 0).to(self.device) if hints[:, 2].any() else None
         estimates: list[torch.Tensor] = []
         if self.scheduler is None:
-            clean = self._predict_once(batch, grid, condition, known)
+            clean = self._predict_once(batch, grid, condition, hints)
         else:
-            clean, estimates = self._denoise(batch, grid, condition, known)
+            clean, estimates = self._denoise(batch, grid, condition, hints)
         split = [self.to_chroma(one).split(drawn) for one in (clean, *estimates)]
         for index, look in enumerate(batch):
             self._finish(look, *(chroma[index] for chroma in split))
@@ -203,14 +203,14 @@ class ColorSampler:
 
     # --- from noise to colour ---------------------------------------------------------------------
 
-    def _predict_once(self, batch, grid, condition, known) -> torch.Tensor:
+    def _predict_once(self, batch, grid, condition, hints) -> torch.Tensor:
         last = getattr(self.unet.config, "num_train_timesteps", 1000) - 1
         zeros = torch.zeros(len(batch), color_channels(self.unet), *grid, device=self.device)
         clean = self.predict(zeros, last, condition).repeat_interleave(self._drawn(batch), 0)
-        step = SamplingStep(batch, last, clean, _meet(clean, known))
-        return _meet(self.on_step(step), known)
+        step = SamplingStep(batch, last, clean, _meet(clean, hints))
+        return _meet(self.on_step(step), hints)
 
-    def _denoise(self, batch, grid, condition, known) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    def _denoise(self, batch, grid, condition, hints) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """The clean colour (B * drawn, C, h, w), and the estimates of it if they are asked for."""
         generators = self._generators(batch)
         estimates: list[torch.Tensor] = []
@@ -235,12 +235,12 @@ class ColorSampler:
             if clean is not None and index == len(timesteps) - 1:
                 # DDIM goes down by a fixed stride, which may end at the first timestep's noise.
                 latents = clean
-            clean = keep(_meet(latents if clean is None else clean, known))
+            clean = keep(_meet(latents if clean is None else clean, hints))
             latents = keep(latents, timesteps[index + 1 : index + 2])
             if self.options.output_intermediates:
                 estimates.append(clean)
             latents = self.on_step(SamplingStep(batch, timestep, latents, clean))
-        return keep(_meet(latents, known)), estimates
+        return keep(_meet(latents, hints)), estimates
 
     def _generators(self, batch: list[Look]) -> list[torch.Generator | None] | None:
         if not any(look.generator for look in batch):
@@ -269,21 +269,21 @@ class ColorSampler:
         return self.scheduler.add_noise(clean, noise, timestep.expand(len(clean)))
 
     def _keeper(self, batch: list[Look], noise) -> Callable[..., torch.Tensor]:
-        """What puts known colours back outside the mask, at the noise of a timestep.
+        """What puts given colours back outside the mask, at the noise of a timestep.
 
         So the network sees them at each step, and what it invents agrees with them (Lugmayr et al.
         2022, RePaint, eq. 8).
         """
-        pairs = [(one.known, one.free) for one in batch if one.known is not None]
+        pairs = [(one.given, one.free) for one in batch if one.given is not None]
         if not pairs:
             return lambda color, timestep=(): color
         drawn = self._drawn(batch)
-        known, free = (torch.cat(parts) for parts in zip(*pairs, strict=True))
-        known = known / chroma_scale(self.unet)
-        known, free = (x.to(self.device).repeat_interleave(drawn, 0) for x in (known, free))
+        given, free = (torch.cat(parts) for parts in zip(*pairs, strict=True))
+        given = given / chroma_scale(self.unet)
+        given, free = (x.to(self.device).repeat_interleave(drawn, 0) for x in (given, free))
 
         def keep(color: torch.Tensor, timestep=()) -> torch.Tensor:
-            return torch.where(free > 0, color, self._with_noise(known, noise, timestep))
+            return torch.where(free > 0, color, self._with_noise(given, noise, timestep))
 
         return keep
 
@@ -369,23 +369,23 @@ def chroma_scale(unet) -> float:
     return getattr(unet.config, "ab_scale", 110.0)
 
 
-def _meet(color: torch.Tensor, known: torch.Tensor | None) -> torch.Tensor:
-    return color if known is None else meet_hints(color, known)
+def _meet(color: torch.Tensor, hints: torch.Tensor | None) -> torch.Tensor:
+    return color if hints is None else meet_hints(color, hints)
 
 
 def _colors_before(look: Look, grid: tuple[int, int]) -> torch.Tensor:
-    """The colours (N, 2, h, w) that a look begins with: those of the first look, or known ones.
+    """The colours (N, 2, h, w) that a look begins with: those of the first look, or given ones.
 
-    Where there are both, what the first look has changed is added to the known colours, which so
+    Where there are both, what the first look has changed is added to the given colours, which so
     keep what its coarse grid does not hold.
     """
     first = look.previous
     if first is None:
-        assert look.known is not None  # there is no strength without colours
-        return look.known
-    if look.known is None or first.known is None:
+        assert look.given is not None  # there is no strength without colours
+        return look.given
+    if look.given is None or first.given is None:
         return _on_grid(first.chroma, grid)
-    return look.known + _on_grid(first.chroma - first.known, grid)
+    return look.given + _on_grid(first.chroma - first.given, grid)
 
 
 def _on_grid(chroma: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:

@@ -343,7 +343,7 @@ def undo_core(g: Graph, chroma: str, coring: float) -> str:
     return g.add("Mul", chroma, g.add("Div", needed, g.add("Max", wanted, g.constant(1e-12))))
 
 
-def lift_texture(g: Graph, chroma: str, texture: float, known: str | None) -> str:
+def lift_texture(g: Graph, chroma: str, texture: float, influence: str | None) -> str:
     """Fine and faint variation made stronger (image_processor.py, `lift_texture`)."""
     if texture == 1:
         return chroma
@@ -351,12 +351,12 @@ def lift_texture(g: Graph, chroma: str, texture: float, known: str | None) -> st
     power = g.add("ReduceSumSquare", fine, g.ints(1), keepdims=1)
     share = g.constant((texture - 1) * TEXTURE_HALF_POINT**2)
     share = g.add("Div", share, g.add("Add", power, g.constant(TEXTURE_HALF_POINT**2)))
-    if known is not None:
-        share = g.add("Mul", share, g.add("Sub", g.constant(1), known))
+    if influence is not None:
+        share = g.add("Mul", share, g.add("Sub", g.constant(1), influence))
     return g.add("Add", chroma, g.add("Mul", fine, share))
 
 
-def known_colors(g: Graph, config: dict) -> str | None:
+def given_colors(g: Graph, config: dict) -> str | None:
     """The input `hints` in the network's units; `None` where it takes none."""
     if not config["hint_channels"]:
         return None
@@ -366,18 +366,18 @@ def known_colors(g: Graph, config: dict) -> str | None:
 
 
 def meet_hints(g: Graph, hints: str | None, color: str) -> str:
-    """Colour (N, 2, h, w) that has what is known (image_processor.py, `meet_hints`)."""
+    """Colour (N, 2, h, w) that has what hints give (image_processor.py, `meet_hints`)."""
     if hints is None:
         return color
-    known, place = g.slice(hints, 1, 0, 2), g.slice(hints, 1, 2, 3)
+    given, place = g.slice(hints, 1, 0, 2), g.slice(hints, 1, 2, 3)
     fade, reach = HINT_FADE[None, None], [len(HINT_FADE) // 2] * 4
-    missed = g.add("Mul", g.add("Sub", known, color), place)
+    missed = g.add("Mul", g.add("Sub", given, color), place)
     each = g.constant(np.repeat(fade, 2, 0))
     shift = g.add("Conv", missed, each, group=2, pads=reach)
     weight = g.add("Conv", place, g.constant(fade), pads=reach)
     shift = g.add("Div", shift, g.add("Max", weight, g.constant(1)))
     there = g.add("Greater", place, g.constant(0))
-    return g.add("Where", there, known, g.add("Add", color, shift))
+    return g.add("Where", there, given, g.add("Add", color, shift))
 
 
 def hint_influence(g: Graph, hints: str) -> str:
@@ -540,11 +540,11 @@ def sampling(outer: Graph, config: dict, scheduler: dict, hints: str | None) -> 
     new = outer.add("Equal", outer.add("Size", "features"), outer.constant(0, np.int64))
     then, otherwise = outer.inner(), outer.inner()
 
-    fresh, known = then.inner(), then.inner()
+    fresh, ready = then.inner(), then.inner()
     encoded = encode(fresh, config, "luminance", hints)
-    known_features = known.add("Identity", "features")
-    outputs = [(encoded, known_features, TensorProto.FLOAT, 1)]
-    features = then.branch(new, fresh, known, outputs)[0]
+    ready_features = ready.add("Identity", "features")
+    outputs = [(encoded, ready_features, TensorProto.FLOAT, 1)]
+    features = then.branch(new, fresh, ready, outputs)[0]
     maps = unpack(then, config, features, "sample")
     body = one_step(then, config, scheduler, maps, hints)
     count, on = then.add("Squeeze", steps), then.constant(True, bool)
@@ -720,8 +720,8 @@ def finishing(outer: Graph, config: dict, sample: str, hints: str | None) -> tup
         return outer.add("Slice", x, outer.ints(0, 0), size, outer.ints(2, 3))
 
     chroma = outer.add("Mul", crop(sample, some), outer.constant(config["ab_scale"]))
-    known = None if hints is None else crop(hint_influence(outer, hints), some)
-    chroma = crop(lift_texture(outer, chroma, config["chroma_texture"], known), cells)
+    influence = None if hints is None else crop(hint_influence(outer, hints), some)
+    chroma = crop(lift_texture(outer, chroma, config["chroma_texture"], influence), cells)
     chroma = outer.add("Mul", core(outer, chroma, config["chroma_coring"]), "saturation")
     then, otherwise = outer.inner(), outer.inner()
     nothing = outer.constant(0, np.int64)
@@ -745,7 +745,7 @@ _INPUTS: dict[str, tuple[int, list]] = {
     "sample": (TensorProto.FLOAT, ["samples", 2, "cells_down", "cells_across"]),
     "noise": (TensorProto.FLOAT, ["steps", "samples", 2, "cells_down", "cells_across"]),
     "schedule": (TensorProto.FLOAT, ["steps", 6]),
-    "features": (TensorProto.FLOAT, ["known"]),
+    "features": (TensorProto.FLOAT, ["known"]),  # a name in files that have shipped
     "guide": (TensorProto.FLOAT, [1, 1, "guide_height", "guide_width"]),
     "rows": (TensorProto.FLOAT, [1, 1, "rows", "full_width"]),
     "place": (TensorProto.INT64, [2]),
@@ -850,7 +850,7 @@ def export_model(
         facts["model"] = Path(folder).resolve().name
     g = Graph(weights, precision)
     config = parts["unet"] | {name: facts[name] for name in ("chroma_coring", "chroma_texture")}
-    hints = known_colors(g, config)
+    hints = given_colors(g, config)
     sample, estimates, features = sampling(g, config, parts["scheduler"], hints)
     if unknown := sorted(weights.arrays.keys() - g.used):
         raise ValueError(f"{folder}: there is no ONNX for a network with {unknown[0]!r}.")

@@ -1,4 +1,4 @@
-"""Sampling around known colours, step by step: what a graph of whole runs leaves to its caller."""
+"""Sampling around given colours, step by step: what a graph of whole runs leaves to its caller."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,7 @@ Run = Callable[..., list[np.ndarray]]
 
 
 def sample_around(
-    run: Run, known: np.ndarray, free: np.ndarray, start: np.ndarray, noise: np.ndarray, schedule
+    run: Run, given: np.ndarray, free: np.ndarray, start: np.ndarray, noise: np.ndarray, schedule
 ) -> tuple[np.ndarray, np.ndarray]:
     """Run a schedule in which colours outside a mask stay as they are.
 
@@ -18,7 +18,7 @@ def sample_around(
 
     Args:
         run: the graph on one look at a picture.
-        known: (1, 2, h, w), the colours, in the network's units.
+        given: (1, 2, h, w), the colours, in the network's units.
         free: (1, 1, h, w), 1 where colours are invented, else 0.
         start: (N, 2, h, w), the sample to begin with.
         noise: (1 + steps, N, 2, h, w), of the start and of each step.
@@ -29,7 +29,7 @@ def sample_around(
     """
 
     def keep(color: np.ndarray, signal: float = 1, rate: float = 0) -> np.ndarray:
-        return np.where(free > 0, color, signal * known + rate * noise[0]).astype(np.float32)
+        return np.where(free > 0, color, signal * given + rate * noise[0]).astype(np.float32)
 
     estimates, features = [], np.empty(0, np.float32)
     sample = keep(start, *schedule[0, 1:3]) if len(schedule) else keep(start)

@@ -105,7 +105,7 @@ class _Look:
     previous: "_Look | None" = None  # the first look, where this is the second
     spread: np.ndarray | None = None  # (rows, columns), standard deviation of several candidates
     mend: Mend | None = None  # colours that are there already, at full size
-    known: np.ndarray | None = None  # (1, 2, rows, columns), the same in the network's units
+    given: np.ndarray | None = None  # (1, 2, rows, columns), the same in the network's units
     free: np.ndarray | None = None  # (1, 1, rows, columns), 1 where they are invented anew, else 0
     chroma: np.ndarray = field(init=False)  # (samples, 2, rows, columns), as shown
     sample: np.ndarray = field(init=False)  # (samples, 2, rows, columns), in the network's units
@@ -372,8 +372,8 @@ class ORTColorizationPipeline:
         grid = look.hints.shape[2:]
         saturation = (options.saturation or 1) * self.config.default_saturation
         shown, dials = mend.chroma_on(grid, look.frame), ("chroma_coring", "chroma_texture")
-        known = undo_dials(shown, saturation, *(self.properties[name] for name in dials))
-        look.known = known[None] / np.float32(self.properties["ab_scale"])
+        given = undo_dials(shown, saturation, *(self.properties[name] for name in dials))
+        look.given = given[None] / np.float32(self.properties["ab_scale"])
         look.free = mend.free_cells(grid, look.frame)[None, None]
         look.mend = mend
 
@@ -441,10 +441,10 @@ class ORTColorizationPipeline:
         if (before := self._colors_before(look, strength)) is not None:
             signal, rate = schedule[0, 1:3] if len(schedule) else (1, 0)
             start = signal * np.repeat(before, len(start) // len(before), axis=0) + rate * start
-        if look.known is not None and look.free is not None:
+        if look.given is not None and look.free is not None:
             run = partial(self._run, look=look, saturation=factor)
             steps = start.astype(np.float32), noise, schedule
-            look.sample, look.estimates = sample_around(run, look.known, look.free, *steps)
+            look.sample, look.estimates = sample_around(run, look.given, look.free, *steps)
             [look.chroma] = run(["chroma"], sample=look.estimates[-1])
             return
         look.sample, look.chroma, look.estimates = self._run(
@@ -454,15 +454,15 @@ class ORTColorizationPipeline:
     def _colors_before(self, look: _Look, strength: float) -> np.ndarray | None:
         """The colours that a look begins with, (N, 2, h, w) in the network's units, or `None`.
 
-        They are those of the first look. Where some are known, what the first look has changed is
+        They are those of the first look. Where some are given, what the first look has changed is
         added to them.
         """
         first = look.previous
         if first is None:
-            return look.known if strength < 1 else None
-        if look.known is None or first.known is None:
+            return look.given if strength < 1 else None
+        if look.given is None or first.given is None:
             return self._on_finer_grid(first.sample, look)
-        return look.known + self._on_finer_grid(first.sample - first.known, look)
+        return look.given + self._on_finer_grid(first.sample - first.given, look)
 
     def _on_finer_grid(self, sample: np.ndarray, second: _Look) -> np.ndarray:
         """The sample of the first look (samples, 2, h, w), on the grid of the second."""
@@ -517,8 +517,8 @@ class ORTColorizationPipeline:
         """Chroma (N, 2, h, w) as it is shown, with the colours that are kept as they were."""
         if look.mend is None or look.free is None:
             return look.chroma
-        known = look.mend.chroma_on(look.chroma.shape[2:], look.frame)
-        return np.where(look.free > 0, look.chroma, known)
+        given = look.mend.chroma_on(look.chroma.shape[2:], look.frame)
+        return np.where(look.free > 0, look.chroma, given)
 
     def _before(self, look: _Look, factor, kind: type) -> Overlay | None:
         """The picture that is mended; `None` if nothing of it stays."""
@@ -530,11 +530,11 @@ class ORTColorizationPipeline:
         if not mend.is_chroma:
             return mend.overlay(look.whole_luminance, cell)
         # As hints, colours come out as they are, without texture.
-        assert look.known is not None  # since there is a mend
+        assert look.given is not None  # since there is a mend
         hints = np.ones((1, 3, *grid), np.float32)
         hints[0, :2] = mend.chroma_on(grid, look.frame) / self.config.default_saturation
         factor = np.array([self.config.default_saturation], np.float32)
-        old = self._pixels(replace(look, hints=hints), look.known[0], factor, kind)
+        old = self._pixels(replace(look, hints=hints), look.given[0], factor, kind)
         return Overlay(old, mend.weight(look.whole_luminance, cell))
 
     def _rows(self, name: str, look: _Look, sample, factor, luminance, rows: slice):

@@ -114,7 +114,7 @@ class VideoColorizer:
         self,
         lights: list[np.ndarray],
         lead: tuple[np.ndarray, np.ndarray] | None = None,
-        known: dict[int, np.ndarray] | None = None,
+        given: dict[int, np.ndarray] | None = None,
         seen: Sequence[Seen] = (),
     ) -> list[np.ndarray]:
         """Colour the frames of a shot, or of a part of a long one.
@@ -122,13 +122,13 @@ class VideoColorizer:
         Args:
             lights: a working light (h, w) for each frame, from `working_light`.
             lead: light and chroma of the frame before, where the shot has begun already.
-            known: chroma a*b* (2, rows, columns) of frames whose colours are given, by their place.
+            given: chroma a*b* (2, rows, columns) of frames whose colours are given, by their place.
             seen: pictures in colour; what they show as well gets their colours.
 
         Returns:
             Chroma a*b* (2, rows, columns) for each frame, float32.
         """
-        given = dict(known or {})
+        given = dict(given or {})
         if lead:
             lights = [lead[0], *lights]
             given = {0: lead[1], **{place + 1: chroma for place, chroma in given.items()}}

@@ -238,14 +238,14 @@ class _Film:
 
     def _look_through(self) -> None:
         """Find all frames and shots, or read what an earlier run has found."""
-        known = self.work.read_frames()
-        if known is None:
-            known = self._analyse()
-        self.timeline = Timeline(**known["timeline"])
-        self.offset, self.area = known["offset"], tuple(known["area"])
+        found = self.work.read_frames()
+        if found is None:
+            found = self._analyse()
+        self.timeline = Timeline(**found["timeline"])
+        self.offset, self.area = found["offset"], tuple(found["area"])
         self.shots = self.work.shots(len(self.timeline.times))
-        self.scenes: list[int | None] = known["scenes"]
-        self.placed = self._place_references(known["origin"])
+        self.scenes: list[int | None] = found["scenes"]
+        self.placed = self._place_references(found["origin"])
         if self.timeline.lost:
             self.notes.append(f"{self.timeline.lost} damaged packets could not be decoded")
 
@@ -266,7 +266,7 @@ class _Film:
         shots = look.shots()
         lights = look.lights.finished()
         scenes = find_scenes(lights, lambda done: self.tell("comparing shots", done, len(lights)))
-        known = {
+        found = {
             "timeline": asdict(look.timeline),
             "offset": look.skipped,
             "origin": look.origin,
@@ -274,8 +274,8 @@ class _Film:
             "scenes": scenes,
         }
         begins = [float(time * self.facts.time_base) for time in look.timeline.times]
-        self.work.write_frames(known, shots, begins)
-        return known
+        self.work.write_frames(found, shots, begins)
+        return found
 
     def _place_references(self, origin: int) -> list[tuple[Reference, int | None]]:
         """The references, each with the frame that it is of, if its time is given."""
@@ -369,9 +369,9 @@ class _Film:
         PIL.Image.fromarray(np.rint(rgb * 255).astype(np.uint8)).save(content, "PNG")
         self.work.keep_picture(shot, content.getvalue())
 
-    def known_chroma(self, part: Part, lights: list[np.ndarray]) -> dict[int, np.ndarray]:
+    def given_chroma(self, part: Part, lights: list[np.ndarray]) -> dict[int, np.ndarray]:
         """The colours of a part's frames that people have given, by the frames' places."""
-        known: dict[int, np.ndarray] = {}
+        given: dict[int, np.ndarray] = {}
         size = self.facts.height, self.facts.width
         if not part.follows and self.work.own_picture(part.shot):
             path = self.work.picture(part.shot)
@@ -381,24 +381,24 @@ class _Film:
                 raise FilmError(f"{path} must have the size of the film's frames")
             place = picture_place(part)
             rows, columns = (side // 4 for side in lights[place].shape)
-            known[place] = grid_chroma(rgb[area_slices(size, self.area)], rows, columns)
+            given[place] = grid_chroma(rgb[area_slices(size, self.area)], rows, columns)
         for one, at in self.placed:
             if at is not None and part.start <= at < part.stop:
                 place = at - part.start
                 chroma = one.as_frame(size, self.area, lights[place])
                 if chroma is not None:
-                    known[place] = chroma
-        return known
+                    given[place] = chroma
+        return given
 
-    def seen(self, part: Part, known: Collection[int]) -> list[Seen]:
-        """Pictures that may show what a part shows, but for those of its `known` frames."""
+    def seen(self, part: Part, given: Collection[int]) -> list[Seen]:
+        """Pictures that may show what a part shows, but for those of its `given` frames."""
         shot, found = self.shots[part.shot - 1], []
         earlier = self.scenes[part.shot - 1]
         if earlier is not None and (frame := self.work.scene(earlier + 1)):
             found.append(Seen.of_frame(*frame))
         for one, at in self.placed:
             of_shot = at is None or shot.start <= at < shot.stop
-            if of_shot and (at is None or at - part.start not in known):
+            if of_shot and (at is None or at - part.start not in given):
                 found.append(Seen(one.picture))
         return found
 
@@ -473,8 +473,8 @@ class _Look:
             return True
         self.count += 1
         light = working_light(luma_plane(planar(frame)), self._facts.levels)
-        known = self.brightest
-        self.brightest = light if known is None else np.maximum(known, light)
+        brightest = self.brightest
+        self.brightest = light if brightest is None else np.maximum(brightest, light)
         self.lights.add(light, self._new(light))
         return True
 
@@ -554,8 +554,8 @@ class _PartColorer:
             for frame in self._reader.take(part.start, part.stop)
         ]
         lead = film.work.lead(part.number - 1) if part.follows else None
-        known = film.known_chroma(part, lights)
-        chroma = self._colorizer.color_part(lights, lead, known, film.seen(part, known))
+        given = film.given_chroma(part, lights)
+        chroma = self._colorizer.color_part(lights, lead, given, film.seen(part, given))
         film.work.keep_lead(part.number, lights[-1], chroma[-1])
         film.keep_scene(part, lights, chroma)
         return chroma, told

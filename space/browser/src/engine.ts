@@ -5,7 +5,7 @@ export interface Size {
   height: number;
 }
 
-/** A known colour, at pixels of the photograph. */
+/** A colour that is given, at pixels of the photograph. */
 export interface Hint {
   x: number;
   y: number;
@@ -73,7 +73,7 @@ export interface Facts {
   models: string[];
   samplers: string[];
   model: string;
-  hints: boolean; // whether the model follows known colours
+  hints: boolean; // whether the model follows given colours
   mends: boolean; // whether it makes colours anew in a place
   steps?: number; // the model's own; left out where they cannot be chosen
   resolution?: number;

@@ -1,4 +1,4 @@
-/** Known colours, and places that are mended: choosing, placing, moving and removing them. */
+/** Given colours, and places that are mended: choosing, placing, moving and removing them. */
 
 import { element, make } from "./dom";
 import type { Hint, Size, Touch } from "./engine";

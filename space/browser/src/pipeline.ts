@@ -211,15 +211,15 @@ export class Pipeline {
     const { looks } = this.current;
     const one = { ...ask, samples: 1 };
     const prepared = this.prepare(looks.at(-1)!, one, false, new TorchGenerator(ask.seed));
-    const known = (row: number[], drawn: Float32Array) => {
+    const before = (row: number[], drawn: Float32Array) => {
       const start = drawn.slice();
-      blend(start, old, row); // signal and noise of what is known, before the step
+      blend(start, old, row); // signal and noise of the colours that stay, before the step
       return (now: Float32Array) => now.map((value, at) => (cover[at % cover.length]! ? value : start[at]!));
     };
     let result = old;
     await this.denoise(prepared, prepared.noise, this.turn, async (candidates) => {
       result = agree(candidates, prepared.grid, model, prepared.influence);
-    }, known);
+    }, before);
     return result;
   }
 
@@ -262,11 +262,11 @@ export class Pipeline {
     [start, ...fresh]: Float32Array[],
     turn: number,
     onStep: (candidates: Float32Array[]) => Promise<void>,
-    known?: (row: number[], noise: Float32Array) => (now: Float32Array) => Float32Array,
+    before?: (row: number[], noise: Float32Array) => (now: Float32Array) => Float32Array,
   ): Promise<void> {
     let drawn = start!;
     for (const [index, row] of schedule.entries()) {
-      if (known) drawn = known(row, start!)(drawn);
+      if (before) drawn = before(row, start!)(drawn);
       const next = await this.ready.step(seen, row, drawn, fresh[index]!);
       drawn = next.sample;
       await this.stillWanted(turn);

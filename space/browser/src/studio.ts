@@ -114,7 +114,7 @@ export class Studio {
     this.note();
     await this.showAnswers(recipe.samples, mine);
     if (mine !== this.turn) return;
-    const isSame = recipe.samples === this.seen; // known colours and mends stay at their answer
+    const isSame = recipe.samples === this.seen; // given colours and mends stay at their answer
     this.seen = recipe.samples;
     if (!isSame && recipe.samples > 1) this.see("answers");
     else if (this.view !== "compare" && (this.view !== "answers" || recipe.samples === 1)) this.see("colour");

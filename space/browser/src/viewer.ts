@@ -1,4 +1,4 @@
-/** The photograph, large: its colours, what it was before, and the places of known colours. */
+/** The photograph, large: its colours, what it was before, and the places of given colours. */
 
 import { element, make } from "./dom";
 import type { Hint, Size } from "./engine";
