@@ -268,16 +268,16 @@ def _print_manual(ctx: click.Context, param: click.Parameter, wanted: bool) -> N
 @films(
     "--codec",
     metavar="NAME",
-    type=click.Choice(["h264", "h265", "av1", "prores", "ffv1"]),
-    help="Codec: h264, h265, av1, prores or ffv1, which loses nothing.  [default: h264; av1 in "
-    ".webm]",
+    type=click.Choice(["h264", "h265", "av1", "vp9", "mpeg4", "prores", "ffv1"]),
+    help="Codec: h264, h265, av1, vp9, mpeg4, prores or ffv1, which loses nothing.  "
+    "[default: h264; av1 in .webm, mpeg4 in .avi]",
 )
 @films(
     "--quality",
     metavar="N",
     type=click.IntRange(0, 63),
-    help="Quality of h264, h265 and av1, as FFmpeg's crf has it: less is better and larger.  "
-    "[default: 17, 19, 24]",
+    help="Quality of h264, h265, av1, vp9 and mpeg4, as FFmpeg's crf and qscale have it: less is "
+    "better and larger.  [default: 17, 19, 24, 24, 3]",
 )
 @films(
     "--shots",

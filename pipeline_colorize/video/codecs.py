@@ -49,6 +49,8 @@ class Codec:
         if self.quality:
             name, default = self.quality
             options[name] = str(default if quality is None else quality)
+        if self.encoder == "mpeg4":  # which counts quality from 1 to 31, in units of its own
+            options["global_quality"] = str(118 * min(max(int(options["global_quality"]), 1), 31))
         if self.encoder == "libx264" and facts.interlaced:
             options["x264-params"] = "tff=1" if facts.top_first else "bff=1"
         return options
@@ -67,6 +69,15 @@ CODECS = {
     "av1": Codec(
         "libsvtav1", (8, 10), ("420",), ("crf", 24), fields=False, options={"preset": "8"}
     ),
+    "vp9": Codec(
+        "libvpx-vp9",
+        (8, 10),
+        ("420", "444"),
+        ("crf", 24),
+        fields=False,
+        options={"b": "0", "row-mt": "1", "cpu-used": "3"},
+    ),
+    "mpeg4": Codec("mpeg4", (8,), ("420",), ("global_quality", 3), options={"flags": "+qscale"}),
     "prores": Codec("prores_ks", (10,), ("422", "444"), None, options={"profile": "hq"}),
     "ffv1": Codec(
         "ffv1",
@@ -97,6 +108,7 @@ STILL_FORMATS = {
 
 # Containers by the ending of the result, as FFmpeg names them, and the codec that each begins with.
 CONTAINERS = {
+    ".avi": ("avi", "mpeg4"),
     ".m4v": ("mp4", "h264"),
     ".mkv": ("matroska", "h264"),
     ".mov": ("mov", "h264"),
@@ -104,9 +116,10 @@ CONTAINERS = {
     ".webm": ("webm", "av1"),
 }
 _TAKES = {
+    "avi": {"mpeg4", "ffv1"},  # it has no times for codecs whose frames are not in order
     "mp4": {"h264", "h265", "av1"},
     "mov": {"h264", "h265", "prores", "ffv1"},
-    "webm": {"av1"},
+    "webm": {"av1", "vp9"},
 }
 
 

@@ -16,7 +16,7 @@ from .chroma import grid_chroma
 from .codecs import CODECS, choose_codec, choose_still
 from .colorizer import KEYFRAME_INTERVAL, PART_FRAMES, Seen, VideoColorizer
 from .light import picture_area, working_light
-from .muxing import Clock, Segment, assemble
+from .muxing import Clock, Segment, assemble, check_sound
 from .names import is_numbered
 from .reading import (
     FilmError,
@@ -186,12 +186,15 @@ class _Film:
         self.codec = (
             choose_still(ending) if self.stills else CODECS[choose_codec(ending, options.codec)]
         )
+        self.avi = ending == ".avi"
         self.notes: list[str] = []
         self._reader: _SequentialReader | None = None
 
     def colorize(self, pipe: Any) -> FilmResult:
         with FilmReader(self.source, self.options.max_pixels) as reader:
             self.facts = reader.facts()
+            if not self.stills:
+                check_sound(reader, self.target.suffix.lower())
         self._check_codec()
         files = numbered_files(self.source)
         self.first_number = number_of(files[0], self.source) if files else 1
@@ -200,6 +203,8 @@ class _Film:
         if self.work.was_stale:
             self.notes.append("the film or the options have changed, so everything is done anew")
         self._look_through()
+        if self.avi:
+            self._clock()  # which fails at once where AVI cannot hold the film
         parts = divide(self.shots)
         self._color(share_of(parts, self.options.shard, self.scenes), pipe)
         found = [self.work.part_state(part.number) for part in parts]
@@ -417,6 +422,15 @@ class _Film:
 
     def _assemble(self, parts: list[Part], states: list[dict]) -> None:
         self.tell("joining", 0, 0)
+        clock = self._clock()
+        segments = [
+            Segment(self.work.segment(part.number), state["order"])
+            for part, state in zip(parts, states, strict=True)
+        ]
+        self.notes += assemble(self.source, self.target, self.facts, segments, clock, self._mark())
+
+    def _clock(self) -> Clock:
+        """When the frames of the result are shown."""
         base = self.facts.time_base
         times, last = self.timeline.times, self.timeline.last
         cut = self.options.start > 0 or self.options.stop is not None
@@ -428,11 +442,7 @@ class _Film:
             stop=(times[-1] + last) * base if self.options.stop is not None else None,
             whole=not cut,
         )
-        segments = [
-            Segment(self.work.segment(part.number), state["order"])
-            for part, state in zip(parts, states, strict=True)
-        ]
-        self.notes += assemble(self.source, self.target, self.facts, segments, clock, self._mark())
+        return clock.even(self.facts.rate) if self.avi else clock
 
     def _mark(self) -> dict[str, str]:
         """The metadata about how the colours came to be."""

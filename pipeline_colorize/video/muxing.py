@@ -1,9 +1,10 @@
 """Joins the coloured shots with the sound, subtitles and chapters of the film that they are of."""
 
 import heapq
+import io
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import av
 
 from .codecs import CONTAINERS
-from .reading import FilmFacts, FilmReader
+from .reading import FilmError, FilmFacts, FilmReader
 
 _COMMENT = "comment"
 
@@ -48,6 +49,25 @@ class Clock:
     start: Fraction = Fraction(0)
     stop: Fraction | None = None
     whole: bool = True
+
+    def even(self, rate: Fraction) -> "Clock":
+        """The same times, counted in frames of a constant rate, as AVI has them.
+
+        Args:
+            rate: frames a second.
+
+        Raises:
+            FilmError: if a frame lies between two of that rate.
+        """
+        allowed = max(self.base, Fraction(1, 1000)) * Fraction(101, 100)
+        counted = [round(time * self.base * rate) for time in self.times]
+        off = (abs(n / rate - t * self.base) for n, t in zip(counted, self.times, strict=True))
+        rising = all(a < b for a, b in pairwise(counted))
+        if not rising or max(off) > allowed:
+            raise FilmError(
+                "has frames of uneven length, which a file named .avi cannot hold; use .mkv"
+            )
+        return replace(self, times=counted, last=1, base=1 / rate)
 
     @property
     def shift(self) -> Fraction:
@@ -128,7 +148,7 @@ def _copies(film: FilmReader, output) -> tuple[dict, list[str]]:
         if stream.index == film.stream.index:
             continue
         kind = stream.type or "unknown"
-        codec = getattr(stream.codec_context, "name", None) or "unknown"
+        codec = _codec_of(stream)
         is_timecode = kind == "data" and "timecode" in stream.metadata
         if is_timecode:  # the container makes its own from the metadata
             continue
@@ -144,6 +164,35 @@ def _copies(film: FilmReader, output) -> tuple[dict, list[str]]:
         if kind != "attachment":
             copies[stream.index] = copy
     return copies, lost
+
+
+def check_sound(film: FilmReader, ending: str) -> None:
+    """Refuse a container that cannot hold the sound of a film as it is.
+
+    Args:
+        film: the source.
+        ending: of the result.
+
+    Raises:
+        FilmError: which names the codec of the sound, and a container that takes it.
+    """
+    name = CONTAINERS[ending][0]
+    with av.open(io.BytesIO(), "w", format=name) as container:
+        supported = container.supported_codecs
+    if name in film.container.format.name.split(","):
+        return
+    for stream in film.container.streams.audio:
+        codec = _codec_of(stream)
+        if supported and codec not in supported:
+            raise FilmError(
+                f"a file named {ending} cannot hold its sound ({codec}); .mkv takes any sound"
+            )
+
+
+def _codec_of(stream) -> str:
+    """FFmpeg's name of a stream's codec, whichever decoder reads it."""
+    codec = getattr(getattr(stream, "codec_context", None), "codec", None)
+    return getattr(codec, "canonical_name", None) or "unknown"
 
 
 _MP4_SUBTITLES = {"mov_text", "tx3g"}
