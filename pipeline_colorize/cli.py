@@ -318,11 +318,11 @@ def _print_manual(ctx: click.Context, param: click.Parameter, wanted: bool) -> N
 @speed(
     "--dtype",
     metavar="NAME",
-    type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
+    type=click.Choice(["auto", "float32", "bfloat16", "float16", "int8"]),
     default=Settings.dtype,
     show_default=True,
-    help="Precision of torch: float32, bfloat16 or float16; auto takes bfloat16 where the "
-    "processor has it.",
+    help="Precision: float32, bfloat16 or float16 of torch, where auto takes bfloat16 if the "
+    "processor has it; int8 of onnxruntime, in about half the time, with slightly other colours.",
 )
 @output("--json", is_flag=True, help="Print one line of JSON for each photograph.")
 @output("-q", "--quiet", is_flag=True, help="Print failures only.")

@@ -99,6 +99,7 @@ MODULES = {
     },
     "telling.retouching": {"core.colorimetry", "core.luminance", "core.mending"},
     "registry": set(),
+    "onnx.calibration": set(),
     "onnx.files": set(),
     "onnx.mending": set(),
     "onnx.noise": set(),

@@ -26,10 +26,12 @@ from pipeline_colorize.core import sizes
 from pipeline_colorize.core.luminance import to_luminance
 from pipeline_colorize.core.options import ColorizationOptions
 from pipeline_colorize.onnx import files as onnx_files
+from pipeline_colorize.onnx.calibration import measure_ranges
 from pipeline_colorize.onnx.graph import (
     PRECISIONS,
     export_model,
     read_properties,
+    stored_ranges,
     write_graph,
     write_model,
 )
@@ -410,6 +412,55 @@ def test_smaller_weights_change_little(folders, tmp_path):
     assert error["fp16"] < error["int8"] < 0.05 * scale
 
 
+def in_eight_bits(folder):
+    """Write a model's graph that computes in 8 bits, with the ranges of some noise."""
+    pipe = ColorizationPipeline.from_pretrained(folder)
+    pipe.set_progress_bar_config(disable=True)
+    return write_graph(folder, measure_ranges(pipe, [noise_picture(45, 61, seed=1)]))
+
+
+@pytest.mark.parametrize("kind", ["hints", "trunk"])
+def test_a_graph_in_eight_bits_changes_little(kind, folders, tmp_path):
+    folder = Path(shutil.copytree(folders[kind], tmp_path / "model"))
+    write_graph(folder)
+    file = in_eight_bits(folder)
+    onnx.checker.check_model(str(file))
+    options = {"output_type": "latent", "temperature": 0.0}
+    full, whole = (
+        ORTColorizationPipeline.from_pretrained(folder, variant=variant)(
+            [noise_picture(45, 61)], generator=[TorchGenerator().manual_seed(0)], **options
+        ).images[0]
+        for variant in (None, "int8")
+    )
+    error = np.abs(full - whole).mean()
+    assert 0 < error < 0.2 * np.abs(full).mean()  # these weights are random
+
+
+def test_all_weights_of_a_graph_in_eight_bits_are_whole(folders, tmp_path):
+    folder = Path(shutil.copytree(folders["hints"], tmp_path / "model"))
+    ranges = stored_ranges(in_eight_bits(folder))
+    embedded = export_model(folder, "fp32", ranges=ranges)
+    external = export_model(folder, "external", ranges=ranges)
+    names = {name.removesuffix(".weight") for name in load_file(onnx_files.weights_file(folder))}
+    assert ranges and set(ranges) < names
+    text = external.SerializeToString()
+    assert b"QuantizeLinear" in text and b"DequantizeLinear" in text
+    assert len(embedded.SerializeToString()) < len(export_model(folder, "fp32").SerializeToString())
+
+
+def test_the_command_computes_in_eight_bits(folders, cache, photograph, tmp_path):
+    folder = Path(shutil.copytree(folders["hints"], tmp_path / "model"))
+    command = (photograph, "--model", folder, "-o", tmp_path / "out.png", "--dtype", "int8")
+    missing = run(*command)
+    assert missing.exit_code == 1 and "has no model.int8.onnx" in missing.output
+    in_eight_bits(folder)
+    refused = run(*command, "--runtime", "torch")
+    assert refused.exit_code == 1 and "needs onnxruntime" in refused.output
+    done = run(*command)
+    assert done.exit_code == 0, done.output
+    assert Image.open(tmp_path / "out.png").size == (61, 45)
+
+
 def test_models_that_cannot_be_written(tmp_path):
     ColorizationPipeline(tiny_unet("seed"), OffsetCosineScheduler()).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="only models of chroma"):
@@ -486,6 +537,17 @@ def test_a_release_has_a_graph_that_points_into_its_weights(release):
     assert checks.check_onnx(release) == []
 
 
+def test_a_release_keeps_the_graph_in_eight_bits(tmp_path):
+    model = save_model(tmp_path / "mine", "hints")
+    ranges = stored_ranges(in_eight_bits(model))
+    building.build_release(str(model), tmp_path / "release", None, "5GB")
+    graph = onnx_files.graph_file(tmp_path / "release", "int8")
+    assert stored_ranges(graph) == ranges
+    assert checks.check_onnx(tmp_path / "release", "int8") == []
+    graph.write_bytes(b"no graph")
+    assert "cannot be used" in checks.check_onnx(tmp_path / "release", "int8")[0]
+
+
 def test_the_check_sees_another_model_s_graph(release, folders):
     weights = onnx_files.weights_file(release)
     state = load_file(weights)
@@ -522,6 +584,31 @@ def test_shipped_graphs_are_what_this_version_writes(name):
     written = export_model(folder, "external").SerializeToString()
     assert written == onnx_files.graph_file(folder).read_bytes()
     assert "default" in SHIPPED
+
+
+def test_the_shipped_graph_in_eight_bits_is_what_this_version_writes():
+    """Else: python scripts/export_onnx.py --model default --calibrate space/examples."""
+    folder = model_folder("default")
+    file = onnx_files.graph_file(folder, "int8")
+    assert onnx_files.fits_weights(file)
+    written = export_model(folder, "external", ranges=stored_ranges(file)).SerializeToString()
+    assert written == file.read_bytes()
+
+
+def test_eight_bits_give_the_colours_of_the_default():
+    """On two historical photographs, at the same seed."""
+    engines = [
+        ORTColorizationPipeline.from_pretrained("default", variant=v) for v in (None, "int8")
+    ]
+    for file in sorted(EXAMPLES.glob("*.jpg"))[:2]:
+        photograph = Image.open(file).convert("L")
+        photograph.thumbnail((400, 400))
+        options = {"output_type": "latent", "temperature": 0.5}
+        full, whole = (
+            engine(photograph, generator=TorchGenerator().manual_seed(0), **options).images[0]
+            for engine in engines
+        )
+        assert 0 < np.abs(full - whole).mean() < 1.5  # a*b* units
 
 
 def test_an_engine_can_be_pickled_and_shared(folders, tmp_path):

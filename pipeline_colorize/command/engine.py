@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from pipeline_colorize.onnx.files import find_file
+from pipeline_colorize.onnx.files import INT8, file_name, find_file
 from pipeline_colorize.onnx.noise import TorchGenerator
 from pipeline_colorize.onnx.runtime import ORTColorizationPipeline, folder_of
 from pipeline_colorize.registry import sampler_class, shipped_models
@@ -48,17 +48,17 @@ def choose_graph(settings: Settings) -> Path | bytes | None:
     """
     model = Path(settings.model)
     is_file = model.suffix == ".onnx"
-    needed = settings.runtime == "onnx" or is_file
+    needed = settings.runtime == "onnx" or is_file or settings.dtype == INT8
     if settings.runtime == "torch":
-        if is_file:
-            raise click.ClickException(f"{model} is an ONNX file; --runtime torch cannot use it.")
-        if not _has_torch():
-            raise click.ClickException(f"--runtime torch: {_NEEDS_TORCH}.")
+        _check_torch(settings, is_file)
         return None
     try:
         if obstacle := _obstacle(settings, needed):
             raise ValueError(obstacle)
-        return model if is_file else _graph_of(folder_of(settings.model))
+        if is_file:
+            return model
+        variant = INT8 if settings.dtype == INT8 else None
+        return _graph_of(folder_of(settings.model, variant=variant), variant)
     except Exception as error:  # safetensors, onnx and the Hub each have their own
         if type(error).__module__.startswith("huggingface_hub"):
             raise click.ClickException(_loading_trouble(settings.model, error)) from error
@@ -67,6 +67,18 @@ def choose_graph(settings: Settings) -> Path | bytes | None:
         if not _has_torch():
             raise click.ClickException(f"{one_line(error)}; {_NEEDS_TORCH}.") from error
         return None
+
+
+def _check_torch(settings: Settings, is_file: bool) -> None:
+    """Refuse --runtime torch where it cannot do what is asked for."""
+    if settings.dtype == INT8:
+        raise click.ClickException("--dtype int8 needs onnxruntime, not --runtime torch.")
+    if is_file:
+        raise click.ClickException(
+            f"{settings.model} is an ONNX file; --runtime torch cannot use it."
+        )
+    if not _has_torch():
+        raise click.ClickException(f"--runtime torch: {_NEEDS_TORCH}.")
 
 
 def _has_torch() -> bool:
@@ -79,7 +91,7 @@ def _obstacle(settings: Settings, needed: bool) -> str | None:
         return "onnxruntime is not installed"
     if settings.scheduler:
         return f"--scheduler {settings.scheduler} needs --runtime torch"
-    if settings.dtype != "auto":
+    if settings.dtype not in ("auto", INT8):
         return f"--dtype {settings.dtype} needs --runtime torch"
     if settings.device not in ("auto", "cpu"):
         return f"--device {settings.device} needs --runtime torch"
@@ -88,10 +100,14 @@ def _obstacle(settings: Settings, needed: bool) -> str | None:
     return None
 
 
-def _graph_of(folder: Path) -> Path | bytes:
+def _graph_of(folder: Path, variant: str | None) -> Path | bytes:
     """Return the graph in a model's folder, or make one of the model there."""
-    if found := find_file(folder):
+    if found := find_file(folder, variant):
         return found
+    if variant:
+        raise ValueError(
+            f"{folder} has no {file_name(variant)}; scripts/export_onnx.py --calibrate writes one"
+        )
     if importlib.util.find_spec("onnx") is None:
         raise ValueError(f"{folder} has no ONNX graph, and the package onnx is not installed")
     from pipeline_colorize.onnx.graph import export_model

@@ -4,6 +4,7 @@ import hashlib
 from pathlib import Path
 
 FILE_NAME = "model.onnx"
+INT8 = "int8"  # the variant of a graph that computes in 8 bits
 WEIGHTS_NAME = "diffusion_pytorch_model.safetensors"
 
 
@@ -12,18 +13,23 @@ def weights_file(folder: Path) -> Path:
     return folder / "unet" / WEIGHTS_NAME
 
 
-def graph_file(folder: Path) -> Path:
+def file_name(variant: str | None) -> str:
+    """The name of a model's ONNX file, "model.int8.onnx" for the variant "int8"."""
+    return f"model.{variant}.onnx" if variant else FILE_NAME
+
+
+def graph_file(folder: Path, variant: str | None = None) -> Path:
     """The graph of the model in a folder, which lies beside the weights and points into them."""
-    return weights_file(folder).with_name(FILE_NAME)
+    return weights_file(folder).with_name(file_name(variant))
 
 
-def find_file(folder: Path) -> Path | None:
+def find_file(folder: Path, variant: str | None = None) -> Path | None:
     """The ONNX file of the model in `folder`, or `None`.
 
     It is the graph beside the weights, or else a file that holds everything, in the folder itself.
     A file that was made of other weights is left alone.
     """
-    for file in (graph_file(folder), folder / FILE_NAME):
+    for file in (graph_file(folder, variant), folder / file_name(variant)):
         if file.is_file() and fits_weights(file):
             return file
     return None

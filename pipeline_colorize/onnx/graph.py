@@ -10,7 +10,7 @@ import itertools
 import json
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -40,13 +40,17 @@ from pipeline_colorize.core.hints import HINT_FADE
 from pipeline_colorize.core.options import LEAST_CANDIDATES, SECOND_LOOK_CANDIDATES
 from pipeline_colorize.core.sizes import LONGEST_RATIO
 
-from .files import graph_file, weights_file
+from .files import INT8, graph_file, weights_file
 from .runtime import FORMAT
 from .schedule import ScheduleTable
 
 OPSET = 18
+# Weights use seven of their eight bits: processors without VNNI add pairs of products in 16 bits.
+WEIGHT_LEVELS = 63
 ENLARGED = 2  # unet.py, `Trunk`
 PRECISIONS = ("fp32", "fp16", "int8")
+# By the name of a convolution: least and greatest value of what goes in, and of what comes out.
+Ranges = Mapping[str, tuple[float, float, float, float]]
 
 
 class Weights:
@@ -80,10 +84,19 @@ class Graph:
         precision: how weights are stored: one of `PRECISIONS`, or "external" for a graph that
             points into the file of weights.
         outer: the graph that this one is inside of.
+        ranges: what goes into each convolution and comes out (`calibration.py`); those that are
+            named compute with whole numbers.
     """
 
-    def __init__(self, weights: "Weights", precision: str, outer: "Graph | None" = None):
+    def __init__(
+        self,
+        weights: "Weights",
+        precision: str,
+        outer: "Graph | None" = None,
+        ranges: Ranges | None = None,
+    ):
         self.file, self.weights, self.precision = weights, weights.arrays, precision
+        self.ranges = ranges or {}
         self.root: Graph = outer.root if outer else self
         # Numbers that have not been given yet, so that no name comes twice.
         self.numbers: Iterator[int] = outer.numbers if outer else itertools.count()
@@ -94,7 +107,7 @@ class Graph:
 
     def inner(self) -> "Graph":
         """An empty graph for a branch or a loop of this one, which may use this one's tensors."""
-        return Graph(self.file, self.precision, self)
+        return Graph(self.file, self.precision, self, self.ranges)
 
     def name(self, of: str) -> str:
         """A name that no other tensor has."""
@@ -126,7 +139,7 @@ class Graph:
         """
         self.used.add(name)
         if self.precision == "external":
-            return self.root._external(name, shape or self.weights[name].shape)
+            return self._external(name, shape or self.weights[name].shape)
         array = self.weights[name].astype(np.float32)
         array = array if shape is None else array.reshape(shape)
         if self.weights[name].ndim < 2 or self.precision == "fp32":
@@ -138,8 +151,32 @@ class Graph:
         levels = self.constant(np.rint(array / scale), np.int8)
         return self.add("Mul", self.add("Cast", levels, to=TensorProto.FLOAT), self.constant(scale))
 
+    def whole_weight(self, name: str, scale: np.ndarray) -> str:
+        """A tensor of the network on whole multiples of `scale`, which has one for each channel.
+
+        One that lies in the file of weights is rounded when the graph is loaded.
+        """
+        if self.precision == "external":
+            levels = self._rounded_weight(name, scale)
+        else:
+            self.used.add(name)
+            parts = scale.reshape(-1, *[1] * (self.weights[name].ndim - 1))
+            levels = self.constant(np.rint(self.weights[name].astype(np.float32) / parts), np.int8)
+        return self.add("DequantizeLinear", levels, self.constant(scale), axis=0)
+
+    def _rounded_weight(self, name: str, scale: np.ndarray) -> str:
+        key = ("rounded", name)
+        if key not in self._known:
+            factors = self.constant(scale), self.constant(np.zeros(len(scale)), np.int8)
+            self._known[key] = self.add("QuantizeLinear", self.weight(name), *factors, axis=0)
+        return self._known[key]
+
     def _external(self, name: str, shape: tuple[int, ...]) -> str:
-        """A tensor that lies in the file of weights; this is the outermost graph."""
+        """A tensor that lies in the file of weights.
+
+        It belongs to the graph that uses it: runtimes prepare the weights of a loop beforehand
+        only where they lie in it.
+        """
         key = (name, shape)
         if key not in self._known:
             kind, offset, length = self.file.place(name)
@@ -187,12 +224,47 @@ def tensor_info(name: str, dtype: int, shape: list) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(name, dtype, shape)
 
 
+# --- whole numbers -------------------------------------------------------------------------------
+
+
+def _levels(low: float, high: float) -> tuple[np.float32, np.uint8]:
+    """Scale and zero point of 256 levels over a range, which is widened to hold 0."""
+    low, high = min(low, 0.0), max(high, 0.0)
+    scale = np.float32(max(high - low, 1e-6) / 255)
+    return scale, np.uint8(np.rint(-low / scale))
+
+
+def rounded(g: Graph, x: str, low: float, high: float) -> str:
+    """`x` on 256 levels between two values."""
+    scale, zero = _levels(low, high)
+    places = g.constant(scale), g.constant(zero, np.uint8)
+    return g.add("DequantizeLinear", g.add("QuantizeLinear", x, *places), *places)
+
+
+def whole_number_convolution(g: Graph, x: str, name: str, **attributes) -> str:
+    """A convolution that runtimes compute in 8 bits, since all around it is rounded to them."""
+    low, high, low_after, high_after = g.ranges[name]
+    weight = g.weights[f"{name}.weight"].astype(np.float32)
+    scale = np.maximum(np.abs(weight).max(axis=(1, 2, 3)) / WEIGHT_LEVELS, 1e-8)
+    bias_scale = scale * _levels(low, high)[0]
+    bias = np.rint(g.weights[f"{name}.bias"].astype(np.float32) / bias_scale)
+    g.used.add(f"{name}.bias")
+    given = [
+        rounded(g, x, low, high),
+        g.whole_weight(f"{name}.weight", scale),
+        g.add("DequantizeLinear", g.constant(bias, np.int32), g.constant(bias_scale), axis=0),
+    ]
+    return rounded(g, g.add("Conv", *given, **attributes), low_after, high_after)
+
+
 # --- layers --------------------------------------------------------------------------------------
 
 
 def convolution(g: Graph, x: str, name: str, **attributes) -> str:
     """A convolution that keeps the size, or divides it by its stride."""
     pad = g.weights[f"{name}.weight"].shape[2] // 2
+    if name in g.ranges:
+        return whole_number_convolution(g, x, name, pads=[pad] * 4, **attributes)
     weight, bias = g.weight(f"{name}.weight"), g.weight(f"{name}.bias")
     return g.add("Conv", x, weight, bias, pads=[pad] * 4, **attributes)
 
@@ -827,7 +899,10 @@ def properties(parts: dict[str, dict], steps: int | None = None) -> dict:
 
 
 def export_model(
-    folder: str | Path, precision: str = "fp16", steps: int | None = None
+    folder: str | Path,
+    precision: str = "fp16",
+    steps: int | None = None,
+    ranges: Ranges | None = None,
 ) -> onnx.ModelProto:
     """Write a model that lies in a folder as one ONNX model.
 
@@ -837,6 +912,7 @@ def export_model(
             computation is in float32 with all of them. With "external" the file holds the graph
             alone, which points into the model's own weights and has to lie beside them.
         steps: denoising steps where a runtime gets no number; `None` takes the model's.
+        ranges: of the convolutions that are to compute in 8 bits (`calibration.py`).
 
     Raises:
         ValueError: where the model cannot be written as ONNX, saying why.
@@ -846,9 +922,11 @@ def export_model(
     parts, weights = read_model(Path(folder))
     facts = properties(parts, steps)
     facts |= {"precision": precision, "weights": weights.digest}
+    if ranges:
+        facts["ranges"] = ranges
     if precision != "external":  # such a graph belongs to its folder, whatever that is called
         facts["model"] = Path(folder).resolve().name
-    g = Graph(weights, precision)
+    g = Graph(weights, precision, ranges=ranges)
     config = parts["unet"] | {name: facts[name] for name in ("chroma_coring", "chroma_texture")}
     hints = given_colors(g, config)
     sample, estimates, features = sampling(g, config, parts["scheduler"], hints)
@@ -876,20 +954,34 @@ def export_model(
 
 
 def write_model(
-    folder: Path, output: Path, precision: str = "fp16", steps: int | None = None
+    folder: Path,
+    output: Path,
+    precision: str = "fp16",
+    steps: int | None = None,
+    ranges: Ranges | None = None,
 ) -> onnx.ModelProto:
     """`export_model` to a file, which appears whole or not at all; returns the model."""
-    return _write(export_model(folder, precision, steps), output)
+    return _write(export_model(folder, precision, steps, ranges), output)
 
 
-def write_graph(folder: Path) -> Path:
+def write_graph(folder: Path, ranges: Ranges | None = None) -> Path:
     """Write the graph of a model beside its weights, which it points into; returns the file.
+
+    Args:
+        folder: of the model.
+        ranges: what `calibration.py` measured, for a graph that computes in 8 bits.
 
     Raises:
         ValueError: where the model cannot be written as ONNX, saying why.
     """
-    _write(export_model(folder, "external"), graph_file(folder))
-    return graph_file(folder)
+    file = graph_file(folder, INT8 if ranges else None)
+    _write(export_model(folder, "external", ranges=ranges), file)
+    return file
+
+
+def stored_ranges(file: Path) -> Ranges:
+    """The ranges that the file of a graph in 8 bits was written with."""
+    return read_properties(onnx.load(file, load_external_data=False))["ranges"]
 
 
 def _write(model: onnx.ModelProto, output: Path) -> onnx.ModelProto:

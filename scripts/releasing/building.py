@@ -10,8 +10,8 @@ from huggingface_hub import ModelCard
 
 from pipeline_colorize import ColorizationPipeline
 from pipeline_colorize.hub import address_card
-from pipeline_colorize.onnx.files import weights_file
-from pipeline_colorize.onnx.graph import write_graph
+from pipeline_colorize.onnx.files import INT8, graph_file, weights_file
+from pipeline_colorize.onnx.graph import stored_ranges, write_graph
 
 ROOT = Path(__file__).resolve().parents[2]
 PICTURES = (".jpg", ".png", ".webp")
@@ -45,6 +45,8 @@ def build_release(model: str, folder: Path, repo_id: str | None, max_shard_size:
     with contextlib.suppress(ValueError):  # some networks have no ONNX, and shards cannot have any
         if weights_file(folder).is_file():
             write_graph(folder)
+            if (whole := graph_file(source, INT8)).is_file():
+                write_graph(folder, stored_ranges(whole))
 
 
 def build_space(source: Path, folder: Path) -> str:

@@ -17,9 +17,8 @@ from safetensors import SafetensorError, safe_open
 
 from pipeline_colorize import ColorizationPipeline
 from pipeline_colorize.evaluation.report import update_card
-from pipeline_colorize.onnx.files import FILE_NAME as ONNX_NAME
-from pipeline_colorize.onnx.files import graph_file
-from pipeline_colorize.onnx.graph import export_model
+from pipeline_colorize.onnx.files import INT8, file_name, graph_file
+from pipeline_colorize.onnx.graph import export_model, stored_ranges
 from pipeline_colorize.onnx.noise import TorchGenerator
 from pipeline_colorize.onnx.runtime import ORTColorizationPipeline
 from pipeline_colorize.training.terms import conflicts
@@ -37,6 +36,7 @@ FIGURE = re.compile(
 LOCAL_PATH = re.compile(r"(?:^|\s)(?:/[\w.-]+/[\w.-]|~/\w|[A-Za-z]:\\)")
 TOLERANCE = 1e-5
 ONNX_TOLERANCE = 1e-3  # of sRGB in [0, 1]
+INT8_TOLERANCE = 0.25  # the same, of a graph that computes in 8 bits
 
 
 def fetched_files(folder: Path, variant: str | None = None) -> list[str]:
@@ -76,7 +76,8 @@ def is_pickle(path: Path) -> bool:
 
 def check_files(folder: Path) -> list[str]:
     """Find pickles, broken weights, and files that have no business in a release."""
-    wanted = {"README.md", "LICENSE", "evaluation.json", ".gitattributes", f"unet/{ONNX_NAME}"}
+    wanted = {"README.md", "LICENSE", "evaluation.json", ".gitattributes"}
+    wanted |= {f"unet/{file_name(variant)}" for variant in (None, INT8)}
     for variant in variants(folder):
         wanted.update(fetched_files(folder, variant))
     card = folder / "README.md"
@@ -241,23 +242,24 @@ def check_loading(folder: Path) -> list[str]:
     return problems
 
 
-def check_onnx(folder: Path) -> list[str]:
-    """Compare the ONNX graph, where there is one, with a new one and with our colours."""
-    graph = graph_file(folder)
+def check_onnx(folder: Path, variant: str | None = None) -> list[str]:
+    """Compare an ONNX graph, where there is one, with a new one and with our colours."""
+    graph = graph_file(folder, variant)
     if not graph.is_file():
         return []
     try:
         pipe = ORTColorizationPipeline(graph)
-        written = export_model(folder, "external").SerializeToString()
+        ranges = stored_ranges(graph) if variant else None
+        written = export_model(folder, "external", ranges=ranges).SerializeToString()
     except Exception as error:  # onnxruntime has its own
-        return [f"unet/{ONNX_NAME} cannot be used: {' '.join(str(error).split())}"]
+        return [f"unet/{graph.name} cannot be used: {' '.join(str(error).split())}"]
     if written != graph.read_bytes():
-        return [f"unet/{ONNX_NAME} is not what this version writes; build the release again."]
+        return [f"unet/{graph.name} is not what this version writes; build the release again."]
     output = pipe([sample_picture()], generator=[TorchGenerator()], output_type="np")
     difference = np.abs(output.images[0] - our_result(folder, None)[0]).max()
-    if difference <= ONNX_TOLERANCE:
+    if difference <= (INT8_TOLERANCE if variant else ONNX_TOLERANCE):
         return []
-    return [f"The result of unet/{ONNX_NAME} is {difference:.1e} off ours."]
+    return [f"The result of unet/{graph.name} is {difference:.1e} off ours."]
 
 
 def our_result(folder: Path, variant: str | None) -> np.ndarray:
@@ -275,4 +277,4 @@ def check_release(folder: Path) -> list[str]:
         return [f"{folder} holds no model: it has no model_index.json."]
     problems = check_files(folder) + check_configuration(folder) + check_code(folder)
     problems += check_card(folder)
-    return problems or check_loading(folder) + check_onnx(folder)
+    return problems or check_loading(folder) + check_onnx(folder) + check_onnx(folder, INT8)
