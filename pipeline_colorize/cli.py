@@ -182,6 +182,11 @@ def _print_manual(ctx: click.Context, param: click.Parameter, wanted: bool) -> N
     help="How much the colours of --colored change: 1 forgets them, .3 to .7 varies them.",
 )
 @colours(
+    "--keep-tints",
+    is_flag=True,
+    help="Keep the colours of photographs that were tinted by hand, and colour the rest of them.",
+)
+@colours(
     "--candidates",
     metavar="N",
     type=click.IntRange(1),

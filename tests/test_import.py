@@ -115,6 +115,7 @@ MODULES = {
     },
     "onnx.graph": {*CORE_NUMPY, "onnx.files", "onnx.runtime", "onnx.schedule", "pipeline_colorize"},
     "photo": {
+        "photo.content",
         "photo.decode",
         "photo.encode",
         "photo.limits",

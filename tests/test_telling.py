@@ -1,5 +1,7 @@
 """Telling the colours: masks of things, colours of other answers, references."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -10,9 +12,12 @@ pytest.importorskip("cv2")
 from pipeline_colorize.core.colorimetry import rgb_pixels_to_lab
 from pipeline_colorize.core.luminance import see
 from pipeline_colorize.core.mending import with_light_of
+from pipeline_colorize.photo import tint_mask
 from pipeline_colorize.telling.masks import region_hints, thing_mask
 from pipeline_colorize.telling.references import match_reference, reference_hints
 from pipeline_colorize.telling.retouching import fade_colors, take_colors
+
+EXAMPLES = Path(__file__).resolve().parents[1] / "space" / "examples"
 
 
 @pytest.fixture(scope="module")
@@ -258,9 +263,67 @@ def test_the_command_takes_references_of_the_same(desk):
         (["--mend", "4"], "X,Y"),
         (["--colored", "none.png"], "no such file"),
         (["--reference", "none.png"], "no such file"),
+        (["--keep-tints", "--colored", "b.png"], "--keep-tints"),
+        (["--keep-tints", "--chroma-only"], "--keep-tints"),
     ],
 )
 def test_the_command_names_what_does_not_fit(desk, told, word):
     result = colorize(desk / "a.png", *told)
     assert result.exit_code == 2
     assert word in result.output
+
+
+# --- tints ----------------------------------------------------------------------------------------
+
+
+def tinted_by_hand(name, toned):
+    """A historical photograph with two painted places, where they are, and where nothing is."""
+    from skimage.color import lab2rgb, rgb2lab
+
+    grey = Image.open(EXAMPLES / name).convert("L")
+    grey.thumbnail((300, 300))
+    lab = rgb2lab(np.repeat(np.asarray(grey)[..., None], 3, axis=2))
+    if toned:
+        lab[..., 1:] = np.sin(np.pi * lab[..., :1] / 100) * (6, 16)
+    y, x = np.mgrid[: grey.height, : grey.width]
+    painted, bare = np.zeros(lab.shape[:2], bool), np.ones(lab.shape[:2], bool)
+    for row, column, color in ((0.4, 0.5, (18, 12)), (0.75, 0.4, (-8, -22))):
+        distance = np.hypot(y - row * grey.height, x - column * grey.width)
+        cover = ((36 - distance) / 6 + 0.5).clip(0, 1)
+        lab[..., 1:] += cover[..., None] * color
+        painted |= cover == 1
+        bare &= distance > 50
+    return np.rint(lab2rgb(lab).clip(0, 1) * 255).astype(np.uint8), painted, bare
+
+
+@pytest.mark.parametrize("toned", [False, True])
+@pytest.mark.parametrize("name", ["mark-twain-1907.jpg", "suffrage-parade-1917.jpg"])
+def test_tints_are_found_and_the_tone_of_a_print_is_none(name, toned):
+    pixels, painted, bare = tinted_by_hand(name, toned)
+    found = tint_mask(pixels)
+    assert found.shape == pixels.shape[:2] and found.dtype == np.float32
+    assert found[painted].mean() > 0.97 and found[bare].max() == 0
+    deep = (pixels.astype(np.uint16) * 257, pixels / np.float32(255))
+    for same in deep:
+        np.testing.assert_allclose(tint_mask(same), found, atol=0.02)
+    assert not tint_mask(pixels[..., 1]).any()
+    assert not tint_mask(pixels[:8, :8]).any()
+
+
+def test_the_command_keeps_tints_and_colours_the_rest(tmp_path):
+    album = tmp_path / "album"
+    album.mkdir()
+    pixels, painted, bare = tinted_by_hand("mark-twain-1907.jpg", toned=False)
+    Image.fromarray(pixels).save(album / "tinted.png")
+    Image.fromarray(pixels).convert("L").save(album / "grey.png")
+    quick = ["--steps", 1, "--candidates", 1, "--second-look", 1, "--batch-size", 2]
+    result = colorize(album, "-o", tmp_path, *quick, "--keep-tints")
+    assert result.exit_code == 0 and "2 colorized" in result.output, result.output
+    grey, kept = (np.asarray(Image.open(tmp_path / f"{one}.png")) for one in ("grey", "tinted"))
+    np.testing.assert_array_equal(kept[painted], pixels[painted])
+    colorfulness = [
+        np.hypot(*rgb_pixels_to_lab(one[bare] / 255)[..., 1:].T) for one in (kept, grey)
+    ]
+    assert np.mean(colorfulness, axis=1).min() > 3
+    assert "tints=kept" in str(Image.open(tmp_path / "tinted.png").info)
+    assert "2 done already" in colorize(album, "-o", tmp_path, *quick, "--keep-tints").output

@@ -36,6 +36,8 @@ def call_model(pipe, photos: list[photo.Photo], settings: Settings) -> list[Colo
     """Colour photographs of one depth together, each as if it were alone: by its own generator."""
     if settings.chroma_only:
         return [_invent_chroma(pipe, one, settings) for one in photos]
+    if settings.keep_tints and len(photos) > 1:  # each of them has its own options
+        return [coloring for one in photos for coloring in call_model(pipe, [one], settings)]
     samples = drawn = settings.samples
     if settings.uncertainty:
         candidates = settings.candidates or pipe.config.default_num_candidates

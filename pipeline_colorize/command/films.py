@@ -25,6 +25,7 @@ from .sharing import Share
 
 # Options of photographs that films do not have.
 _NOT_FOR_FILMS = (
+    "keep_tints",
     "compare",
     "uncertainty",
     "intermediates",

@@ -9,7 +9,7 @@ from pipeline_colorize import __version__, photo
 
 from .settings import Settings
 
-_GIVEN = ("colored", "mend", "strength", "references", "hints")
+_GIVEN = ("colored", "mend", "strength", "references", "hints", "tints")
 
 
 def provenance(pipe, settings: Settings, sample: int) -> photo.Mark:
@@ -45,6 +45,7 @@ def given_colors(settings: Settings) -> dict[str, str]:
         "strength": f"{settings.strength:g}" if settings.strength != 1 else None,
         "references": " ".join(_named(path) for path in settings.reference),
         "hints": " ".join(f"{x:g},{y:g},{color}" for x, y, color in settings.hint),
+        "tints": "kept" if settings.keep_tints else None,
     }
     return {name: value for name, value in properties.items() if value}
 

@@ -20,6 +20,7 @@ class Settings:
     overwrite: bool = False
     keep_dates: bool = False
     recolor: bool = False
+    keep_tints: bool = False
     pages: bool = False
     chroma_only: bool = False
     chroma: str | None = None  # as typed: a chroma file, or a folder of them

@@ -25,13 +25,19 @@ def check_colored(settings: Settings, count: int) -> None:
         raise click.UsageError(f"{name} changes the colours of a result; name it by --colored.")
     if settings.chroma_only and settings.colored:
         raise click.UsageError("--chroma-only does not mend; write the result whole.")
+    if settings.keep_tints and (settings.chroma_only or settings.colored):
+        name = "--colored" if settings.colored else "--chroma-only"
+        raise click.UsageError(f"--keep-tints takes the colours of each photograph; omit {name}.")
     for path in (settings.colored, *settings.reference):
         if path and not Path(path).exists():
             raise click.UsageError(f"{path}: no such file or folder.")
 
 
 def color_options(settings: Settings, one: photo.Photo) -> dict[str, Any]:
-    """Return the options of a call that keep colours and mend places; none without --colored."""
+    """Return the options of a call that keep colours, and that say where others are invented."""
+    if settings.keep_tints:
+        tints = photo.tint_mask(one.image)
+        return {"color_image": [one.image], "mask_image": [1 - tints]} if tints.any() else {}
     if not settings.colored:
         return {}
     inputs: dict[str, Any] = {

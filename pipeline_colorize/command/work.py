@@ -184,13 +184,13 @@ class Work:
             return None
         if photo.read_mark(one.photo.xmp):
             return "its colours were made by this program"
-        if one.photo.in_color and not self._settings.recolor:
+        if one.photo.in_color and not (self._settings.recolor or self._settings.keep_tints):
             return "it is already in colour (--recolor takes it)"
         return None
 
     def _note(self, one: Decoded) -> None:
         """Print the remarks about a photograph that is going to be coloured."""
-        if one.photo.in_color and not self._settings.recolor:
+        if one.photo.in_color and not (self._settings.recolor or self._settings.keep_tints):
             self._report.note(
                 one.job.name, "is already in colour; the result has invented colours instead"
             )

@@ -8,6 +8,7 @@ Pillow reads and writes; imagecodecs (PNG) and tifffile (TIFF) do what Pillow ca
 than 8 bits in several channels; littleCMS, inside imagecodecs, does the colour management.
 """
 
+from .content import tint_mask
 from .decode import count_pages, read, read_packet
 from .encode import copy_dates, write, write_animation, write_bytes, write_picture
 from .limits import pixel_limit
@@ -48,6 +49,7 @@ __all__ = [
     "read_mark",
     "read_packet",
     "srgb_profile",
+    "tint_mask",
     "to_srgb",
     "write",
     "write_animation",
