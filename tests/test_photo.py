@@ -678,11 +678,16 @@ def test_files_of_which_next_to_nothing_is_left(tmp_path, kind):
     assert damaged(tmp_path, "cut", data[: len(data) // 12])
 
 
-@pytest.mark.parametrize("kind", ["AVIF", "GIF"])
-def test_cut_off_files_whose_decoders_need_all_of_them(tmp_path, kind):
+@pytest.mark.parametrize("share", [0.4, 0.97])
+@pytest.mark.parametrize("kind", ["AVIF", "HEIF", "JXL"])
+def test_cut_off_files_whose_decoders_need_all_of_them(tmp_path, kind, share):
     noise = np.random.default_rng(0).integers(0, 255, (64, 64), dtype=np.uint8)
-    data = encoded(Image.fromarray(noise), kind)
-    assert "damaged or cut off" in damaged(tmp_path, "cut", data[: len(data) // 2])
+    if kind == "JXL":
+        data = imagecodecs.jpegxl_encode(noise)
+    else:
+        data = encoded(Image.fromarray(noise).convert("RGB"), kind)
+    message = damaged(tmp_path, "cut", data[: int(share * len(data))])
+    assert "damaged or cut off; of HEIC, AVIF and JPEG XL nothing can be decoded" in message
 
 
 def test_text_empty_file_folder_and_missing_file(tmp_path):

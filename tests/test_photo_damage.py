@@ -187,6 +187,29 @@ def test_a_cut_off_file_without_compression(tmp_path, picture, kind):
     assert right.mean() > 0.6
 
 
+@pytest.mark.parametrize("share", [0.4, 0.7, 0.97])
+@pytest.mark.parametrize("options", [{}, {"interlace": 0}, {"comment": b"Aunt Zoe 1912"}])
+def test_a_cut_off_gif(tmp_path, picture, options, share):
+    data = encoded(picture, "GIF", **options)
+    found = read(tmp_path, data[: int(share * len(data))])
+    assert found.warnings == [CUT_OFF]
+    whole = read(tmp_path, data).image
+    right = (found.image.reshape(whole.shape) == whole).reshape(len(whole), -1).all(1)
+    assert right.mean() > share - 0.2
+
+
+@pytest.mark.parametrize("share", [0.6, 0.97])
+def test_a_cut_off_tiff_of_webp(tmp_path, picture, share):
+    pixels, buffer = np.asarray(picture.convert("RGB")), io.BytesIO()
+    lossless = {"compression": "webp", "compressionargs": {"lossless": True}}
+    tifffile.imwrite(buffer, pixels, photometric="rgb", rowsperstrip=8, metadata=None, **lossless)
+    data = buffer.getvalue()
+    found = read(tmp_path, data[: int(share * len(data))])
+    assert CUT_OFF in found.warnings and found.image.shape == pixels.shape
+    right = (found.image == pixels).all((1, 2))
+    assert right[: int((share - 0.1) * len(right))].all() and not right[-8:].any()
+
+
 def test_bytes_after_the_end_do_no_harm(tmp_path, picture):
     for kind in ("JPEG", "PNG", "TIFF"):
         found = read(tmp_path, encoded(picture, kind) + bytes(5000))

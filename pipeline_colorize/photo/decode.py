@@ -130,6 +130,8 @@ def _read(file: BinaryIO, page: int | None, sidecar: bytes) -> Photo:
     except (PhotoError, Image.DecompressionBombError, MemoryError):
         raise
     except Exception:  # decoders raise nearly anything on damaged files
+        if mending.needs_all(file):
+            raise PhotoError(mending.NOTHING_LEFT) from None
         if (mended := mending.mended(file)) is None:
             raise
         whole, note = mended
@@ -155,7 +157,9 @@ def _read_sound(file: BinaryIO, page: int | None, sidecar: bytes) -> Photo:
             notes = []
             opened, pixels = rare_jpeg.decoded(file)
             return photo_of(opened, file, pixels, sidecar, notes)
-        if start.startswith(_SIGNATURES) or start[4:8] == b"ftyp":
+        if mending.needs_all(file):
+            raise PhotoError(mending.NOTHING_LEFT) from None
+        if start.startswith(_SIGNATURES):
             raise PhotoError("the file is damaged or cut off in its header") from None
         raise
 

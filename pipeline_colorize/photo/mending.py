@@ -18,6 +18,11 @@ from .limits import check_bytes, check_shape, check_size
 from .record import PhotoError
 
 _PNG = b"\x89PNG\r\n\x1a\n"
+_GIF = (b"GIF87a", b"GIF89a")
+_HEIF_BRANDS = frozenset(
+    [b"avif", b"avis", b"heic", b"heim", b"heis", b"heix", b"hevc", b"hevx", b"mif1", b"msf1"]
+)
+_JXL = (b"\xff\x0a", b"\0\0\0\x0cJXL ")
 _JPEG = b"\xff\xd8\xff"
 _END_OF_JPEG = b"\xff\xd9"
 _JP2, _CODESTREAM, _TILE_PART = b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51", b"\xff\x90"
@@ -36,6 +41,9 @@ _LEAST_SHARE = 0.2  # of a picture that must be there
 _LEAST_OF_JPEG2000 = 0.5  # of its bytes, which refine all of the picture again and again
 
 CUT_OFF = "the file is damaged or cut off; what is there was colorized"
+NOTHING_LEFT = (
+    "the file is damaged or cut off; of HEIC, AVIF and JPEG XL nothing can be decoded then"
+)
 SOUND_PICTURE = "the file has damaged metadata, which was left out; its picture is whole"
 
 
@@ -56,7 +64,17 @@ def mended(file: BinaryIO) -> tuple[BinaryIO, str] | None:
         return _filled(data, _end_of_jpeg2000(data), _LEAST_OF_JPEG2000, _END_OF_JPEG)
     if data[:2] in (b"BM", b"P4", b"P5", b"P6"):
         return io.BytesIO(data + bytes(_bytes_of_pixels(data))), CUT_OFF
+    if data.startswith(_GIF):
+        return _mended_gif(data)
     return None
+
+
+def needs_all(file: BinaryIO) -> bool:
+    """Whether a file is of a format of which nothing can be decoded where a part is missing."""
+    file.seek(0)
+    start = file.read(12)
+    is_heif = start[4:8] == b"ftyp" and start[8:12] in _HEIF_BRANDS
+    return is_heif or start.startswith(_JXL)
 
 
 def check_enough(image: np.ndarray) -> None:
@@ -86,6 +104,41 @@ def _filled(
     if missing <= 0 or len(data) < least * length:
         return None
     return io.BytesIO((data + bytes(missing))[: length - len(end)] + end), CUT_OFF
+
+
+def _mended_gif(data: bytes) -> tuple[BinaryIO, str] | None:
+    """A GIF that is cut off in its first picture, with zeros for the missing codes.
+
+    A code of zero is a pixel of the palette's first colour. `None` where nothing is cut off there.
+    """
+    if len(data) < 13:
+        return None
+    at = 13 + _bytes_of_palette(data[10])
+    while data[at : at + 1] == b"!":  # an extension
+        at = _end_of_blocks(data, at + 2) + 1
+    if data[at : at + 1] != b"," or at + 11 > len(data):
+        return None
+    width, height = struct.unpack_from("<HH", data, at + 5)
+    end = _end_of_blocks(data, at + 11 + _bytes_of_palette(data[at + 9]))
+    if end < len(data):
+        return None
+    check_size((width, height))
+    blocks = (b"\xff" + bytes(255)) * (2 * width * height // 255 + 1)  # codes have up to 12 bits
+    return io.BytesIO(data + bytes(end - len(data)) + blocks + b"\0;"), CUT_OFF
+
+
+def _bytes_of_palette(flags: int) -> int:
+    return 3 * 2 ** ((flags & 7) + 1) if flags & 0x80 else 0
+
+
+def _end_of_blocks(data: bytes, at: int) -> int:
+    """Where a GIF's blocks end, of which each begins with its length; the last one has none.
+
+    A place behind the end of the file stands for blocks that are cut off.
+    """
+    while at < len(data) and data[at]:
+        at += 1 + data[at]
+    return at
 
 
 def _end_of_jpeg2000(data: bytes) -> int:

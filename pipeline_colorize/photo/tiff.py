@@ -88,6 +88,7 @@ def _stored(file: BinaryIO, index: int, notes: list[str]) -> _Stored:
         assert isinstance(page, tifffile.TiffPage)
         check_page(page)
         try:
+            _check_ends(page)
             pixels = page.asarray()
         except Exception:  # decoders raise nearly anything on damaged files
             pixels = _salvaged(page)
@@ -141,12 +142,19 @@ def _check_parts(page, whole: list[int]) -> None:
     """Refuse a page with a strip or tile that is a picture larger than the page itself."""
     file = page.parent.filehandle
     for place, count in zip(page.dataoffsets, page.databytecounts, strict=False):
-        if not count:
+        if not count or place + count > file.size:  # no decoder is given what is cut off
             continue
         file.seek(place)
         with open_picture(io.BytesIO(file.read(count))) as part:
             if part.width > whole[0] or part.height > whole[1]:
                 raise PhotoError("the file is damaged: a part of it is larger than the whole")
+
+
+def _check_ends(page) -> None:
+    """Raise an EOFError where a strip or tile ends behind the end of the file."""
+    ends = (sum(part) for part in zip(page.dataoffsets, page.databytecounts, strict=False))
+    if max(ends, default=0) > page.parent.filehandle.size:
+        raise EOFError
 
 
 def _salvaged(page: "tifffile.TiffPage") -> np.ndarray:
@@ -156,6 +164,8 @@ def _salvaged(page: "tifffile.TiffPage") -> np.ndarray:
     for index, (place, count) in enumerate(
         zip(page.dataoffsets, page.databytecounts, strict=False)
     ):
+        if page.compression in _PICTURES_IN_TIFF and place + count > file.size:
+            continue
         file.seek(place)
         data = file.read(count)
         if page.compression == 1:
