@@ -23,6 +23,16 @@ def main():
 @click.option("--photographs", type=FOLDER, help="Folder of black-and-white photographs.")
 @click.option("--color", type=FOLDER, help="Folder of colour pictures.")
 @click.option(
+    "--old-color", type=FOLDER, help="Folder of old colour photographs: three answers and truth."
+)
+@click.option(
+    "--every",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Draw each so many of the old colour photographs.",
+)
+@click.option(
     "--large",
     multiple=True,
     type=click.Path(path_type=Path, exists=True, dir_okay=False),

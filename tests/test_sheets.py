@@ -41,17 +41,19 @@ def test_pages_are_written(sheets, pipe, tmp_path, capsys):
     output.mkdir(parents=True)
     (output / "color-2.jpg").write_text("of an earlier run")
     options = ["--photographs", tmp_path / "pictures", "--color", tmp_path / "pictures"]
+    options += ["--old-color", tmp_path / "pictures", "--every", 2]
     options += ["--large", large, "--model", tmp_path / "model", "--output", output]
     words = ["sheets", *map(str, options)]
     load_script("illustrate").main(words, standalone_mode=False)
     written = sorted(path.name for path in output.iterdir())
-    assert written == ["color-1.jpg", "crops-1.jpg", "photographs-1.jpg"]
+    assert written == ["color-1.jpg", "crops-1.jpg", "old-color-1.jpg", "photographs-1.jpg"]
     assert capsys.readouterr().out.split() == [
-        str(output / f"{name}-1.jpg") for name in ("photographs", "color", "crops")
+        str(output / f"{name}-1.jpg") for name in ("photographs", "color", "old-color", "crops")
     ]
     sizes = {path.stem: Image.open(path).size for path in output.iterdir()}
     assert sizes["photographs-1"][0] == 4 * 340 + 5 * sheets.GAP  # grey and three seeds
     assert sizes["color-1"][0] == 3 * 340 + 4 * sheets.GAP
+    assert sizes["old-color-1"][0] == 5 * 340 + 6 * sheets.GAP  # three seeds between grey and truth
     assert sizes["crops-1"][0] == 3 * 400 + 4 * sheets.GAP
     for path in output.iterdir():
         assert path.stat().st_size < 1_500_000

@@ -78,16 +78,16 @@ def seed_row(pipe, path: Path, seeds: list[int]) -> Row:
     return Row(path.name, [fit(one) for one in results])
 
 
-def truth_row(pipe, path: Path, seed: int) -> Row:
-    """Draw a colour picture: grey, with the model's colours, and as it is."""
+def truth_row(pipe, path: Path, seeds: list[int]) -> Row:
+    """Draw a colour picture: grey, with the model's colours by each seed, and as it is."""
     picture = as_picture(photo.read(path).image)
-    return Row(path.name, [fit(one) for one in beside_truth(pipe, picture, seed)])
+    return Row(path.name, [fit(one) for one in beside_truth(pipe, picture, seeds)])
 
 
-def beside_truth(pipe, picture: Image.Image, seed: int) -> list[Image.Image]:
-    """Make grey, the model's colours and the picture as it is."""
+def beside_truth(pipe, picture: Image.Image, seeds: list[int]) -> list[Image.Image]:
+    """Make grey, the model's colours by each seed, and the picture as it is."""
     plain = grey(pipe, picture)
-    return [plain, colorize(pipe, plain, seed), picture]
+    return [plain, *(colorize(pipe, plain, seed) for seed in seeds), picture]
 
 
 def fit(picture: Image.Image) -> Image.Image:
@@ -104,7 +104,7 @@ def crop_rows(pipe, path: Path, seed: int, megapixels: float) -> Iterator[Row]:
     if scale < 1:
         size = [round(scale * side) for side in picture.size]
         picture = picture.resize(size, Image.Resampling.LANCZOS)
-    views = beside_truth(pipe, picture, seed)
+    views = beside_truth(pipe, picture, [seed])
     for x, y in crop_places(picture):
         box = (x, y, min(x + CROP, picture.width), min(y + CROP, picture.height))
         title = f"{path.name}, {picture.width}x{picture.height}, from {x}, {y}"
@@ -199,6 +199,8 @@ class SheetOptions:
     Args:
         photographs: folder of black-and-white photographs.
         color: folder of colour pictures.
+        old_color: folder of old colour photographs, which get an answer by each seed.
+        every: draw each so many of these.
         large: large colour pictures, of which crops are shown.
         megapixels: that these are brought to.
         model: a name that ships, a folder or a repository of the Hub.
@@ -208,6 +210,8 @@ class SheetOptions:
 
     photographs: Path | None = None
     color: Path | None = None
+    old_color: Path | None = None
+    every: int = 1
     large: tuple[Path, ...] = ()
     megapixels: float = 12
     model: str = "default"
@@ -231,7 +235,11 @@ def draw(options: SheetOptions) -> None:
     heads = ["grey", f"colorized, seed {seeds[0]}", "truth"]
     if options.color:
         files = tqdm(find_pictures(options.color), "color")
-        write_pages(output, "color", heads, (truth_row(pipe, path, seeds[0]) for path in files))
+        write_pages(output, "color", heads, (truth_row(pipe, path, seeds[:1]) for path in files))
+    if options.old_color:
+        files = tqdm(find_pictures(options.old_color)[:: options.every], "old color")
+        wide = ["grey", *(f"seed {seed}" for seed in seeds), "truth"]
+        write_pages(output, "old-color", wide, (truth_row(pipe, path, seeds) for path in files))
     if options.large:
         files = tqdm(options.large, "large")
         crops = (crop_rows(pipe, path, seeds[0], options.megapixels) for path in files)
