@@ -32,6 +32,7 @@ EXAMPLES = (
     ("colorize grandma.jpg --hint 140,95,darkred", "her dress was dark red there"),
     ("colorize a.jpg --colored b.jpg --mend 140,95", "one thing in b.jpg anew"),
     ("colorize a.jpg --reference c.jpg", "the colours of another print"),
+    ("colorize album/ -o color/ --consistent", "the same coat in the same colour"),
     ("colorize - < grandma.jpg > color.jpg", "as part of a pipe"),
     ("colorize faces.parquet -o faces/", "the pictures of a data set"),
     ("colorize album/ -o color/ --shard 2/8", "the second of eight parts"),
@@ -158,6 +159,12 @@ def _print_manual(ctx: click.Context, param: click.Parameter, wanted: bool) -> N
     help="A picture in colour that shows the same, such as another print, or a folder of them; "
     "its colours are taken where both have the same light. TIME says which frame of a film it is, "
     "as in frame.png@1:30. Can be repeated.",
+)
+@colours(
+    "--consistent",
+    is_flag=True,
+    help="Give the same colours to things that several of the photographs show, as in an album of "
+    "one event.",
 )
 @colours(
     "--colored",

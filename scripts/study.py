@@ -5,6 +5,7 @@
     python scripts/study.py training configs/studies/default.yaml --datasets A --datasets B
     python scripts/study.py upsampling space/examples/color
     python scripts/study.py margins space/examples
+    python scripts/study.py album space/examples/color
 
 Figures are added one by one, and a second run continues where the first was stopped. What was
 learned by these is in docs/notebook.
@@ -155,6 +156,24 @@ def margins(model, folder, longest):
     from studies.margins import run
 
     report(run, folder, model, longest)
+
+
+@main.command()
+@MODEL
+@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--photographs", default=5, show_default=True, help="Photographs, evenly spaced.")
+@click.option("--pictures", default=30, show_default=True, help="Pictures of the album.")
+@click.option("--side", default=200, show_default=True, help="Short side of a picture, in pixels.")
+@click.option("--seed", default=0, show_default=True, help="Start of the random numbers.")
+@output("runs/album")
+def album(folder, model, output, **options):
+    """Does an album agree with itself? Spread of one place's colour, alone and together.
+
+    Pictures are crops of the colour photographs of FOLDER, turned, tilted and in another light.
+    """
+    from studies.album import AlbumOptions, run
+
+    report(run, folder, model, output, AlbumOptions(**options))
 
 
 if __name__ == "__main__":

@@ -24,8 +24,9 @@ def mark_of(path):
 @pytest.fixture
 def no_matches(monkeypatch):
     """Let references give nothing, without the packages that match them."""
-    matching = SimpleNamespace(reference_hints=lambda image, pictures: [])
-    monkeypatch.setattr(telling, "_from_extra", lambda name, option: matching)
+    album = SimpleNamespace(add=lambda image, colors: 0, hints_of=lambda image: [])
+    albums = SimpleNamespace(Album=lambda: album)
+    monkeypatch.setattr(telling, "_from_extra", lambda name, option: albums)
 
 
 def test_other_references_make_a_result_anew(album, pipe, tmp_path, no_matches):

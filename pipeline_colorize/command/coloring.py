@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pipeline_colorize import photo
+from pipeline_colorize import Hint, photo
 from pipeline_colorize.archive.chroma import Chroma
 from pipeline_colorize.archive.invention import invent_chroma
 from pipeline_colorize.core.margins import Box
@@ -32,12 +32,27 @@ class Coloring:
     box: Box | None = None  # of the photograph, where there are margins around it
 
 
-def call_model(pipe, photos: list[photo.Photo], settings: Settings) -> list[Coloring]:
-    """Colour photographs of one depth together, each as if it were alone: by its own generator."""
+def call_model(
+    pipe, photos: list[photo.Photo], settings: Settings, hints: list[list[Hint]] | None = None
+) -> list[Coloring]:
+    """Colour photographs of one depth together, each as if it were alone: by its own generator.
+
+    Args:
+        pipe: the pipeline.
+        photos: the photographs.
+        settings: of the run.
+        hints: of each photograph; by default those that the settings give.
+    """
+    hints = [all_hints(settings, one) for one in photos] if hints is None else hints
     if settings.chroma_only:
-        return [_invent_chroma(pipe, one, settings) for one in photos]
+        pairs = zip(photos, hints, strict=True)
+        return [_invent_chroma(pipe, one, given, settings) for one, given in pairs]
     if settings.keep_tints and len(photos) > 1:  # each of them has its own options
-        return [coloring for one in photos for coloring in call_model(pipe, [one], settings)]
+        return [
+            coloring
+            for one, given in zip(photos, hints, strict=True)
+            for coloring in call_model(pipe, [one], settings, [given])
+        ]
     samples = drawn = settings.samples
     if settings.uncertainty:
         candidates = settings.candidates or pipe.config.default_num_candidates
@@ -48,7 +63,7 @@ def call_model(pipe, photos: list[photo.Photo], settings: Settings) -> list[Colo
         **_dials(pipe, settings, len(photos)),
         num_samples=drawn,
         find_margins=settings.find_margins,
-        hints=[all_hints(settings, one) for one in photos],
+        hints=hints,
         **color_options(settings, photos[0]),
         output_type="np" if photos[0].depth == 16 else "pil",
         output_uncertainty=settings.uncertainty,
@@ -80,12 +95,12 @@ def _dials(pipe, settings: Settings, count: int) -> dict[str, Any]:
     }
 
 
-def _invent_chroma(pipe, one: photo.Photo, settings: Settings) -> Coloring:
+def _invent_chroma(pipe, one: photo.Photo, hints: list[Hint], settings: Settings) -> Coloring:
     """Colour a photograph on the grid alone."""
     found = invent_chroma(
         pipe,
         one.image_with_alpha,
-        all_hints(settings, one),
+        hints,
         settings.find_margins,
         num_samples=settings.samples,
         **_dials(pipe, settings, 1),

@@ -28,6 +28,7 @@ class Decoded:
     again: bool  # it has results, of what it was before it was changed
     ending: str  # of a file of its format
     notes: list[str] = field(default_factory=list)  # of its results, one line each
+    sources: list[str] = field(default_factory=list)  # pictures that its colours come from
     box: Box | None = None  # of the photograph inside margins, where some were found
 
 

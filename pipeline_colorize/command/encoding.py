@@ -71,7 +71,8 @@ def _write(
     missing: set[Path],
 ) -> list[Path]:
     """Write the files of a job that are missing; returns results, then extra pictures."""
-    marks = [provenance(pipe, settings, sample) for sample in range(settings.samples)]
+    samples = range(settings.samples)
+    marks = [provenance(pipe, settings, sample, one.sources) for sample in samples]
     files = [_encoded(chroma, mark) for chroma, mark in zip(coloring.chroma, marks, strict=False)]
     if job.target == STDOUT:
         _write_stream(one, coloring, marks[0], files)

@@ -32,6 +32,7 @@ _NOT_FOR_FILMS = (
     "hint",
     "colored",
     "mend",
+    "consistent",
     "pages",
     "chroma_only",
     "chroma",

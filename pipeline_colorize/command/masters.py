@@ -35,8 +35,11 @@ class Masters:
         self._settings, self._report = settings, report
         self._shows_bar = share.local_rank == 0 and not settings.quiet
 
-    def run(self, jobs: list[Job]) -> None:
-        """Colour the photographs; one that another run is working on is waited for."""
+    def run(self, jobs: list[Job], finished: list[Job]) -> None:
+        """Colour the photographs; one that another run is working on is waited for.
+
+        What is `finished` already does not matter to the others.
+        """
         jobs = writable(jobs, self._report)
         with Bar(len(jobs), self._shows_bar) as bar, Claims() as claims:
             self._report.advance = bar.advance

@@ -3,17 +3,25 @@
 import functools
 import hashlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline_colorize import __version__, photo
 
 from .settings import Settings
 
-_GIVEN = ("colored", "mend", "strength", "references", "hints", "tints")
+_GIVEN = ("colored", "mend", "strength", "references", "consistent", "hints", "tints")
 
 
-def provenance(pipe, settings: Settings, sample: int) -> photo.Mark:
-    """Return the description of a result, with all settings that are needed to repeat it."""
+def provenance(pipe, settings: Settings, sample: int, sources: Sequence[str] = ()) -> photo.Mark:
+    """Return the description of a result, with all settings that are needed to repeat it.
+
+    Args:
+        pipe: the pipeline.
+        settings: of the run.
+        sample: which answer, from 0.
+        sources: the names of pictures whose colours were handed on to this one.
+    """
     path = Path(settings.model)
     properties = {
         "model": path.resolve().name if path.exists() else settings.model,
@@ -28,6 +36,7 @@ def provenance(pipe, settings: Settings, sample: int) -> photo.Mark:
         "find_margins": None if settings.find_margins else False,
         "saturation": settings.saturation if settings.saturation != 1 else None,
         "temperature": settings.temperature,
+        "colors_of": " ".join(sources).replace(";", ",") or None,
         **given_colors(settings),
     }
     return photo.Mark(__version__, {k: v for k, v in properties.items() if v is not None})
@@ -44,6 +53,7 @@ def given_colors(settings: Settings) -> dict[str, str]:
         "mend": " ".join(_numbers(place) for place in settings.mend),
         "strength": f"{settings.strength:g}" if settings.strength != 1 else None,
         "references": " ".join(_named(path) for path in settings.reference),
+        "consistent": "yes" if settings.consistent else None,
         "hints": " ".join(f"{x:g},{y:g},{color}" for x, y, color in settings.hint),
         "tints": "kept" if settings.keep_tints else None,
     }

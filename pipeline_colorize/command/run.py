@@ -4,6 +4,7 @@ import contextlib
 import signal
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 
 import click
 
@@ -15,6 +16,7 @@ from .report import Counts, Report, say
 from .settings import Settings
 from .sharing import Share, meet
 from .targets import plan
+from .telling import without_references
 from .work import Work
 
 _INTERRUPTED = 130  # as shells have it: 128 and the number of the signal
@@ -53,12 +55,13 @@ def _run(settings: Settings, report: Report) -> Counts | None:
     if not settings.inputs:
         return report.counts
     share = Share.from_environment(settings.shard)
+    settings = _one_by_one(settings, share) if settings.consistent else settings
     bundle = Bundle.of(settings, share)
     if bundle:
         settings, report.shown = bundle.settings(settings), bundle.shown
     jobs = plan(settings, Report(settings, silent=True) if share.local_rank else report)
     mine = share.of(jobs, settings.batch_size)
-    todo = [job for job in mine if job.missing(settings)]
+    todo = [job for job in without_references(mine, settings) if job.missing(settings)]
     if bundle and bundle.is_done(mine, settings):
         todo = []
     report.counts.total += len(jobs)
@@ -68,10 +71,18 @@ def _run(settings: Settings, report: Report) -> Counts | None:
         _announce(todo, settings, report)
         return None
     if todo:
-        (Masters if settings.chroma else Work)(settings, report, share).run(todo)
+        work = (Masters if settings.chroma else Work)(settings, report, share)
+        work.run(todo, finished=_without(mine, todo))
     if bundle:
         bundle.pack()
     return meet(report.counts)
+
+
+def _one_by_one(settings: Settings, share: Share) -> Settings:
+    """Let each photograph get the colours of those before it."""
+    if share.count > 1:
+        raise click.UsageError("--consistent takes one process, which sees all photographs.")
+    return replace(settings, batch_size=1)
 
 
 def _without(jobs: list[Job], others: list[Job]) -> list[Job]:

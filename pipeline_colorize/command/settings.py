@@ -38,6 +38,7 @@ class Settings:
     mend: tuple[tuple[float, ...], ...] = ()  # (x, y) or (x, y, radius), in pixels
     strength: float = 1.0
     reference: tuple[str, ...] = ()  # as typed: pictures in colour, or folders of them
+    consistent: bool = False
     saturation: float = 1.0
     temperature: float | None = None
     steps: int | None = None

@@ -56,7 +56,7 @@ def _check_chroma(settings: Settings) -> None:
         raise click.UsageError(f"{name} writes no other pictures, such as --compare.")
     if settings.chroma and (settings.samples > 1 or given_colors(settings)):
         raise click.UsageError(
-            "--chroma takes colours as they are, without --samples, --hint or --reference."
+            "--chroma takes colours as they are, without --samples and what tells of colours."
         )
     if settings.chroma and not os.path.exists(settings.chroma):
         raise click.UsageError(f"--chroma {settings.chroma}: no such file or folder.")

@@ -1,6 +1,7 @@
 """Reads what people say about colours: those a photograph has, places to mend, references."""
 
 import functools
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ import numpy as np
 
 from pipeline_colorize import Hint, photo
 
-from .provenance import reference_files
+from .job import Job, real_path
+from .provenance import given_colors, reference_files
 from .settings import Settings
 
 _NEEDS_EXTRA = 'needs scikit-image and OpenCV, which pip install "pipeline-colorize[tell]" brings'
@@ -28,6 +30,9 @@ def check_colored(settings: Settings, count: int) -> None:
     if settings.keep_tints and (settings.chroma_only or settings.colored):
         name = "--colored" if settings.colored else "--chroma-only"
         raise click.UsageError(f"--keep-tints takes the colours of each photograph; omit {name}.")
+    if settings.consistent and (settings.samples > 1 or settings.colored):
+        name = "--samples" if settings.samples > 1 else "--colored"
+        raise click.UsageError(f"--consistent gives each photograph one answer, without {name}.")
     for path in (settings.colored, *settings.reference):
         if path and not Path(path).exists():
             raise click.UsageError(f"{path}: no such file or folder.")
@@ -52,13 +57,34 @@ def color_options(settings: Settings, one: photo.Photo) -> dict[str, Any]:
 
 
 def all_hints(settings: Settings, one: photo.Photo) -> list[Hint]:
-    """Return the hints that are typed, and those that references give."""
+    """Return the hints that are typed, and before them those that references give."""
     hints = [Hint(*hint) for hint in settings.hint]
     if settings.reference:
-        references = _from_extra("references", "--reference")
-        pictures = _pictures(settings.reference)
-        hints = references.reference_hints(one.image, pictures) + hints
+        album = _reference_album(settings, given_colors(settings)["references"])
+        hints = album.hints_of(one.image_with_alpha) + hints
     return hints
+
+
+def new_album():
+    """Make an album for --consistent, which needs packages that may not be there."""
+    return _from_extra("albums", "--consistent").Album()
+
+
+def reference_pictures(settings: Settings) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield the references of a run by name, each when it is asked for."""
+    for path in settings.reference:
+        for file in reference_files(path):
+            yield file.name, photo.read(file).image
+
+
+def without_references(jobs: list[Job], settings: Settings) -> list[Job]:
+    """Leave out jobs whose results are references, and so have the colours that they should."""
+    files = {real_path(file) for path in settings.reference for file in reference_files(path)}
+    if not files:
+        return jobs
+    return [
+        job for job in jobs if not any(real_path(path) in files for path in job.results(settings))
+    ]
 
 
 def _from_extra(name: str, option: str):
@@ -68,13 +94,15 @@ def _from_extra(name: str, option: str):
         import skimage  # noqa: F401
     except ModuleNotFoundError as error:
         raise click.ClickException(f"{option} {_NEEDS_EXTRA}.") from error
-    from pipeline_colorize.telling import masks, references
+    from pipeline_colorize.telling import albums, masks
 
-    return {"masks": masks, "references": references}[name]
+    return {"albums": albums, "masks": masks}[name]
 
 
 @functools.lru_cache(maxsize=1)
-def _pictures(paths: tuple[str, ...]) -> list[np.ndarray]:
-    """Read the references of a run, which all of its photographs share."""
-    files = [file for path in paths for file in reference_files(path)]
-    return [photo.read(file).image for file in files]
+def _reference_album(settings: Settings, content: str):
+    """Make the album of the references that all photographs share, once for each content."""
+    album = _from_extra("albums", "--reference").Album()
+    for _, image in reference_pictures(settings):
+        album.add(image, colors=image)
+    return album

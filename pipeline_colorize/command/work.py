@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from pipeline_colorize import photo
+from pipeline_colorize import Hint, photo
 
 from . import engine
+from .albums import ConsistentAlbum
 from .coloring import Coloring, call_model, model_trouble
 from .decoding import Decoded, contents, decode
 from .encoding import HOPELESS, cannot_write, writable, write_all
@@ -117,10 +118,17 @@ class Work:
         self._settings, self._report, self._share = settings, report, share
         self._pipe: Any = None
         self._busy: list[Job] = []
+        self._album: ConsistentAlbum | None = None
 
-    def run(self, jobs: list[Job]) -> None:
-        """Colour the photographs; come back at the end to those that another run is working on."""
+    def run(self, jobs: list[Job], finished: list[Job]) -> None:
+        """Colour the photographs; come back at the end to those that another run is working on.
+
+        With --consistent, those that are `finished` hand their colours on.
+        """
         jobs = writable(jobs, self._report)
+        if self._settings.consistent:
+            self._album = ConsistentAlbum(self._settings, jobs, finished, self._reason_to_leave_out)
+            jobs = self._album.order(jobs)
         with Bar(len(jobs), self._shows_bar()) as bar, Claims() as self._claims:
             self._report.advance = bar.advance
             while jobs:
@@ -164,7 +172,7 @@ class Work:
                 one = future.result()
                 if one is None:
                     self._report.skip(job)
-                elif reason := self._reason_to_leave_out(one):
+                elif reason := self._reason_to_leave_out(one.photo):
                     self._report.leave_out(job, reason)
                 else:
                     self._note(one)
@@ -178,13 +186,13 @@ class Work:
                 self._report.fail(job, one_line(error) + more)
             self._claims.release(job.target)
 
-    def _reason_to_leave_out(self, one: Decoded) -> str | None:
+    def _reason_to_leave_out(self, read: photo.Photo) -> str | None:
         """Return why a photograph among several should not be coloured, if there is a reason."""
         if self._report.counts.total == 1:
             return None
-        if photo.read_mark(one.photo.xmp):
+        if photo.read_mark(read.xmp):
             return "its colours were made by this program"
-        if one.photo.in_color and not (self._settings.recolor or self._settings.keep_tints):
+        if read.in_color and not (self._settings.recolor or self._settings.keep_tints):
             return "it is already in colour (--recolor takes it)"
         return None
 
@@ -201,7 +209,8 @@ class Work:
         """Yield a batch with its colours; if it fails, try its photographs one by one."""
         began = time.perf_counter()
         try:
-            colorings = call_model(self._pipe, [one.photo for one in batch], self._settings)
+            photos, hints = [one.photo for one in batch], self._hints(batch)
+            colorings = call_model(self._pipe, photos, self._settings, hints)
         except Exception as error:
             if len(batch) > 1:
                 for one in batch:
@@ -214,7 +223,17 @@ class Work:
         for one, coloring in zip(batch, colorings, strict=True):
             one.seconds += seconds
             one.box = coloring.box
+            if self._album:
+                self._album.color(one.job, coloring)
             yield one, coloring
+
+    def _hints(self, batch: list[Decoded]) -> list[list[Hint]] | None:
+        """Return the hints of an album's photographs; `None` where each is coloured by itself."""
+        if self._album is None:
+            return None
+        for one in batch:
+            one.sources = self._album.sources(one.job)
+        return [self._album.hints(one.job) for one in batch]
 
     def _finish(self, one: Decoded, future: Future) -> None:
         """Report a photograph that was written, or could not be."""
