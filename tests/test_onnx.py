@@ -795,6 +795,15 @@ def test_without_torch(folders, cache, monkeypatch):
             onnx_choice.choose_graph(settings(**options))
 
 
+def test_a_model_of_the_hub_asks_for_the_one_extra_that_is_missing(monkeypatch):
+    monkeypatch.setattr(onnx_choice, "_has_torch", lambda: False)
+    monkeypatch.setitem(sys.modules, "pipeline_colorize.hub", None)
+    with pytest.raises(click.ClickException) as caught:
+        onnx_choice.choose_graph(Settings(model="user/model"))
+    assert "pipeline-colorize[remote]" in caught.value.message
+    assert caught.value.message.count("pip install") == 1
+
+
 def test_the_package_says_which_extra_a_name_needs():
     code = (
         "import sys; sys.modules['torch'] = None\n"

@@ -64,6 +64,8 @@ def choose_graph(settings: Settings) -> Path | bytes | None:
             raise click.ClickException(_loading_trouble(settings.model, error)) from error
         if needed:
             raise click.ClickException(f"cannot use onnxruntime: {error}") from error
+        if isinstance(error.__cause__, ModuleNotFoundError):  # it names the extra that is missing
+            raise click.ClickException(f"{one_line(error)}.") from error
         if not _has_torch():
             raise click.ClickException(f"{one_line(error)}; {_NEEDS_TORCH}.") from error
         return None
