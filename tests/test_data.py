@@ -4,6 +4,7 @@ import dataclasses
 import io
 import json
 import multiprocessing
+import os
 import pickle
 import resource
 from pathlib import Path
@@ -369,6 +370,16 @@ def test_a_set_smaller_than_a_step_fills_it(tmp_path):
         key = bytes(pictures[draw].numpy())
         counts[key] = counts.get(key, 0) + 1
     assert sorted(counts.values()) == [2, 3, 3]
+
+
+def test_a_folder_that_was_elsewhere_is_not_taken_for_the_one_that_is_meant(tmp_path, monkeypatch):
+    name = f"slides-{tmp_path.name}-{os.getpid()}"
+    write_splits(tmp_path / name, {"train": 3})
+    monkeypatch.chdir(tmp_path)
+    load_training_pictures(plain(datasets=[name]), 0, 8)
+    monkeypatch.chdir(tmp_path.parent)
+    with pytest.raises(ValueError, match="no such folder here"):
+        load_training_pictures(plain(datasets=[name]), 0, 8)
 
 
 def test_wrong_sources_are_refused_by_name(tmp_path):

@@ -18,6 +18,8 @@ from .config import DataConfig
 from .decoding import is_grey, try_decode
 from .draws import ORDER, VALIDATION, make_generator
 
+_LENGTH_OF_COMMIT = 40  # hexadecimal digits
+
 
 class PictureCache:
     """8-bit pictures in memory, packed into few tensors.
@@ -319,10 +321,25 @@ def _load_splits(name: str, streaming: bool) -> Any:
             return load_dataset("parquet", data_files={"train": str(path)}, streaming=streaming)
         if path.is_dir():
             _refuse_hidden_pictures(path)
-        return load_dataset(str(path), streaming=streaming)
+        splits = load_dataset(str(path), streaming=streaming)
     except (FileNotFoundError, DatasetsError, ConnectionError) as error:
         where = "" if path.is_dir() else "there is no such folder here, and on the Hub "
         raise ValueError(f"{name}: {where}no data set of pictures: {error}") from error
+    if not path.is_dir() and not streaming and _is_of_a_folder(splits):
+        raise ValueError(
+            f"{name}: there is no such folder here. The library `datasets` remembers one of that "
+            "name elsewhere: give its path, or user/name for a data set of the Hub."
+        )
+    return splits
+
+
+def _is_of_a_folder(splits: Any) -> bool:
+    """Whether data sets that `datasets` took from its cache were made of a folder, not of the Hub.
+
+    It keeps them by the last part of their names, below a hash of the folder or the Hub's commit.
+    """
+    files = [Path(file["filename"]) for one in splits.values() for file in one.cache_files]
+    return any(len(file.parent.name) < _LENGTH_OF_COMMIT for file in files)
 
 
 def open_splits(name: str, config: DataConfig) -> dict[str, Any]:
