@@ -43,6 +43,9 @@ from .writing import (
     result_levels,
 )
 
+# Seconds that a film may be shorter than its file says before that is worth a note.
+_CUT_SHORT = 0.5
+
 Progress = Callable[[str, int, int], None]
 """Takes what goes on, how many frames of it are done, and of how many (0 if unknown)."""
 
@@ -251,6 +254,8 @@ class _Film:
         self.shots = self.work.shots(len(self.timeline.times))
         self.scenes: list[int | None] = found["scenes"]
         self.placed = self._place_references(found["origin"])
+        if found["missing"]:
+            self.notes.append(f"its last {found['missing']:.1f} s are missing from the file")
         if self.timeline.lost:
             self.notes.append(f"{self.timeline.lost} damaged packets could not be decoded")
 
@@ -263,6 +268,8 @@ class _Film:
                 if not look.add(frame):
                     break
                 self.tell("looking through", look.count, guess)
+            else:
+                look.hear(reader.announced)
             look.timeline.lost = reader.lost
         if fingerprint(self.source) != state:
             raise FilmError("is still being written; try again when it is complete")
@@ -277,6 +284,7 @@ class _Film:
             "origin": look.origin,
             "area": look.area(),
             "scenes": scenes,
+            "missing": look.missing,
         }
         begins = [float(time * self.facts.time_base) for time in look.timeline.times]
         self.work.write_frames(found, shots, begins)
@@ -464,6 +472,7 @@ class _Look:
         self.timeline, self.lights = Timeline(), ShotLights()
         self.skipped = self.count = 0
         self.origin = 0
+        self.missing = 0.0  # seconds at the end of the film
         self.brightest: np.ndarray | None = None
 
     def add(self, frame: Any) -> bool:
@@ -487,6 +496,15 @@ class _Look:
         self.brightest = light if brightest is None else np.maximum(brightest, light)
         self.lights.add(light, self._new(light))
         return True
+
+    def hear(self, announced: float | None) -> None:
+        """Hold the film's length, after its last frame, against what the file says."""
+        if announced is None or not self.timeline.times:
+            return
+        ticks = self.timeline.times[-1] + self.timeline.last - self.origin
+        missing = announced - float(ticks * self._facts.time_base)
+        if missing > max(_CUT_SHORT, 0.02 * announced):
+            self.missing = missing
 
     def _new(self, light: np.ndarray) -> int | None:
         """How many frames of a new shot there are, if it is known now that one has begun."""

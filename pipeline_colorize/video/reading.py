@@ -111,6 +111,17 @@ class FilmReader:
                 f"{self._max_pixels:,}"
             )
         codec.thread_type = "AUTO"
+        # Where frames are larger than the file says, nothing is decoded either.
+        codec.options = {"max_pixels": str(self._max_pixels)}
+
+    @property
+    def announced(self) -> float | None:
+        """How long the file says that the film is, in seconds; `None` if it does not."""
+        if self.stream.duration and self.stream.time_base:
+            return float(self.stream.duration * self.stream.time_base)
+        if self.container.duration and not self.container.streams.audio:
+            return self.container.duration / av.time_base
+        return None
 
     def close(self) -> None:
         """Close the file."""
