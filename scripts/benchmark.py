@@ -180,6 +180,28 @@ def masters(photograph, megapixels):
 
 
 @main.command()
+@click.argument("photograph", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--frames", default=72, show_default=True, help="Of a film.")
+@click.option(
+    "--size",
+    "sizes",
+    multiple=True,
+    default=("640x480", "1920x1080"),
+    show_default=True,
+    help="Of its frames, in pixels; repeatable.",
+)
+def film(photograph, frames, sizes):
+    """Time a film from file to file, and each of its parts, beside each frame alone.
+
+    The film is a pan over PHOTOGRAPH. The shares of the parts are processor time. It needs the
+    extra `video`.
+    """
+    from benchmarks.film import measure
+
+    measure(photograph, [tuple(map(int, size.split("x"))) for size in sizes], frames)
+
+
+@main.command()
 @click.argument("folder", type=FOLDER)
 @click.option(
     "--busy",
