@@ -171,3 +171,18 @@ def test_the_command_says_one_line_for_each_film_that_cannot_be_read(tmp_path):
     assert done.exit_code == 1 and len(lines) == 4
     for line, (name, reason) in zip(lines, wanted.items(), strict=True):
         assert name in line and reason in line
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:5,\n{}\n#EXT-X-ENDLIST\n",
+        "ffconcat version 1.0\nfile {}\n",
+    ],
+)
+def test_a_list_of_other_files_is_no_film(tmp_path, text):
+    write_film(tmp_path / "secret.ts", pan(1, 6), codec="libx264")
+    source = tmp_path / "a.mp4"
+    source.write_text(text.format("secret.ts"))
+    with pytest.raises(FilmError, match="cannot be read as a film"):
+        colorize(source, tmp_path / "b.mkv")

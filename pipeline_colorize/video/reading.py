@@ -22,6 +22,14 @@ _LUMA_FIRST = re.compile(r"(gray|yuvj?4\d\dp|yuva4\d\dp|nv(12|16|21|24|42)$)(\d+
 _TRIES = 1000
 
 
+# A film is one file: lists and scripts, which make FFmpeg open others, are none, whatever their name.
+_LISTS = {"avisynth", "concat", "dash", "hls", "imf", "rtp", "rtsp", "sap", "sdp", "vapoursynth"}
+_SAFE = {
+    "format_whitelist": ",".join(sorted(av.formats_available - _LISTS)),
+    "protocol_whitelist": "file",
+}
+
+
 class FilmError(ValueError):
     """A file cannot be read or written as a film; the message is one line for people."""
 
@@ -96,10 +104,10 @@ class FilmReader:
     def _open(self) -> None:
         check_file(self.path)
         try:
-            options: dict[str, Any] = {}
+            options: dict[str, Any] = {"container_options": dict(_SAFE)}
             if files := numbered_files(self.path):
                 first = number_of(files[0], self.path)
-                options = {"format": "image2", "options": {"start_number": str(first)}}
+                options |= {"format": "image2", "options": {"start_number": str(first)}}
             self.container = av.open(str(self.path), metadata_errors="replace", **options)
         except (av.FFmpegError, OSError) as error:
             raise FilmError(f"cannot be read as a film ({_words(error)})") from error
