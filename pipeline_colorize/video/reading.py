@@ -22,7 +22,7 @@ _LUMA_FIRST = re.compile(r"(gray|yuvj?4\d\dp|yuva4\d\dp|nv(12|16|21|24|42)$)(\d+
 _TRIES = 1000
 
 
-# A film is one file: lists and scripts, which make FFmpeg open others, are none, whatever their name.
+# Lists and scripts, which make FFmpeg open other files, are no films, whatever their name.
 _LISTS = {"avisynth", "concat", "dash", "hls", "imf", "rtp", "rtsp", "sap", "sdp", "vapoursynth"}
 _SAFE = {
     "format_whitelist": ",".join(sorted(av.formats_available - _LISTS)),
