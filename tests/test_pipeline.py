@@ -635,8 +635,16 @@ def test_a_hint_may_be_a_tuple(pipe, photo):
     (want,) = pipe(photo, 2, hints=[Hint(9, 9, "#aa2020")], generator=seeds(0)).images
     (got,) = pipe(photo, 2, hints=[(9, 9, "#aa2020")], generator=seeds(0)).images
     assert np.array_equal(np.asarray(got), np.asarray(want))
-    with pytest.raises(ValueError, match="A hint is"):
-        pipe(photo, hints=[["#aa2020"]])
+    for wrong in (
+        ["#aa2020"],
+        5,
+        ("a", 9, "red"),
+        (9, None, "red"),
+        [(9, 9)],
+        [Hint(9, 9, "red", "x")],
+    ):
+        with pytest.raises(ValueError, match="A hint is"):
+            pipe(photo, hints=[wrong])
 
 
 def test_a_variant_is_stored_in_its_precision(pipe, tmp_path):

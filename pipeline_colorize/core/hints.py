@@ -134,7 +134,10 @@ def hints_by_picture(hints: list | None, count: int) -> list[list[Hint]]:
         hints = [hints]
     if len(hints) != count:
         raise ValueError(f"`hints` needs one list a picture, so {count}, but it has {len(hints)}.")
-    return [[_as_hint(hint) for hint in one] for one in hints]
+    return [
+        [_as_hint(hint) for hint in (one if isinstance(one, list | tuple) else [one])]
+        for one in hints
+    ]
 
 
 def with_references(hints: list[list[Hint]], images: list, references: Any) -> list[list[Hint]]:
@@ -185,8 +188,18 @@ def _is_hint(given) -> bool:
 
 
 def _as_hint(given) -> Hint:
-    if not _is_hint(given) or (isinstance(given, tuple) and len(given) > 4):
+    hint = (
+        Hint(*given) if _is_hint(given) and isinstance(given, tuple) and len(given) <= 4 else given
+    )
+    if not isinstance(hint, Hint) or not _is_place(hint):
         raise ValueError(
             f"A hint is Hint(x, y, color) or a tuple such as (140, 95, '#7a1f2b'), not {given!r}."
         )
-    return given if isinstance(given, Hint) else Hint(*given)
+    return hint
+
+
+def _is_place(hint: Hint) -> bool:
+    """Whether a hint's numbers of pixels are numbers."""
+    return all(
+        isinstance(one, int | float | np.number) for one in (hint.x, hint.y, hint.radius or 0)
+    )
