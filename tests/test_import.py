@@ -111,6 +111,7 @@ MODULES = {
     "telling.retouching": {"core.colorimetry", "core.luminance", "core.mending"},
     "registry": set(),
     "onnx.calibration": set(),
+    "onnx.embedding": set(),
     "onnx.files": set(),
     "onnx.mending": set(),
     "onnx.noise": set(),
@@ -118,6 +119,7 @@ MODULES = {
     "onnx.runtime": {
         *CORE_NUMPY,
         "hub",
+        "onnx.embedding",
         "onnx.files",
         "onnx.mending",
         "onnx.noise",

@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import os
 import pickle
 import shutil
 import subprocess
@@ -27,6 +28,7 @@ from pipeline_colorize.core.luminance import to_luminance
 from pipeline_colorize.core.options import ColorizationOptions
 from pipeline_colorize.onnx import files as onnx_files
 from pipeline_colorize.onnx.calibration import measure_ranges
+from pipeline_colorize.onnx.embedding import embed_weights
 from pipeline_colorize.onnx.graph import (
     PRECISIONS,
     export_model,
@@ -609,6 +611,29 @@ def test_eight_bits_give_the_colours_of_the_default():
             for engine in engines
         )
         assert 0 < np.abs(full - whole).mean() < 1.5  # a*b* units
+
+
+@pytest.mark.parametrize("link", [os.symlink, os.link])
+def test_weights_behind_a_link_are_read(link, folders, tmp_path):
+    """The Hub's cache is made of symbolic links, and what uv installs of hard ones."""
+    folder = Path(shutil.copytree(folders["hints"], tmp_path / "model"))
+    write_graph(folder)
+    weights = onnx_files.weights_file(folder)
+    link(weights.rename(tmp_path / "blob"), weights)
+    pipe = ORTColorizationPipeline.from_pretrained(folder)
+    assert pipe(noise_picture(45, 61)).images[0].size == (61, 45)
+
+
+def test_a_graph_points_nowhere_but_beside_itself(folders, tmp_path):
+    folder = Path(shutil.copytree(folders["hints"], tmp_path / "model"))
+    graph = write_graph(folder)
+    name = onnx_files.WEIGHTS_NAME.encode()
+    outside = b"../" + name[3:]
+    assert len(outside) == len(name) and name in graph.read_bytes()
+    shutil.copyfile(onnx_files.weights_file(folder), folder / outside.decode()[3:])
+    graph.write_bytes(graph.read_bytes().replace(name, outside))
+    with pytest.raises(FileNotFoundError):
+        embed_weights(graph)
 
 
 def test_an_engine_can_be_pickled_and_shared(folders, tmp_path):

@@ -33,6 +33,7 @@ from pipeline_colorize.core.sizes import check_sides, fit_size, look_resolutions
 from pipeline_colorize.core.transparency import Light
 from pipeline_colorize.registry import find_model
 
+from .embedding import embed_weights, is_linked
 from .files import WEIGHTS_NAME, file_name, find_file, fits_weights
 from .mending import sample_around
 from .noise import TorchGenerator
@@ -130,7 +131,12 @@ def _open_session(model: Path | bytes):
     options.intra_op_num_threads = _threads()
     # Threads that wait busily take the processor from those that decode and encode.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    source = model if isinstance(model, bytes) else str(model)
+    source: str | bytes
+    if isinstance(model, bytes):
+        source = model
+    else:
+        weights = model.with_name(WEIGHTS_NAME)
+        source = embed_weights(model) if weights.exists() and is_linked(weights) else str(model)
     return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
 
 
