@@ -19,12 +19,11 @@ import contextlib
 import copy
 import functools
 import queue
-import re
 import threading
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +31,7 @@ import numpy as np
 import torch
 from limits import LONGEST_POINTS, MOST_POINTS, RESOLUTIONS, Limits, Range, short, work
 from PIL import Image
+from places import Touch, on_grid
 
 import pipeline_colorize
 from pipeline_colorize import ColorizationPipeline, photo
@@ -47,7 +47,10 @@ FILM = 400
 LEAST_SIDE = 16  # pixels; smaller pictures show nothing that could have a colour
 _FRAMES = 24  # of a film
 _MILLISECONDS = 150  # for one of them
-_UNSURE = 15.0  # spread of a*b* that the overlay hides the photograph under
+# A place glows if its spread of a*b* is above this, and above that of so many per cent of all; in
+# full from another percentile on, that much above at least. As in browser/src/glow.ts.
+_SURE, _SURE_SHARE, _UNSURE_SHARE, _GLOW_RANGE = 6.0, 70, 98, 3.0
+_GLOW, _GLOW_COVER = (255, 150, 30), 190
 WARMTH = (3.0, 12.0)  # a*, b* that are added at most; as in browser/src/engine.ts
 
 
@@ -180,36 +183,18 @@ def read_points(text: object) -> tuple[Point, ...]:
     return tuple(points)
 
 
-@dataclass(frozen=True)
-class Touch:
-    """A round place of an answer whose colours are changed after they were made."""
-
-    x: float
-    y: float
-    radius: float  # pixels of the photograph, like x and y
-    what: str  # "anew", "grey", or the number of the answer whose colours come there, from 1
-    answer: int  # that is changed, from 0
-
-
 def read_touches(text: str, settings: Settings, limits: Limits) -> tuple[Touch, ...]:
-    """Lines of "x, y, radius, what, answer"; Refused where one is not so, or it is too much."""
-    samples = settings.samples
+    """Lines as `Touch.parse` takes them; Refused where one is not so, or it is too much."""
     lines = read_lines(text, "Places that are mended")
-    number = r"\s*(\d{1,6}(?:\.\d{1,6})?)\s*"
-    pattern = rf"{number},{number},{number},\s*(anew|grey|[1-8])\s*,\s*([1-8])\s*"
-    touches = []
-    for line in lines:
-        found = re.fullmatch(pattern, line)
-        if not found or int(found[5]) > samples or (found[4].isdigit() and int(found[4]) > samples):
-            raise Refused(
-                f"A place that is mended is x, y, radius, what, answer; not {short(line)}"
-            )
-        x, y, radius = map(float, found.groups()[:3])
-        touches.append(Touch(x, y, radius, found[4], int(found[5]) - 1))
-    fresh = sum(touch.what == "anew" for touch in touches)
+    try:
+        touches = tuple(Touch.parse(line, settings.samples) for line in lines)
+    except ValueError as error:
+        raise Refused(str(error)) from error
+    things = sum(touch.is_color and touch.is_thing for touch in touches)
+    fresh = sum(touch.what == "anew" for touch in touches) + things * settings.samples
     if fresh:  # each is as long as a photograph
-        check_work(replace(settings, samples=1), limits, samples + fresh)
-    return tuple(touches)
+        check_work(replace(settings, samples=1), limits, settings.samples + fresh)
+    return touches
 
 
 def read_lines(text: object, what: str) -> list[str]:
@@ -345,35 +330,34 @@ def call(pipe: ColorizationPipeline, image: np.ndarray, settings: Settings, repo
         raise Refused("There is not enough memory for this: ask for fewer colourings.") from error
 
 
+def with_given_colors(settings: Settings, touches: tuple[Touch, ...]) -> Settings:
+    """The settings with the points of colour that the whole picture follows."""
+    given = [hint for touch in touches if touch.is_hint for hint in touch.hints()]
+    return replace(settings, hint=settings.hint + tuple(map(astuple, given)))
+
+
 def mend(image: np.ndarray, invented: Invented, touches: tuple[Touch, ...], settings: Settings):
     """Change the colours of `invented` in some places, one after the other."""
-    for number, touch in enumerate(touches, 1):
-        old = invented.chroma[touch.answer]
-        if touch.what == "anew":
-            new = invent_anew(image, old, touch, replace(settings, seed=settings.seed + number))
-        else:
-            new = 0 if touch.what == "grey" else invented.chroma[int(touch.what) - 1]
-        cover = disc(touch, image.shape[:2], old.shape[1:])
-        invented.chroma[touch.answer] = old + torch.from_numpy(cover) * (new - old)
-
-
-def disc(touch: Touch, size: tuple[int, ...], shape: tuple[int, ...]) -> np.ndarray:
-    """Where a touch reaches, 0 to 1, in cells of `shape` over a photograph of `size`."""
-    y, x = np.ogrid[: shape[0], : shape[1]]
-    cell = size[1] / shape[1], size[0] / shape[0]
-    away = np.hypot((x + 0.5) * cell[0] - touch.x, (y + 0.5) * cell[1] - touch.y)
-    soft = max(touch.radius / 4, *cell)
-    return ((touch.radius - away) / soft + 0.5).clip(0, 1).astype(np.float32)
+    for number, touch in enumerate((one for one in touches if not one.is_hint), 1):
+        try:
+            mask = touch.mask(image)
+            given = tuple(map(astuple, touch.hints(mask))) if touch.is_color else ()
+        except ValueError as error:
+            raise Refused(str(error)) from error
+        now = replace(settings, seed=settings.seed + number, hint=settings.hint + given)
+        for answer in range(len(invented.chroma)) if touch.is_color else [touch.answer]:
+            old = invented.chroma[answer]
+            if touch.is_color or touch.what == "anew":
+                new = invent_anew(image, old, mask, now)
+            else:
+                new = 0 if touch.what == "grey" else invented.chroma[int(touch.what) - 1]
+            cover = torch.from_numpy(on_grid(mask, old.shape[1:]))
+            invented.chroma[answer] = old + cover * (new - old)
 
 
 @on_gpu
-def invent_anew(image: np.ndarray, old: torch.Tensor, touch: Touch, settings: Settings):
+def invent_anew(image: np.ndarray, old: torch.Tensor, mask: np.ndarray, settings: Settings):
     """Other colours (2, h, w) in a place, in agreement with those around it."""
-    shape = image.shape[:2]
-    scale = min(1, SHOWN / max(shape))
-    cover = disc(touch, shape, tuple(max(1, round(side * scale)) for side in shape))
-    height, width = shape
-    mask = Image.fromarray((cover * 255).astype(np.uint8)).resize((width, height))
     options = {"color_image": old.numpy(), "mask_image": mask}
     return call(own_copy(settings), image, replace(settings, samples=1), None, **options).images[0]
 
@@ -465,6 +449,7 @@ def run(
     source, read = look(path, limits)
     result = Result(source, settings)
     made(result)
+    settings = with_given_colors(settings, touches)
     with contextlib.closing(invent(read.image_with_alpha, settings)) as steps:
         for step in steps:
             if result.stopped.is_set() or not wanted():
@@ -514,12 +499,12 @@ def mark(settings: Settings, wish: Wish, touches: tuple[Touch, ...] = ()) -> pho
     if wish.saturation != 1:
         settings = replace(settings, saturation=wish.saturation)
     made = provenance(own_copy(settings), settings, wish.sample)
-    mends = [one for one in touches if one.answer == wish.sample]
+    mends = [one for one in touches if one.answer == wish.sample or one.is_color]
     changes: dict[str, float | str] = {}
     if wish.warmth:
         changes["warmth"] = wish.warmth
     if mends:
-        changes["mended"] = " ".join(f"{t.x:g},{t.y:g},{t.radius:g},{t.what}" for t in mends)
+        changes["mended"] = " ".join(map(str, mends))
     return replace(made, settings=made.settings | changes)
 
 
@@ -576,14 +561,16 @@ def unsure(result: Result) -> Image.Image:
     if result.invented is None or result.invented.spread is None:
         raise Refused("One answer alone has nothing to differ from.")
     grey = result.source.shown.convert("L").convert("RGB")
-    spread = torch.as_tensor(result.invented.spread)
-    glow = load(result.settings.model).image_processor.visualize_uncertainty(spread)
-    cover = (spread / _UNSURE).clamp(0, 1).mul(230).byte().numpy()
-    resized = [
-        picture.resize(grey.size, Image.Resampling.BICUBIC)
-        for picture in (glow, Image.fromarray(cover))
-    ]
-    return Image.composite(resized[0], grey, resized[1])
+    glow = Image.new("RGB", grey.size, _GLOW)
+    cover = Image.fromarray(glow_cover(np.asarray(result.invented.spread, np.float32)))
+    return Image.composite(glow, grey, cover.resize(grey.size, Image.Resampling.BICUBIC))
+
+
+def glow_cover(spread: np.ndarray) -> np.ndarray:
+    """How much a glow covers each place, uint8: only those that are less sure than most."""
+    start = max(np.percentile(spread, _SURE_SHARE), _SURE)
+    full = max(np.percentile(spread, _UNSURE_SHARE), start + _GLOW_RANGE)
+    return (((spread - start) / (full - start)).clip(0, 1) * _GLOW_COVER).astype(np.uint8)
 
 
 # --- several photographs -------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from space_server import ROOT, find_browser
 
 PATIENCE = 1000 * int(os.environ.get("COLORIZE_TEST_PATIENCE", "300"))  # milliseconds
 AXE = ROOT / "space" / "browser" / "node_modules" / "axe-core" / "axe.min.js"
+DAB = 0.005
 # One that shows a moving pattern, and nobody is asked whether it may.
 CAMERA = ("--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream")
 
@@ -135,7 +136,13 @@ def set_range(page, selector: str, value: int) -> None:
 
 
 def place_color(page, name: str, x: float, y: float) -> None:
-    """Choose a swatch, unless it is, and touch the photograph at shares of width and height."""
+    """Choose a swatch, unless it is, and touch the photograph at shares of width and height.
+
+    The touch is a dab of the smallest brush: `DAB` of the short side.
+    """
+    if not page.is_checked("#brush"):
+        page.check("#brush")
+    set_range(page, "#reach", 2)
     swatch = page.locator("#swatches button", has_text=re.compile(f"^{name}$"))
     if swatch.get_attribute("aria-pressed") == "false":
         swatch.click()

@@ -1,6 +1,7 @@
 """The page that colorizes inside the browser: its parts in Node, the whole of it in Chromium."""
 
 import base64
+import dataclasses
 import http.server
 import itertools
 import json
@@ -18,6 +19,7 @@ import pytest
 import torch
 from conftest import load_script
 from page_driver import (
+    DAB,
     NextColors,
     choose,
     encoded,
@@ -46,6 +48,7 @@ from pipeline_colorize.core.color import rgb_to_luminance
 from pipeline_colorize.core.hints import hint_influence
 from pipeline_colorize.core.image_processor import ColorizationImageProcessor
 from pipeline_colorize.core.levels import Levels
+from pipeline_colorize.core.luminance import to_luminance
 from pipeline_colorize.core.margins import picture_box
 from pipeline_colorize.core.transparency import see_light
 
@@ -172,10 +175,11 @@ def test_colours_come_to_the_finer_grid_as_in_the_pipeline(node):
 
 def test_hints_lie_in_the_cells_that_the_pipeline_gives_them(node):
     processor = ColorizationImageProcessor(4, 32)
-    hints = [Hint(x, y, "#8a3b3b") for x, y in ((0, 0), (400, 299), (200, 150), (13, 280))]
+    hints = [Hint(x, y, "#8a3b3b", 1) for x, y in ((0, 0), (400, 299), (13, 280))]
+    hints.append(Hint(200, 150, "#2f3f66", 25))
     wanted = processor.rasterize_hints(hints, (300, 401), 128)
     grid = {"width": wanted.shape[3], "height": wanted.shape[2]}
-    points = [{"x": one.x, "y": one.y, "color": one.color} for one in hints]
+    points = [{**dataclasses.asdict(one), "thing": False} for one in hints]
     size = {"width": 401, "height": 300}
     arguments = ", ".join(json.dumps(one) for one in (points, size, grid))
     found = np.array(node(f"[...page.rasterizeHints({arguments})]"))
@@ -308,15 +312,41 @@ def test_warmth_is_that_of_the_server(node, monkeypatch):
     assert node("page.WARMTH") == list(coloring.WARMTH)
 
 
-def test_a_place_that_is_mended_has_the_servers_size(node, monkeypatch):
+@pytest.mark.parametrize("scale", [1, 3])
+def test_the_same_places_glow_as_on_the_server(node, monkeypatch, scale):
     monkeypatch.syspath_prepend(ROOT / "space")
     coloring = pytest.importorskip("coloring")
-    touch = {"x": 70, "y": 40, "radius": 30, "what": "anew", "answer": 0}
-    wanted = coloring.disc(coloring.Touch(**touch), (120, 160), (32, 40))
-    size, grid = '{"width": 160, "height": 120}', '{"width": 40, "height": 32}'
-    found = node(f"[...page.disc({json.dumps(touch)}, {size}, {grid})]")
-    assert np.allclose(np.reshape(found, (32, 40)), wanted, atol=1e-6)
-    assert wanted.max() == 1 and 0 < wanted.mean() < 0.3
+    spread = np.random.default_rng(2).gamma(2, scale, (32, 40)).astype(np.float32)
+    cover = coloring.glow_cover(spread)
+    values = f"new Float32Array({spread.ravel().tolist()})"
+    found = np.reshape(node(f"[...page.glowPixels({values})]"), (32, 40, 4))[..., 3]
+    assert np.abs(found - cover.astype(int)).max() <= 1
+    assert 0 < (cover > 0).mean() < 0.31  # most places stay as they are
+
+
+SPOTS = [
+    {"x": 70, "y": 40, "radius": 30, "thing": True},
+    {"x": 3, "y": 117, "radius": 60, "thing": True},
+    {"x": 30, "y": 40, "radius": 12, "thing": False, "path": [[90, 60], [91, 100]]},
+    {"x": 80, "y": 60, "radius": 9, "thing": False},
+]
+
+
+@pytest.mark.parametrize("spot", SPOTS)
+def test_a_touch_takes_what_it_takes_on_the_server(node, monkeypatch, spot):
+    monkeypatch.syspath_prepend(ROOT / "space")
+    places = pytest.importorskip("places")
+    grey = Image.open(PHOTOGRAPH).convert("L").resize((160, 120))
+    path = ((spot["x"], spot["y"]), *map(tuple, spot.get("path", ())))
+    touch = places.Touch(path, spot["radius"], spot["thing"], "anew", 0)
+    wanted = places.on_grid(touch.mask(np.asarray(grey)[..., None]), (32, 40))
+    light = to_luminance(grey).ravel().tolist()
+    plane = f"{{ width: 160, height: 120, data: new Float32Array({light}) }}"
+    sizes = '{"width": 160, "height": 120}, {"width": 40, "height": 32}'
+    found = node(f"[...page.cover({json.dumps(spot)}, {plane}, {sizes})]")
+    difference = np.abs(np.reshape(found, (32, 40)) - wanted)
+    assert difference.mean() < 0.01 and difference.max() < 0.4
+    assert wanted.max() > 0.9 and 0.01 < wanted.mean() < 0.3
 
 
 def test_archives_hold_what_was_put_in(node, tmp_path):
@@ -480,13 +510,19 @@ def test_samples_saturation_and_hints_are_those_of_the_pipeline(page, pipe, smal
     assert abs(int(x) - 0.3 * image.width) < 3
     assert abs(int(y) - 0.6 * image.height) < 3
     options = {"num_samples": 2, "saturation": 0.6}
-    options["hints"] = [Hint(int(x), int(y), color)]
+    radius = max(1, round(DAB * image.width))
+    options["hints"] = [Hint(int(x), int(y), color, radius)]
     wanted = pipe(image, generator=torch.Generator().manual_seed(3), **options).images
     assert difference(wanted[0], wanted[1]) > 0.5  # the samples and the hint do something
     # The model's own saturation is not 1; hints that were not divided by it would make .3.
     assert difference(wanted[1], Image.fromarray(result.image)) < 0.1
     marked = photo.read_mark(result.xmp)["AIPromptInformation"]
-    for setting in ("seed=3", "sample=2 of 2", "saturation=0.6", f"hints={x},{y},{color}"):
+    for setting in (
+        "seed=3",
+        "sample=2 of 2",
+        "saturation=0.6",
+        f"mended={x},{y},{radius},brush,{color}",
+    ):
         assert setting in marked
 
 
@@ -659,7 +695,7 @@ def test_the_photograph_given_last_is_shown(page, small, tmp_path):
 def test_a_place_is_mended(page, small, tmp_path):
     give(page, small)
     before = np.asarray(Image.open(save(page, tmp_path, "png"))).astype(int)
-    page.get_by_role("button", name="Other colours here").click()
+    page.get_by_role("button", name="No colour here").click()
     box = page.locator("#place").bounding_box()
     with NextColors(page):
         page.locator("#place").click(position={"x": box["width"] / 2, "y": box["height"] / 2})

@@ -415,7 +415,7 @@ def test_given_colours_can_be_placed_moved_and_removed(page, pipe, portrait, tmp
     x, y = map(int, re.findall(r"\d+", page.inner_text("#hint-list li")))
     assert abs(x - 80) <= 1 and abs(y - 60) <= 1  # the middle
     hinted = pixels(save(page, tmp_path))
-    (expected,) = by_python(pipe, portrait, 1, 0, hints=[Hint(x, y, "#8a2f3b")])
+    (expected,) = by_python(pipe, portrait, 1, 0, hints=[Hint(x, y, "#8a2f3b", 1)])
     assert np.array_equal(hinted, expected)
     assert np.abs(chroma_at(hinted, x, y) - Hint(0, 0, "#8a2f3b").chroma()).max() < 15
     swatch = page.get_by_role("button", name="dark red", exact=True)
@@ -454,9 +454,25 @@ def test_a_place_is_mended_and_all_else_stays(page, portrait, tmp_path):
         after = pixels(file).astype(int)
         change = np.abs(after - before).max(2)
         assert change[:, :50].max() == change[:, 110:].max() == 0 < change[55:65, 75:85].max()
-        assert not is_grey or np.ptp(after[58:62, 78:82], axis=2).max() <= 2
+        assert not is_grey or np.ptp(after[58:62, 78:82], axis=2).max() <= 4
     assert "mended=80," in read_mark(read(file).xmp)["AIPromptInformation"]
     assert page.locator("#mend-list li").count() == 2
+    with NextColors(page):  # what was touched last becomes larger
+        set_range(page, "#reach", 30)
+    larger = np.abs(pixels(save(page, tmp_path)).astype(int) - before).max(2)
+    assert (larger > 0).sum() > 1.3 * (change > 0).sum()
+    with NextColors(page):
+        page.click("#undo")
+    page.check("#brush")
+    with NextColors(page):
+        page.mouse.move(box["x"] + 0.2 * box["width"], box["y"] + 0.2 * box["height"])
+        page.mouse.down()
+        page.mouse.move(box["x"] + 0.2 * box["width"], box["y"] + 0.8 * box["height"], steps=6)
+        page.mouse.up()
+    stroked = pixels(save(page, tmp_path)).astype(int)
+    assert np.ptp(stroked[30:90, 31:34], axis=2).max() <= 3 < np.ptp(stroked[30:90, :20]).max()
+    with NextColors(page):
+        page.click("#undo")
     page.keyboard.press("Escape")
     for _ in range(2):
         with NextColors(page):
@@ -473,15 +489,16 @@ def test_a_place_is_mended_and_all_else_stays(page, portrait, tmp_path):
 def test_mends_that_are_nonsense_are_refused():
     settings = coloring.Settings()
     for text, why in (
-        ("1, 2, 3, red, 1", "x, y, radius"),
-        ("1, 2, 3, anew, 2", "x, y, radius"),
-        ("1, 2, 3, 2, 1", "x, y, radius"),
-        ("1, 2, 3, grey, 1\n" * 300, "too many points"),
-        ("1, 2, 3, anew, 1\n" * 190, "too much for one job"),
+        ("1 2, 3, thing, red, 1", "x y, radius"),
+        ("1 2, 3, thing, anew, 2", "x y, radius"),
+        ("1 2, 3, thing, 2, 1", "x y, radius"),
+        ("1 2 3, 3, brush, grey, 1", "x y, radius"),
+        ("1 2, 3, thing, grey, 1\n" * 300, "too many points"),
+        ("1 2, 3, thing, anew, 1\n" * 190, "too much for one job"),
     ):
         with pytest.raises(coloring.Refused, match=why):
             coloring.read_touches(text, settings, Limits())
-    assert len(coloring.read_touches("1, 2.5, 3, anew, 1\n", settings, Limits())) == 1
+    assert len(coloring.read_touches("1 2.5 4 5, 3, brush, anew, 1\n", settings, Limits())) == 1
 
 
 def test_strength_and_warmth_need_no_other_run(page, pipe, portrait, tmp_path):
@@ -853,5 +870,6 @@ def test_the_documents_name_every_setting_and_package():
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg", encoding="utf-8")
     needed = setup["options"]["install_requires"].split()
-    needed += setup["options.extras_require"]["torch"].split()
+    for extra in ("torch", "tell"):
+        needed += setup["options.extras_require"][extra].split()
     assert (ROOT / "space" / "requirements.txt").read_text("utf-8").split() == needed

@@ -5,18 +5,22 @@ export interface Size {
   height: number;
 }
 
-/** A colour that is given, at pixels of the photograph. */
-export interface Hint {
+/** A place of a photograph, at its pixels. */
+export interface Spot {
   x: number;
   y: number;
+  radius: number; // how far a thing may reach, or half the width of a stroke
+  thing: boolean; // whether it is the thing there, whose edges the light has
+  path?: [x: number, y: number][]; // where a stroke of the brush goes on to
+}
+
+/** A colour that is given, for every answer: to one thing, or as points that the whole picture follows. */
+export interface Hint extends Spot {
   color: string; // "#rrggbb"
 }
 
-/** A round place of an answer whose colours are changed after they were made. */
-export interface Touch {
-  x: number;
-  y: number;
-  radius: number; // pixels of the photograph, like x and y
+/** A place of an answer whose colours are changed after they were made. */
+export interface Touch extends Spot {
   what: "anew" | "grey" | number; // of an answer, from 1, whose colours come there
   answer: number; // that is changed, from 0
 }

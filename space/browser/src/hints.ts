@@ -1,7 +1,7 @@
 /** Given colours, and places that are mended: choosing, placing, moving and removing them. */
 
 import { element, make } from "./dom";
-import type { Hint, Size, Touch } from "./engine";
+import type { Hint, Size, Spot, Touch } from "./engine";
 import { type Place, Viewer } from "./viewer";
 
 const SWATCHES: [string, string][] = [
@@ -17,6 +17,8 @@ const SWATCHES: [string, string][] = [
   ["grey", "#808080"],
 ];
 
+const MOST_POINTS = 80; // of a stroke
+
 function nameOf(color: string): string {
   return SWATCHES.find(([, one]) => one === color)?.[0] ?? color;
 }
@@ -24,6 +26,16 @@ function nameOf(color: string): string {
 function wordOf(what: Touch["what"]): string {
   if (what === "anew") return "other colours";
   return what === "grey" ? "no colour" : `as in answer ${what}`;
+}
+
+/** A stroke with fewer points, each so far from the one before. */
+function thinned(points: [number, number][], apart: number): [number, number][] {
+  const kept = points.slice(0, 1);
+  for (const point of points) {
+    const [x, y] = kept.at(-1)!;
+    if (kept.length < MOST_POINTS && Math.hypot(point[0] - x, point[1] - y) >= apart) kept.push(point);
+  }
+  return kept;
 }
 
 export class Hints {
@@ -34,7 +46,9 @@ export class Hints {
   private size: Size = { width: 1, height: 1 };
   private readonly color = element<HTMLInputElement>("color");
   private readonly pick = element<HTMLButtonElement>("pick");
+  private readonly reach = element<HTMLInputElement>("reach");
   private readonly swatches: HTMLButtonElement[];
+  private latest?: Hint | Touch;
 
   /** `onTool` is called when something is about to be placed. */
   constructor(
@@ -42,9 +56,9 @@ export class Hints {
     private readonly onTool: () => void,
   ) {
     this.viewer = new Viewer({
-      onPlace: (place) => this.put(place),
+      onPlace: (path) => this.put(path),
       onMove: (index, place) =>
-        this.set(this.all.map((one, i) => (i === index ? this.at(place, one.color) : one))),
+        this.set(this.all.map((one, i) => (i === index ? { ...one, ...this.shifted(one, place) } : one))),
       onRemove: (index) => this.set(this.all.filter((_, i) => i !== index)),
     });
     this.swatches = SWATCHES.map(([name, color]) => {
@@ -58,6 +72,10 @@ export class Hints {
       this.choose(this.pick.value);
     });
     for (const button of [...this.swatches, this.pick]) this.setUp(button);
+    for (const id of ["thing", "brush"]) element(id).addEventListener("change", () => this.showShape());
+    this.reach.addEventListener("input", () => this.showShape());
+    this.reach.addEventListener("change", () => this.resize());
+    this.showShape();
     document.addEventListener("keydown", ({ key }) => key === "Escape" && this.choose(undefined));
   }
 
@@ -114,15 +132,46 @@ export class Hints {
     });
   }
 
+  private get isBrush(): boolean {
+    return element<HTMLInputElement>("brush").checked;
+  }
+
+  /** In pixels of the photograph. */
+  private get radius(): number {
+    const share = Number(this.reach.value) / (this.isBrush ? 400 : 100);
+    return Math.max(Math.round(share * Math.min(this.size.width, this.size.height)), 1);
+  }
+
+  private showShape(): void {
+    this.viewer.brush = this.isBrush ? Number(this.reach.value) / 400 : 0;
+    this.viewer.frame.classList.toggle("brushing", this.isBrush);
+  }
+
+  /** What was touched last becomes larger or smaller. */
+  private resize(): void {
+    const { latest, radius } = this;
+    if (!latest || latest.thing === this.isBrush) return;
+    const changed = <One extends Spot>(list: One[]) =>
+      list.map((one): One => (one === (latest as Spot) ? Object.assign({}, one, { radius }) : one));
+    const at = [this.all.indexOf(latest as Hint), this.places.indexOf(latest as Touch)] as const;
+    if (Math.max(...at) < 0) return;
+    this.set(changed(this.all), changed(this.places));
+    this.latest = this.all[at[0]] ?? this.places[at[1]];
+  }
+
   /** What the chosen tool does to a place. */
-  private put(place: Place): void {
+  private put(path: Place[]): void {
     const chosen = this.chosen!;
-    if (chosen.startsWith("#")) return this.set([...this.all, this.at(place, chosen)]);
-    const { x, y } = this.at(place, "");
-    const share = Number(element<HTMLInputElement>("reach").value) / 100;
-    const radius = Math.round(share * Math.min(this.size.width, this.size.height));
+    const [first, ...rest] = thinned(path.map((place) => this.at(place)), this.radius / 2);
+    const spot: Spot = { x: first![0], y: first![1], radius: this.radius, thing: !this.isBrush };
+    if (rest.length) spot.path = rest;
+    if (chosen.startsWith("#")) {
+      this.latest = { ...spot, color: chosen };
+      return this.set([...this.all, this.latest]);
+    }
     const what = chosen === "anew" || chosen === "grey" ? chosen : Number(chosen);
-    this.set(this.all, [...this.places, { x, y, radius, what, answer: this.answer }]);
+    this.latest = { ...spot, what, answer: this.answer };
+    this.set(this.all, [...this.places, this.latest]);
   }
 
   /** The colour that the next touch of the photograph places. */
@@ -137,17 +186,21 @@ export class Hints {
     const isColor = color?.startsWith("#");
     element("hint-help").textContent =
       color && isColor
-        ? `Touch the photograph where it is ${nameOf(color)}. Escape ends it.`
-        : "Was her dress dark red? Choose a colour, then touch the place.";
+        ? `Touch what is ${nameOf(color)} in the photograph. Escape ends it.`
+        : "Was her dress dark red? Choose a colour, then touch the thing.";
     element("mend-help").textContent =
       color && !isColor
-        ? "Touch the place in the photograph. Escape ends it."
-        : "Only that place changes; all around it stays.";
+        ? "Touch what is wrong in the photograph. Escape ends it."
+        : "Choose what to do, then touch the thing. All around it stays.";
   }
 
-  private at({ x, y }: Place, color: string): Hint {
-    const { width, height } = this.size;
-    return { x: Math.floor(x * width), y: Math.floor(y * height), color };
+  private at({ x, y }: Place): [number, number] {
+    return [Math.floor(x * this.size.width), Math.floor(y * this.size.height)];
+  }
+
+  private shifted({ x, y, path }: Spot, place: Place): Partial<Spot> {
+    const [newX, newY] = this.at(place);
+    return { x: newX, y: newY, path: path?.map((one) => [one[0] + newX - x, one[1] + newY - y]) };
   }
 
   private set(hints: Hint[], touches = this.places): void {

@@ -3,6 +3,7 @@
 import { chromaOf } from "./color";
 import type { Hint, Size } from "./engine";
 import { type Plane, resized } from "./resize";
+import { pathOf } from "./things";
 
 /** What the page must know of a model: the properties of its ONNX file (docs/onnx.md), and the file. */
 export interface ModelFacts {
@@ -235,21 +236,31 @@ export function finer(chroma: Float32Array, from: Size, to: Size): Float32Array 
   return result;
 }
 
+/** What a thing covers of each cell. */
+type OfThing = (hint: Hint) => Float32Array;
+
+const MOSTLY = 0.9; // of a cell that takes the colour of its thing
+
 /**
  * Hints for `photo` as three planes of `grid` cells, one behind the other: a*, b* and a mask that is
  * 1 where a colour is given.
  */
-export function rasterizeHints(hints: Hint[], photo: Size, grid: Size): Float32Array {
+export function rasterizeHints(hints: Hint[], photo: Size, grid: Size, thing?: OfThing): Float32Array {
   const area = grid.width * grid.height;
   const result = new Float32Array(3 * area);
-  for (const { x, y, color } of hints) {
-    const row = Math.min(Math.floor((y / photo.height) * grid.height), grid.height - 1);
-    const column = Math.min(Math.floor((x / photo.width) * grid.width), grid.width - 1);
-    const at = row * grid.width + column;
-    const [a, b] = chromaOf(color);
-    result[at] = a;
-    result[area + at] = b;
-    result[2 * area + at] = 1;
+  const [wide, high] = [photo.width / grid.width, photo.height / grid.height];
+  for (const hint of hints) {
+    const covered = hint.thing ? thing!(hint) : undefined;
+    const points = pathOf(hint);
+    const [a, b] = chromaOf(hint.color);
+    for (let at = 0; at < area; at++) {
+      const [column, row] = [at % grid.width, Math.floor(at / grid.width)];
+      const isIn = covered
+        ? covered[at]! >= MOSTLY
+        : points.some(([x, y]) => Math.hypot((column + 0.5) * wide - x, (row + 0.5) * high - y) <= hint.radius);
+      const holdsOne = points.some(([x, y]) => column === Math.floor(x / wide) && row === Math.floor(y / high));
+      if (isIn || holdsOne) [result[at], result[area + at], result[2 * area + at]] = [a, b, 1];
+    }
   }
   return result;
 }

@@ -1,8 +1,7 @@
 /** From a file to coloured pixels: the pipeline of pipeline_colorize/core/pipeline.py, in the page. */
 
 import { makeNeutral } from "./color";
-import { disc } from "./disc";
-import { type Hint, PLAIN, Refused, type Size, Stopped, type Touch, WARMTH } from "./engine";
+import { type Hint, PLAIN, Refused, type Size, type Spot, Stopped, type Touch, WARMTH } from "./engine";
 import {
   type ModelFacts,
   agree,
@@ -15,6 +14,7 @@ import {
   workingSizes,
   round,
 } from "./layout";
+import { glowPixels, spreadOf } from "./glow";
 import { LevelsMeter, Light, leveled, lightOf } from "./light";
 import type { Box } from "./margins";
 import { markedJpeg, xmpPacket } from "./mark";
@@ -24,10 +24,12 @@ import { type Photo, openPhoto } from "./photo";
 import { PngWriter } from "./png";
 import type { Answers, Asks, Progress } from "./protocol";
 import { type Plane, RowResizer } from "./resize";
+import { cover, pathOf } from "./things";
 
 export type Report = (progress: Progress, transfer?: Transferable[]) => void;
 
 const STEP_PREVIEW = 256; // pixels along the long side
+const DETAIL = 1600; // of the picture in which things are looked for
 const JPEG_QUALITY = 0.95;
 
 /** Lets messages come in. */
@@ -48,6 +50,7 @@ interface Frame {
 interface Answer {
   frames: Frame[]; // after each step
   recipe: Asks["colorize"];
+  spread?: Float32Array; // of all candidates, in the first one's grid
 }
 
 /** The light of a photograph at the two sizes at which the colours are made. */
@@ -153,8 +156,11 @@ export class Pipeline {
     const { current } = this;
     const answers: Answer[] = (current.answers = []);
     try {
-      await this.invent(ask, report);
-      for (const [index, touch] of ask.touches.entries()) await this.mend(touch, ask, index + 1);
+      const points = { ...ask, hints: ask.hints.filter(({ thing }) => !thing) };
+      await this.invent(points, report);
+      const places = [...ask.hints.filter(({ thing }) => thing), ...ask.touches];
+      for (const [index, place] of places.entries()) await this.mend(place, points, index + 1);
+      for (const answer of answers) answer.recipe = ask;
       current.complete = answers;
     } finally {
       if (current.answers === answers) current.answers = current.complete;
@@ -180,6 +186,7 @@ export class Pipeline {
       for (const [sample, own] of groupByWarmth(candidates, first!.each).entries()) {
         this.keep(sample, ask, answerOf(first!, own, model));
       }
+      this.current.answers[0]!.spread = spreadOf(candidates, model.ab_scale * model.default_saturation);
       await show();
     });
     for (let sample = 0; second && sample < ask.samples; sample++) {
@@ -193,16 +200,20 @@ export class Pipeline {
     }
   }
 
-  /** Changes the colours of an answer in a place. */
-  private async mend(touch: Touch, ask: Asks["colorize"], number: number): Promise<void> {
-    const { seen, estimate: old } = this.frame(touch.answer);
-    const { frame } = this.current;
-    const cover = disc(moved(touch, frame), sizeOf(frame), seen.grid);
-    let fresh: Float32Array | undefined;
-    if (touch.what === "anew") fresh = await this.anew(old, cover, { ...ask, seed: ask.seed + number });
-    else if (touch.what !== "grey") fresh = this.frame(touch.what - 1).estimate;
-    const estimate = old.map((value, at) => value + cover[at % cover.length]! * ((fresh?.[at] ?? 0) - value));
-    this.keep(touch.answer, ask, { seen, estimate });
+  /** Changes the colours of an answer in a place, or of all of them where a thing has a colour. */
+  private async mend(place: Hint | Touch, ask: Asks["colorize"], number: number): Promise<void> {
+    const recipe = { ...ask, seed: ask.seed + number };
+    if ("color" in place) recipe.hints = [...ask.hints, place];
+    const covered = this.cover(place, this.frame(0).seen.grid);
+    const chosen = "color" in place ? this.current.answers.keys() : [place.answer];
+    for (const sample of chosen) {
+      const { seen, estimate: old } = this.frame(sample);
+      let fresh: Float32Array | undefined;
+      if ("color" in place || place.what === "anew") fresh = await this.anew(old, covered, recipe);
+      else if (place.what !== "grey") fresh = this.frame(place.what - 1).estimate;
+      const estimate = old.map((value, at) => value + covered[at % covered.length]! * ((fresh?.[at] ?? 0) - value));
+      this.keep(sample, ask, { seen, estimate });
+    }
   }
 
   /** Other colours where there is cover, in agreement with those around it (Lugmayr et al. 2022). */
@@ -221,6 +232,16 @@ export class Pipeline {
       result = agree(candidates, prepared.grid, model, prepared.influence);
     }, before);
     return result;
+  }
+
+  /** What a spot covers of each cell of a grid over the photograph without its margins. */
+  private cover(spot: Spot, grid: Size): Float32Array {
+    const { frame, photo } = this.current;
+    const { light } = this.screen(DETAIL);
+    const box = this.frameIn(light);
+    const [across, down] = [photo.size.width / light.width, photo.size.height / light.height];
+    const place = { top: box.top * down, left: box.left * across, bottom: 0, right: 0 };
+    return cover(moved(spot, place), cropped(light, box), sizeOf(frame), grid);
   }
 
   stop(): Promise<undefined> {
@@ -243,7 +264,11 @@ export class Pipeline {
     const grid = gridOf(working, model);
     const schedule = isSecond ? model.second_look_schedule : model.schedule;
     const { frame } = this.current;
-    const hints = rasterizeHints(movedHints(ask.hints, frame), sizeOf(frame), grid);
+    for (const hint of ask.hints) checkInside(hint, frame);
+    const inFrame = ask.hints.map((hint) => moved(hint, frame));
+    const hints = rasterizeHints(inFrame, sizeOf(frame), grid, (hint) =>
+      this.cover(ask.hints[inFrame.indexOf(hint)]!, grid),
+    );
     const each = candidatesEach(model, ask.samples, isSecond);
     return {
       isSecond,
@@ -323,9 +348,12 @@ export class Pipeline {
     context.fillRect(0, 0, canvas.width, canvas.height);
     context.globalCompositeOperation = "source-over";
     context.imageSmoothingQuality = "high";
-    const frames = this.current.answers.map((_, sample) => this.frame(sample));
+    const { spread, frames } = this.answer(0);
+    const grid = frames[0]!.seen.grid; // of the first look
+    const glow = new OffscreenCanvas(grid.width, grid.height);
+    glow.getContext("2d")!.putImageData(new ImageData(glowPixels(spread!), grid.width, grid.height), 0, 0);
     const { top, bottom, left, right } = this.frameIn(canvas);
-    context.drawImage(glow(frames, this.ready.model.ab_scale), left, top, right - left, bottom - top);
+    context.drawImage(glow, left, top, right - left, bottom - top);
     return canvas.transferToImageBitmap();
   }
 
@@ -375,8 +403,7 @@ export class Pipeline {
       eta: default_eta,
       saturation: saturation === 1 ? undefined : saturation,
       warmth: warmth || undefined,
-      mended: mended.map(({ x, y, radius, what }) => `${x},${y},${radius},${what}`).join(" ") || undefined,
-      hints: hints.map(({ x, y, color }) => `${x},${y},${color}`).join(" ") || undefined,
+      mended: [...hints.map((one) => wordsOf(one, one.color)), ...mended.map((one) => wordsOf(one, one.what))].join(" ") || undefined,
     };
   }
 
@@ -419,16 +446,20 @@ async function toJpeg(photo: Photo, strips: Strips): Promise<Blob> {
 const sizeOf = ({ top, bottom, left, right }: Box): Size => ({ width: right - left, height: bottom - top });
 
 /** A place in a photograph without its margins. */
-function moved<P extends { x: number; y: number }>(place: P, { left, top }: Box): P {
-  return { ...place, x: place.x - left, y: place.y - top };
+function moved<S extends Spot>(spot: S, { left, top }: Box): S {
+  const path = spot.path?.map(([x, y]): [number, number] => [x - left, y - top]);
+  return { ...spot, x: spot.x - left, y: spot.y - top, path };
 }
 
-function movedHints(hints: Hint[], frame: Box): Hint[] {
-  for (const { x, y } of hints) {
-    if (x >= frame.left && x < frame.right && y >= frame.top && y < frame.bottom) continue;
-    throw new Refused("That place is in the margin around the photograph, which stays without colours.");
-  }
-  return hints.map((hint) => moved(hint, frame));
+function checkInside({ x, y }: Hint, frame: Box): void {
+  if (x >= frame.left && x < frame.right && y >= frame.top && y < frame.bottom) return;
+  throw new Refused("That place is in the margin around the photograph, which stays without colours.");
+}
+
+/** As in the files of the server. */
+function wordsOf(spot: Spot, what: Touch["what"] | string): string {
+  const path = pathOf(spot).map((point) => point.join(",")).join(" ");
+  return `${path},${spot.radius},${spot.thing ? "thing" : "brush"},${what}`;
 }
 
 function cropped({ width, data }: Plane, box: Box): Plane {
@@ -469,26 +500,6 @@ function answerOf(
   model: ModelFacts,
 ): Frame {
   return { seen, estimate: agree(candidates, grid, model, influence, isSecond) };
-}
-
-const FULL_GLOW = 15; // spread of a*b* under which the photograph is hidden
-
-/** How much the colours of several answers differ, as one pixel of glow a cell. */
-function glow(frames: Frame[], scale: number): OffscreenCanvas {
-  const { width, height } = frames[0]!.seen.grid;
-  const [canvas, pixels] = [new OffscreenCanvas(width, height), new ImageData(width, height)];
-  const area = width * height;
-  for (let at = 0; at < area; at++) {
-    const variance = [at, at + area].reduce((sum, place) => {
-      const values = frames.map(({ estimate }) => scale * estimate[place]!);
-      const mean = values.reduce((a, b) => a + b) / values.length;
-      return sum + values.reduce((a, b) => a + (b - mean) ** 2, 0) / values.length;
-    }, 0);
-    const share = Math.min(Math.sqrt(variance) / FULL_GLOW, 1);
-    pixels.data.set([255, 80 + 150 * share, 30, 230 * share], 4 * at);
-  }
-  canvas.getContext("2d")!.putImageData(pixels, 0, 0);
-  return canvas;
 }
 
 /** Parts of an array, each of `length`. */

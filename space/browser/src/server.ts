@@ -11,6 +11,7 @@ import {
   Refused,
   type Report,
   Stopped,
+  type Touch,
 } from "./engine";
 
 const LIVE = 640; // pixels along the long side, while the colours come about
@@ -155,12 +156,10 @@ class ServerEngine implements Engine {
   private async job(path: string, recipe: Recipe, report: Report): Promise<{ made: Made; name: string }> {
     const [name, session_hash, { signal }] = [randomName(), randomName(), this.work];
     const file = { path, meta: { _type: "gradio.FileData" } };
-    const points = recipe.hints.map(({ x, y, color }) => `${x}, ${y}, ${color}`).join("\n");
-    const touches = (recipe.touches ?? [])
-      .map(({ x, y, radius, what, answer }) => `${x}, ${y}, ${radius}, ${what}, ${answer + 1}`)
-      .join("\n");
+    const hints = recipe.hints.map((one) => ({ ...one, what: one.color, answer: 0 }));
+    const touches = [...hints, ...(recipe.touches ?? [])].map(lineOf).join("\n");
     const { samples, seed, steps = null, sampler = "", resolution = null, model = "" } = recipe;
-    const data = [file, samples, seed, steps, sampler, 1, resolution, points, model, touches, name];
+    const data = [file, samples, seed, steps, sampler, 1, resolution, "", model, touches, name];
     const body = JSON.stringify({ data, fn_index: this.facts!.function, session_hash });
     const headers = { "Content-Type": "application/json" };
     const joined = await this.reach(`${API}queue/join`, { method: "POST", headers, body }, report);
@@ -240,6 +239,12 @@ class ServerEngine implements Engine {
     if (name) void fetch(`results/${name}`, { method: "DELETE", keepalive: true }).catch(() => undefined);
     if (name === this.name) this.name = undefined;
   }
+}
+
+/** A place that somebody touched, as the server reads it. */
+function lineOf({ x, y, path = [], radius, thing, what, answer }: Omit<Touch, "what"> & { what: string | number }) {
+  const places = [[x, y], ...path].flat().join(" ");
+  return `${places}, ${radius}, ${thing ? "thing" : "brush"}, ${what}, ${answer + 1}`;
 }
 
 function wishOf({ sample, frame, tone, longest }: Look): Record<string, string> {

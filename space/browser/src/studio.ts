@@ -159,7 +159,7 @@ export class Studio {
     const isBusy = document.body.hasAttribute("data-busy");
     const isReady = Boolean(this.made) && !isBusy;
     for (const one of document.querySelectorAll<HTMLInputElement>("#work .ready")) one.disabled = !isReady;
-    for (const id of ["hints", "mending"]) element<HTMLFieldSetElement>(id).disabled = !this.made;
+    for (const id of ["hints", "mending", "shape"]) element<HTMLFieldSetElement>(id).disabled = !this.made;
     const several = Boolean(this.made) && (this.item?.recipe.samples ?? 1) > 1;
     element("see-answers").parentElement!.hidden = element("see-unsure").parentElement!.hidden = !several;
     element("see-film").parentElement!.hidden = (this.made?.frames ?? 0) < 2;
@@ -347,6 +347,7 @@ export class Studio {
     Object.assign(input("resolution"), { min, max, placeholder: String(facts.resolution ?? "") });
     element("hints").hidden = !facts.hints;
     element("mending").hidden = !facts.mends;
+    element("shape").hidden = !facts.hints && !facts.mends;
   }
 
   private get tone(): Tone {

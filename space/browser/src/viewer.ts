@@ -18,7 +18,7 @@ export interface Place {
 }
 
 export interface PointEvents {
-  onPlace: (place: Place) => void;
+  onPlace: (path: Place[]) => void;
   onMove: (index: number, place: Place) => void;
   onRemove: (index: number) => void;
 }
@@ -27,7 +27,7 @@ const within = (value: number, least: number, most: number) => Math.min(Math.max
 const inside = ({ x, y }: Place): Place => ({ x: within(x, 0, 0.9999), y: within(y, 0, 0.9999) });
 
 export class Viewer {
-  private readonly frame = element("frame");
+  readonly frame = element("frame");
   private readonly stage = element("stage");
   private readonly before = element<HTMLImageElement>("before");
   private readonly after = element<HTMLCanvasElement>("after");
@@ -42,8 +42,9 @@ export class Viewer {
   constructor(private readonly events: PointEvents) {
     this.divider.addEventListener("input", () => this.layOut());
     this.target.addEventListener("click", (event) => {
-      events.onPlace(event.detail === 0 ? this.cross : inside(this.at(event)));
+      if (event.detail === 0) events.onPlace([this.cross]); // by keyboard
     });
+    this.setUpTouch();
     this.target.addEventListener("keydown", (event) => this.moveCross(event));
     this.setUpZoom();
     this.setUpHold();
@@ -85,6 +86,50 @@ export class Viewer {
     this.target.hidden = !value;
     this.frame.classList.toggle("placing", value);
     this.layOut();
+  }
+
+  /** How wide a stroke of the brush is, in shares of the short side; 0: things are touched. */
+  brush = 0;
+
+  private setUpTouch(): void {
+    const { target } = this;
+    let path: Place[] = [];
+    target.addEventListener("pointerdown", (event) => {
+      if (event.button || !event.isPrimary) return;
+      target.setPointerCapture(event.pointerId);
+      path = [inside(this.at(event))];
+      this.showStroke(path);
+      if (this.brush) event.stopPropagation(); // the photograph stays where it is
+    });
+    target.addEventListener("pointermove", (event) => {
+      if (!path.length || !this.brush || !event.isPrimary) return;
+      path.push(inside(this.at(event)));
+      this.showStroke(path);
+    });
+    target.addEventListener("pointerup", (event) => {
+      const isPan = !this.brush && path[0] && this.isAway(path[0], inside(this.at(event)));
+      if (path.length && !isPan && event.isPrimary) this.events.onPlace(path);
+      path = [];
+      this.showStroke([]);
+    });
+    target.addEventListener("pointercancel", () => {
+      path = [];
+      this.showStroke([]);
+    });
+  }
+
+  /** Whether a finger has moved the photograph rather than touched it. */
+  private isAway(from: Place, to: Place): boolean {
+    const { width, height } = this.stage.getBoundingClientRect();
+    return Math.hypot((to.x - from.x) * width, (to.y - from.y) * height) > 12;
+  }
+
+  private showStroke(path: Place[]): void {
+    const { clientWidth: width, clientHeight: height } = this.stage;
+    const stroke = document.querySelector<SVGPolylineElement>("#stroke polyline")!;
+    stroke.style.strokeWidth = `${2 * this.brush * Math.min(width, height)}px`;
+    const points = path.length === 1 ? [path[0]!, path[0]!] : path;
+    stroke.setAttribute("points", points.map(({ x, y }) => `${x * width},${y * height}`).join(" "));
   }
 
   focusCross(): void {

@@ -11,9 +11,10 @@ export {
   rasterizeHints,
   workingSizes,
 } from "../src/layout";
-export { disc } from "../src/disc";
+export { cover } from "../src/things";
 export { xmpPacket } from "../src/mark";
 export { TorchGenerator } from "../src/noise";
 export { RowResizer } from "../src/resize";
 export { pictureBox } from "../src/margins";
 export { Cells, LevelsMeter, leveled } from "../src/light";
+export { glowPixels } from "../src/glow";
