@@ -336,10 +336,11 @@ def test_a_busy_server_is_asked_again_when_it_says_so(library, tmp_path):
 
 
 def test_requests_keep_their_distance(library, monkeypatch):
-    monkeypatch.setattr(web, "PAUSE", 0.15)
+    monkeypatch.setattr(web, "PAUSE", 0.4)
     for _ in range(3):
         web.fetch(f"{library.address}/photo.png", 10_000)
-    assert np.diff([moment for moment, _ in library.times]).min() > 0.13
+    moments = [moment for moment, _ in library.times]
+    assert np.diff(moments).min() > 0.25  # a busy machine may notice a request late
 
 
 @pytest.mark.parametrize(
