@@ -53,7 +53,8 @@ def test_pages_are_written(sheets, pipe, tmp_path, capsys):
     sizes = {path.stem: Image.open(path).size for path in output.iterdir()}
     assert sizes["photographs-1"][0] == 4 * 340 + 5 * sheets.GAP  # grey and three seeds
     assert sizes["color-1"][0] == 3 * 340 + 4 * sheets.GAP
-    assert sizes["old-color-1"][0] == 5 * 340 + 6 * sheets.GAP  # three seeds between grey and truth
+    # Three seeds between grey and truth, of the high picture alone.
+    assert sizes["old-color-1"][0] == 5 * 214 + 6 * sheets.GAP
     assert sizes["crops-1"][0] == 3 * 400 + 4 * sheets.GAP
     for path in output.iterdir():
         assert path.stat().st_size < 1_500_000
