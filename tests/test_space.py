@@ -464,6 +464,8 @@ def test_a_place_is_mended_and_all_else_stays(page, portrait, tmp_path):
     with NextColors(page):
         page.click("#undo")
     page.check("#brush")
+    page.locator("#place").scroll_into_view_if_needed()
+    box = page.locator("#place").bounding_box()
     with NextColors(page):
         page.mouse.move(box["x"] + 0.2 * box["width"], box["y"] + 0.2 * box["height"])
         page.mouse.down()
