@@ -442,6 +442,12 @@ def test_given_colours_can_be_placed_moved_and_removed(page, pipe, portrait, tmp
     assert page.locator("#hint-list li").count() == 1
 
 
+def place_in_view(page):
+    """Scroll to the photograph, and measure where it is."""
+    page.locator("#place").scroll_into_view_if_needed()
+    return page.locator("#place").bounding_box()
+
+
 def test_a_place_is_mended_and_all_else_stays(page, portrait, tmp_path):
     give(page, portrait)
     before = pixels(save(page, tmp_path)).astype(int)
@@ -464,8 +470,7 @@ def test_a_place_is_mended_and_all_else_stays(page, portrait, tmp_path):
     with NextColors(page):
         page.click("#undo")
     page.check("#brush")
-    page.locator("#place").scroll_into_view_if_needed()
-    box = page.locator("#place").bounding_box()
+    box = place_in_view(page)
     with NextColors(page):
         page.mouse.move(box["x"] + 0.2 * box["width"], box["y"] + 0.2 * box["height"])
         page.mouse.down()
