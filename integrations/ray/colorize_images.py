@@ -23,9 +23,19 @@ from pipeline_colorize.onnx.noise import TorchGenerator
 class Colorizer:
     """Holds the engine in a Ray actor, and colours batches of encoded photographs."""
 
-    def __init__(self, model: str = "default", seed: int = 0):
-        self.pipe = ORTColorizationPipeline.from_pretrained(model)
-        self.settings = {"model": model, "seed": seed}
+    def __init__(
+        self,
+        model: str = "default",
+        seed: int = 0,
+        variant: str | None = None,
+        steps: int | None = None,
+        candidates: int | None = None,
+    ):
+        self.pipe = ORTColorizationPipeline.from_pretrained(model, variant=variant)
+        given = {"variant": variant, "steps": steps, "candidates": candidates}
+        given = {name: value for name, value in given.items() if value is not None}
+        self.settings = {"model": model, "seed": seed, **given}
+        self.options = {"num_inference_steps": steps, "num_candidates": candidates}
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Colour the photographs of a batch, from columns `bytes` and `path`."""
@@ -39,7 +49,7 @@ class Colorizer:
             with photo.open_picture(io.BytesIO(data)) as opened:
                 image = Image.fromarray(np.asarray(opened.convert("L")))
             generator = TorchGenerator().manual_seed(self.settings["seed"])
-            [found] = invent_chroma(self.pipe, image, generator=generator)
+            [found] = invent_chroma(self.pipe, image, generator=generator, **self.options)
             chroma = dataclasses.replace(found, settings=self.settings)
             buffer = io.BytesIO()
             apply_chroma(image, chroma).save(buffer, "JPEG", quality=92)
@@ -69,6 +79,9 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2, help="actors, one core each")
     parser.add_argument("--model", default="default")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--variant", choices=["int8"], help="compute in 8 bits: half the time")
+    parser.add_argument("--steps", type=int, help="denoising steps; by default as the model has it")
+    parser.add_argument("--candidates", type=int, help="colourings drawn for each photograph")
     colorize(**vars(parser.parse_args()))
 
 
