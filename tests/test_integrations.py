@@ -57,7 +57,7 @@ def ray(monkeypatch):
     root = Path(__file__).parents[1]
     paths = f"{root}{os.pathsep}{ROOT / 'ray'}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
     ray.init(
-        num_cpus=3,
+        num_cpus=2,  # as many as there are workers
         include_dashboard=False,
         log_to_driver=False,
         object_store_memory=100_000_000,

@@ -60,7 +60,8 @@ class Colorizer:
 
 def colorize(source: str, target: str, workers: int, **options) -> None:
     """Colour all photographs below `source` by so many actors of one core each."""
-    photographs = ray.data.read_binary_files(source, include_paths=True)
+    beside = {"num_cpus": 0}  # else they would wait for ever where the actors hold all cores
+    photographs = ray.data.read_binary_files(source, include_paths=True, ray_remote_args=beside)
     colored = photographs.map_batches(
         Colorizer,
         fn_constructor_kwargs=options,
@@ -68,7 +69,7 @@ def colorize(source: str, target: str, workers: int, **options) -> None:
         num_cpus=1,
         compute=ray.data.ActorPoolStrategy(size=workers),
     )
-    colored.write_parquet(target)
+    colored.write_parquet(target, ray_remote_args=beside)
 
 
 def main() -> None:
