@@ -1,4 +1,4 @@
-"""Films whose colours are told: references, and shots that show again what was seen."""
+"""Films whose colours are given: references, and shots that show again what was seen."""
 
 import numpy as np
 import pytest

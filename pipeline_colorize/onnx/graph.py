@@ -97,7 +97,6 @@ class Graph:
     ):
         self.file, self.weights, self.precision = weights, weights.arrays, precision
         self.ranges = ranges or {}
-        self.root: Graph = outer.root if outer else self
         # Numbers that have not been given yet, so that no name comes twice.
         self.numbers: Iterator[int] = outer.numbers if outer else itertools.count()
         self.used: set[str] = outer.used if outer else set()  # weights that have their place
@@ -157,19 +156,13 @@ class Graph:
         One that lies in the file of weights is rounded when the graph is loaded.
         """
         if self.precision == "external":
-            levels = self._rounded_weight(name, scale)
+            factors = self.constant(scale), self.constant(np.zeros(len(scale)), np.int8)
+            levels = self.add("QuantizeLinear", self.weight(name), *factors, axis=0)
         else:
             self.used.add(name)
             parts = scale.reshape(-1, *[1] * (self.weights[name].ndim - 1))
             levels = self.constant(np.rint(self.weights[name].astype(np.float32) / parts), np.int8)
         return self.add("DequantizeLinear", levels, self.constant(scale), axis=0)
-
-    def _rounded_weight(self, name: str, scale: np.ndarray) -> str:
-        key = ("rounded", name)
-        if key not in self._known:
-            factors = self.constant(scale), self.constant(np.zeros(len(scale)), np.int8)
-            self._known[key] = self.add("QuantizeLinear", self.weight(name), *factors, axis=0)
-        return self._known[key]
 
     def _external(self, name: str, shape: tuple[int, ...]) -> str:
         """A tensor that lies in the file of weights.

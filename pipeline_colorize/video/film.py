@@ -319,11 +319,11 @@ class _Film:
         try:
             future = pool.submit(colorer, todo[0])
             for part, following in zip(todo, [*todo[1:], None], strict=True):
-                chroma, told = future.result()
+                chroma, given = future.result()
                 if following:
                     future = pool.submit(colorer, following)
                 self._write(part, chroma, done, total)
-                self._finish(part, told)
+                self._finish(part, given)
                 done += part.stop - part.start
         finally:
             pool.shutdown(cancel_futures=True)
@@ -332,19 +332,19 @@ class _Film:
                 self._reader.close()
 
     def _is_done(self, part: Part) -> bool:
-        """Tell whether a part is finished, with all that is told about its colours by now."""
+        """Whether a part is finished, with the pictures in colour that are given for it by now."""
         state = self.work.part_state(part.number)
-        return state is not None and state.get("told") == self.told(part.shot)
+        return state is not None and state.get("given") == self.given(part.shot)
 
-    def told(self, shot: int) -> list[str]:
-        """What people have told about the colours of a shot, or of one that it shows again."""
+    def given(self, shot: int) -> list[str]:
+        """Digests of the pictures in colour given for a shot, or for one that it shows again."""
         place = self.shots[shot - 1]
-        told = [
+        given = [
             one.digest for one, at in self.placed if at is None or place.start <= at < place.stop
         ]
-        told.append(self.work.own_picture(shot) or "")
+        given.append(self.work.own_picture(shot) or "")
         earlier = self.scenes[shot - 1]
-        return told if earlier is None else [*told, *self.told(earlier + 1)]
+        return given if earlier is None else [*given, *self.given(earlier + 1)]
 
     def _write(self, part: Part, chroma: list[np.ndarray], done: int, total: int) -> None:
         pixel_format = self.codec.pixel_format(self.facts)
@@ -363,9 +363,9 @@ class _Film:
             raise
         self._order = writer.order
 
-    def _finish(self, part: Part, told: list[str]) -> None:
+    def _finish(self, part: Part, given: list[str]) -> None:
         """Note that a part is written."""
-        state = {"order": self._order, "stills": self.stills, "told": told}
+        state = {"order": self._order, "stills": self.stills, "given": given}
         self.work.finish_part(part.number, state)
 
     def _writer(self, part: Part) -> SegmentWriter | StillsWriter:
@@ -575,8 +575,8 @@ class _PartColorer:
         )
 
     def __call__(self, part: Part) -> tuple[list[np.ndarray], list[str]]:
-        """The chroma of each frame, and what had been told about it."""
-        film, told = self._film, self._film.told(part.shot)
+        """The chroma of each frame, and digests of the pictures in colour that are given for it."""
+        film, digests = self._film, self._film.given(part.shot)
         lights = [
             area_light(luma_plane(planar(frame)), film.facts, film.area)
             for frame in self._reader.take(part.start, part.stop)
@@ -586,7 +586,7 @@ class _PartColorer:
         chroma = self._colorizer.color_part(lights, lead, given, film.seen(part, given))
         film.work.keep_lead(part.number, lights[-1], chroma[-1])
         film.keep_scene(part, lights, chroma)
-        return chroma, told
+        return chroma, digests
 
     def close(self) -> None:
         self._reader.close()

@@ -5,8 +5,6 @@ that `colorize` calls, in processor seconds, which other programs disturb less t
 """
 
 import os
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -29,6 +27,8 @@ from pipeline_colorize.video.reading import FilmReader, luma_plane, planar
 from pipeline_colorize.video.scenes import ShotLights
 from pipeline_colorize.video.shots import ShotFinder
 from pipeline_colorize.video.writing import WHOLE, FrameColorer, SegmentWriter
+
+from .running import timed
 
 _STEP = 3  # pixels from frame to frame
 _ALONE = 4  # frames beyond the first that are coloured alone
@@ -122,19 +122,6 @@ class _Counting(VideoColorizer):
         """As its parent's."""
         call = super().color_keyframe
         return self._parts.timed("colour", lambda: call(light, **options))
-
-
-def timed(*options: str) -> tuple[float, float, float]:
-    """Run the command; returns its seconds, its processor seconds and its peak memory in GB."""
-    began = time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pipeline_colorize", *options], stdout=subprocess.DEVNULL
-    )
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise SystemExit(f"colorize {' '.join(options)} failed")
-    seconds = time.perf_counter() - began
-    return seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1e6
 
 
 def each_alone(film: Path, folder: Path) -> tuple[float, float, float]:

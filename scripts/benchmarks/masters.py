@@ -6,10 +6,7 @@ colours over the TIFF with `--chroma`, and compares four tiles with the same par
 
 import multiprocessing
 import os
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +16,8 @@ from PIL import Image
 
 from pipeline_colorize import apply_chroma
 from pipeline_colorize.photo import open_picture
+
+from .running import timed
 
 _SMALL = 512
 
@@ -35,18 +34,6 @@ def make_files(photograph: Path, folder: Path, megapixels: float) -> None:
     )
     picture.thumbnail((_SMALL, _SMALL))
     picture.save(folder / "small.jpg", quality=90)
-
-
-def timed(*options: str) -> tuple[float, float]:
-    """Run the command; returns its seconds and its peak memory in GB."""
-    began = time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pipeline_colorize", *options], stdout=subprocess.DEVNULL
-    )
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise SystemExit(f"colorize {' '.join(options)} failed")
-    return time.perf_counter() - began, usage.ru_maxrss / 1e6
 
 
 def count_tiles(folder: Path) -> int:
@@ -80,8 +67,8 @@ def measure(photograph: Path, megapixels: float) -> None:
         with tifffile.TiffFile(out) as result:
             page: Any = result.pages[0]
             print(f"{page.imagewidth} x {page.imagelength} pixels, {page.dtype}")
-        print(f"--chroma-only on 512 pixels  {alone[0]:7.1f} s  {alone[1]:.2f} GB")
+        print(f"--chroma-only on 512 pixels  {alone[0]:7.1f} s  {alone[2]:.2f} GB")
         print(f"chroma file                  {Path(chroma).stat().st_size:7,} bytes")
-        print(f"--chroma on the master       {laid[0]:7.1f} s  {laid[1]:.2f} GB")
+        print(f"--chroma on the master       {laid[0]:7.1f} s  {laid[2]:.2f} GB")
         print(f"load of the machine          {os.getloadavg()[0]:7.1f} on {os.cpu_count()}")
         print(f"tiles equal to the whole     {count_tiles(folder)} of 4")
