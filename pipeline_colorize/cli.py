@@ -149,7 +149,8 @@ def _print_manual(ctx: click.Context, param: click.Parameter, wanted: bool) -> N
     type=HINT,
     multiple=True,
     help="A colour that you know, and where it is, in pixels from the top left of the photograph "
-    "as shown: 140,95,#7a1f2b or 140,95,darkred. Can be repeated.",
+    "as shown: 140,95,#7a1f2b or 140,95,darkred. CONFIDENCE, up to 1, is the probability that it "
+    "is right, as in 140,95,darkred,0.8; 1 is certain. Can be repeated.",
 )
 @colours(
     "--reference",

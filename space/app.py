@@ -155,7 +155,8 @@ class Space:
             sampler: Such as ddim, unipc or euler; empty for the model's own.
             saturation: Factor on the strength of the colours.
             resolution: Short side at which colours are invented; none for the model's own.
-            points: Colours that are given, one a line: x, y, #rrggbb in pixels.
+            points: Colours that are given, one a line: x, y, #rrggbb in pixels, and where a colour
+                is not certain the probability that it is right, as in 140, 95, #7a1f2b, 0.8.
             model: One of those that the page offers; empty for the first.
 
         Returns:

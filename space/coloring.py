@@ -167,11 +167,11 @@ def shrunk(picture: Image.Image, side: int) -> Image.Image:
 
 # --- points of colour ----------------------------------------------------------------------------
 
-Point = tuple[float, float, str]
+Point = tuple[Any, ...]  # what `Hint` takes
 
 
 def read_points(text: object) -> tuple[Point, ...]:
-    """Lines of "x, y, #rrggbb", in pixels of the photograph; Refused where one is not so."""
+    """Lines of "x, y, #rrggbb[, confidence]", in pixels; Refused where one is not so."""
     points = []
     for line in read_lines(text, "Points of colour"):
         try:

@@ -665,7 +665,9 @@ def test_a_missing_input_does_not_stop_the_others(album, pipe, tmp_path):
     assert result.exit_code == 1 and names(tmp_path / "out") == ["a.png"]
 
 
-@pytest.mark.parametrize("hint", ["red", "1,2", "1,2,#12345", "1,2,#red", "-1,2,#123456"])
+@pytest.mark.parametrize(
+    "hint", ["red", "1,2", "1,2,#12345", "1,2,#red", "-1,2,#123456", "1,2,red,"]
+)
 def test_a_wrong_hint(album, pipe, hint):
     result = run(album / "a.png", f"--hint={hint}")
     assert result.exit_code == 2 and "is not X,Y,COLOR" in result.stderr
@@ -675,6 +677,17 @@ def test_a_wrong_hint(album, pipe, hint):
 def test_colours_of_hints_have_names(album, pipe, tmp_path, color):
     assert run(album / "a.png", "-o", tmp_path / "x.png", "--hint", f"1,2,{color}").exit_code == 0
     assert pipe.calls[-1]["hints"][0][0].color == "#8b0000"
+
+
+def test_a_hint_may_be_doubtful(album, pipe, tmp_path):
+    hints = ("--hint", "1,2,red", "--hint", "3, 4, red, 0.6", "--hint", "5,6,red,1")
+    assert run(album / "a.png", "-o", tmp_path / "x.png", *hints).exit_code == 0
+    assert [hint.confidence for hint in pipe.calls[-1]["hints"][0]] == [1, 0.6, 1]
+    mark = photo.read_mark(photo.read_packet(tmp_path / "x.png"))["AIPromptInformation"]
+    assert "hints=1,2,#ff0000 3,4,#ff0000,0.6 5,6,#ff0000" in mark
+    for wrong in ("0", "1.5"):
+        result = run(album / "a.png", "--hint", f"1,2,red,{wrong}")
+        assert result.exit_code == 2 and f"is at most 1, not {wrong}" in result.stderr
 
 
 def test_a_colour_without_that_name(album, pipe):

@@ -139,9 +139,16 @@ def test_hints_fall_on_their_cells(processor):
     assert np.allclose(raster[0, :2, 0, 0], red, atol=1e-3)
     assert raster[0, 2].sum() == 1 + 5  # one cell, and a cross of five around (12, 4)
     assert raster[0, 2, 4, 12] == raster[0, 2, 3, 12] == raster[0, 2, 4, 11] == 1
+    doubtful = [Hint(9, 9, "#ff0000", confidence=0.25), Hint(100, 36, "#ff0000", 8, 0.5)]
+    doubtful = processor.rasterize_hints(doubtful, (64, 128), 32)[0]
+    assert torch.equal(doubtful[:2, 1, 1], raster[0, :2, 0, 0])
+    assert doubtful[2, 1, 1] == 0.25 and torch.equal(doubtful[2, 3:6], raster[0, 2, 3:6] / 2)
     for bad in (Hint(128, 1, "#ff0000"), Hint(0, -1, "#ff0000")):
         with pytest.raises(ValueError, match="outside the picture, which is 128 wide"):
             processor.rasterize_hints([bad], (64, 128), 32)
+    for confidence in (0, -0.5, 1.01, float("nan")):
+        with pytest.raises(ValueError, match="confidence lies above 0 and is at most 1"):
+            processor.rasterize_hints([Hint(0, 0, "#ff0000", None, confidence)], (64, 128), 32)
     for color in ("red", "#12345", (1, 2), (0, 0, 256)):
         with pytest.raises(ValueError, match="#RRGGBB"):
             Hint(0, 0, color).chroma()
@@ -162,6 +169,19 @@ def test_what_a_hint_lacks_fades_over_the_cells_around_it():
     assert torch.equal(met[0, :, :, 30:], color[0, :, :, 30:])  # a hint that is met shifts nothing
     near = hint_influence(hints.numpy())[4]
     assert near[3] == near[4] == 1 > near[8] > near[10] > 0 == near[20]
+
+
+def test_doubtful_hints_are_left_to_the_network():
+    color = torch.rand(2, 2, 9, 40, generator=torch.Generator().manual_seed(0))
+    hints = torch.zeros(1, 3, 9, 40)
+    hints[0, :, 4, 3] = torch.tensor([3.0, -2.0, 1.0])
+    both = hints.clone()
+    both[0, :, 4, 30] = torch.tensor([-3.0, 2.0, 0.6])
+    both[0, :, 4, 4] = torch.tensor([-3.0, 2.0, 0.99])  # beside a certain one
+    assert torch.equal(meet_hints(color, both), meet_hints(color, hints))
+    near = hint_influence(both.numpy())[4]
+    certain = hint_influence(hints.numpy())[4, 3:11]
+    assert np.allclose(near[30:38], 0.6 * certain)
 
 
 def test_texture_lifts_what_is_fine_and_faint():

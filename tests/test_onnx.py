@@ -233,6 +233,7 @@ def test_same_chroma_and_pictures(engines, size):
         {"processing_resolution": 64, "temperature": 1.4},
         {"hints": [[Hint(3, 4, "#a03020", radius=9), Hint(30, 20, (0, 60, 200))], []]},
         {"hints": [[Hint(3, 4, "#a03020", radius=9)], []], "num_candidates": 4},
+        {"hints": [[Hint(3, 4, "#a03020", 9, 0.6)], [Hint(3, 4, "#a03020")]], "num_candidates": 4},
         {"second_look": 1.2, "num_samples": 2, "num_candidates": 3},
         {"second_look": 1.2, "num_samples": 3, "num_candidates": 6, "eta": 1.0},
         {"second_look": 1.2, "hints": [[Hint(3, 4, "#a03020", radius=9)], []], "eta": 0.0},

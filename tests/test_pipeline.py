@@ -395,6 +395,18 @@ def test_the_default_saturation_leaves_hints_as_given(make_unet, photo, monkeypa
     assert torch.equal(strong[:, 2], plain[:, 2])
 
 
+def test_a_network_sees_how_sure_a_hint_is(make_unet, photo, monkeypatch):
+    pipe, conditions = make_pipe(make_unet("hints")), []
+    encode = pipe.unet.encode
+    monkeypatch.setattr(pipe.unet, "encode", lambda x: conditions.append(x) or encode(x))
+    for confidence in (1.0, 0.25):
+        pipe(photo, 1, hints=[(20, 20, "#c02020", 8, confidence)])
+    certain, doubtful = conditions
+    assert certain[:, 3].max() == 1
+    assert torch.equal(doubtful[:, :3], certain[:, :3])
+    assert torch.equal(doubtful[:, 3], 0.25 * certain[:, 3])
+
+
 @pytest.mark.parametrize("scheduler", [OffsetCosineScheduler, None, DDIMScheduler])
 def test_hints_are_met(make_unet, photo, scheduler):
     saturation, films = 1.5, []
@@ -642,6 +654,7 @@ def test_a_hint_may_be_a_tuple(pipe, photo):
         (9, None, "red"),
         [(9, 9)],
         [Hint(9, 9, "red", "x")],
+        [Hint(9, 9, "red", None, "x")],
     ):
         with pytest.raises(ValueError, match="A hint is"):
             pipe(photo, hints=[wrong])

@@ -20,7 +20,7 @@ def _load(model: str) -> ORTColorizationPipeline:
 
 
 def parse_hints(text: str) -> list[Hint]:
-    """Read hints, one a line: `X,Y,COLOR`, in pixels from the top left.
+    """Read hints, one a line: `X,Y,COLOR[,CONFIDENCE]`, in pixels from the top left.
 
     Raises:
         ValueError: which names the line that is none.

@@ -45,7 +45,7 @@ class Parsed(click.ParamType):
             self.fail(str(error), param, ctx)
 
 
-HINT = Parsed("X,Y,COLOR", parse_hint)
+HINT = Parsed("X,Y,COLOR[,CONFIDENCE]", parse_hint)
 MEND = Parsed("X,Y[,RADIUS]", parse_mend)
 SHARD = Parsed("I/N", parse_shard)
 TIME = Parsed("TIME", parse_time)

@@ -54,7 +54,7 @@ def given_colors(settings: Settings) -> dict[str, str]:
         "strength": f"{settings.strength:g}" if settings.strength != 1 else None,
         "references": " ".join(_named(path) for path in settings.reference),
         "consistent": "yes" if settings.consistent else None,
-        "hints": " ".join(f"{x:g},{y:g},{color}" for x, y, color in settings.hint),
+        "hints": " ".join(_hint(*hint) for hint in settings.hint),
         "tints": "kept" if settings.keep_tints else None,
     }
     return {name: value for name, value in properties.items() if value}
@@ -97,6 +97,11 @@ def _named(path: str) -> str:
 def _digest(path: str, size: int, changed: int) -> bytes:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").digest()
+
+
+def _hint(x: float, y: float, color: str, _: None = None, confidence: float = 1.0) -> str:
+    """Write a hint as it is typed."""
+    return f"{x:g},{y:g},{color}" + (f",{confidence:g}" if confidence != 1 else "")
 
 
 def _numbers(place: tuple[float, ...]) -> str:

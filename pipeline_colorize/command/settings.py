@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
 from PIL import ImageColor
 
@@ -33,7 +34,7 @@ class Settings:
     seed: int = 0
     samples: int = 1
     candidates: int | None = None
-    hint: tuple[tuple[float, float, str], ...] = ()
+    hint: tuple[tuple[Any, ...], ...] = ()  # what `Hint` takes
     colored: str | None = None  # as typed: the photograph in the colours that are kept
     mend: tuple[tuple[float, ...], ...] = ()  # (x, y) or (x, y, radius), in pixels
     strength: float = 1.0
@@ -68,17 +69,29 @@ class Settings:
     max_pixels: int = 100_000_000
 
 
-def parse_hint(text: str) -> tuple[float, float, str]:
-    """Read a hint such as "140,95,#7a1f2b" or "140,95,darkred" as (x, y, "#rrggbb").
+def parse_hint(text: str) -> tuple[Any, ...]:
+    """Read a hint such as "140,95,#7a1f2b", "140,95,darkred" or "140,95,darkred,0.6".
+
+    Returns:
+        What `Hint` takes: (x, y, "#rrggbb"), and with a confidence (x, y, "#rrggbb", None, 0.6).
 
     Raises:
-        ValueError: where `text` is not two numbers of pixels and a colour.
+        ValueError: where `text` is not two numbers of pixels and a colour, or the confidence does
+            not lie above 0 and up to 1.
     """
     number = r"\s*(\d+(?:\.\d+)?)\s*"
-    match = re.fullmatch(rf"{number},{number},\s*(#?[0-9a-fA-F]{{6}}|[a-zA-Z]+)\s*", text)
+    color = r"\s*(#?[0-9a-fA-F]{6}|[a-zA-Z]+)\s*"
+    match = re.fullmatch(rf"{number},{number},{color}(?:,\s*(\d*\.?\d+)\s*)?", text)
     if match is None:
-        raise ValueError(f"{text!r} is not X,Y,COLOR, as in 140,95,#7a1f2b or 140,95,darkred.")
-    return float(match[1]), float(match[2]), _parse_color(match[3])
+        raise ValueError(
+            f"{text!r} is not X,Y,COLOR or X,Y,COLOR,CONFIDENCE, as in 140,95,#7a1f2b or "
+            "140,95,darkred,0.6."
+        )
+    hint = float(match[1]), float(match[2]), _parse_color(match[3])
+    confidence = float(match[4] or 1)
+    if not 0 < confidence <= 1:
+        raise ValueError(f"a confidence lies above 0 and is at most 1, not {match[4]}.")
+    return hint if confidence == 1 else (*hint, None, confidence)
 
 
 def parse_mend(text: str) -> tuple[float, ...]:

@@ -23,6 +23,8 @@ class Hint:
         y: pixels from its top edge.
         color: "#RRGGBB", or (red, green, blue) in 0..255; its lightness is not used.
         radius: in pixels of the input; `None` for the one cell of the chroma grid that holds it.
+        confidence: the probability that the colour is right, above 0 and at most 1. With 1, the
+            result has the colour there; below, the network decides how far to follow it.
 
     >>> Hint(140, 95, "#7a1f2b").chroma().round(1).tolist()
     [39.8, 15.8]
@@ -32,6 +34,7 @@ class Hint:
     y: float
     color: str | tuple[int, int, int]
     radius: float | None = None
+    confidence: float = 1.0
 
     def chroma(self) -> np.ndarray:
         """a* and b* of the colour, (2,).
@@ -61,10 +64,12 @@ def draw_hints(hints: list[Hint], size: tuple[int, int], grid: tuple[int, int]) 
         grid: rows and columns of cells.
 
     Returns:
-        (1, 3, rows, columns), float32: a*, b* and a mask that is 1 in the cells of a hint.
+        (1, 3, rows, columns), float32: a*, b*, and a mask that has the confidence in the cells of a
+        hint and 0 elsewhere.
 
     Raises:
-        ValueError: if a hint lies outside the picture or its colour is not one.
+        ValueError: if a hint lies outside the picture, its colour is not one, or its confidence
+            does not lie above 0 and up to 1.
     """
     result = np.zeros((1, 3, *grid), np.float32)
     cell = [pixels / cells for pixels, cells in zip(size, grid, strict=True)]
@@ -76,15 +81,19 @@ def draw_hints(hints: list[Hint], size: tuple[int, int], grid: tuple[int, int]) 
                 f"The hint at ({hint.x}, {hint.y}) lies outside the picture, which is "
                 f"{size[1]} wide and {size[0]} high."
             )
+        if not 0 < hint.confidence <= 1:
+            raise ValueError(
+                f"A hint's confidence lies above 0 and is at most 1, not {hint.confidence}."
+            )
         place = (x - hint.x) ** 2 + (y - hint.y) ** 2 <= (hint.radius or 0) ** 2
         place[int(hint.y / cell[0]), int(hint.x / cell[1])] = True
         result[0, :2, place] = hint.chroma()
-        result[0, 2, place] = 1
+        result[0, 2, place] = hint.confidence
     return result
 
 
 def hint_influence(hints: np.ndarray) -> np.ndarray:
-    """How far hints decide the colour of each cell: 1 in the cells of hints, less around them.
+    """How far hints decide the colour of each cell: their confidence, and less around them.
 
     Args:
         hints: (1, 3, h, w), as from `draw_hints`.
@@ -96,7 +105,8 @@ def hint_influence(hints: np.ndarray) -> np.ndarray:
     margin = len(HINT_FADE) // 2
     influence = np.zeros([side + 2 * margin for side in place.shape], np.float32)
     for row, column in np.argwhere(place):
-        influence[row : row + len(HINT_FADE), column : column + len(HINT_FADE)] += HINT_FADE
+        around = slice(row, row + len(HINT_FADE)), slice(column, column + len(HINT_FADE))
+        influence[around] += place[row, column] * HINT_FADE
     return influence[margin:-margin, margin:-margin].clip(max=1)
 
 
@@ -122,7 +132,7 @@ def hints_by_picture(hints: list | None, count: int) -> list[list[Hint]]:
 
     Args:
         hints: hints of the only picture, or one list of hints for each picture. A hint is a
-            [`Hint`] or a tuple (x, y, color[, radius]).
+            [`Hint`] or a tuple (x, y, color[, radius[, confidence]]).
         count: the number of pictures.
 
     Raises:
@@ -189,7 +199,7 @@ def _is_hint(given) -> bool:
 
 def _as_hint(given) -> Hint:
     hint = (
-        Hint(*given) if _is_hint(given) and isinstance(given, tuple) and len(given) <= 4 else given
+        Hint(*given) if _is_hint(given) and isinstance(given, tuple) and len(given) <= 5 else given
     )
     if not isinstance(hint, Hint) or not _is_place(hint):
         raise ValueError(
@@ -199,7 +209,6 @@ def _as_hint(given) -> Hint:
 
 
 def _is_place(hint: Hint) -> bool:
-    """Whether a hint's numbers of pixels are numbers."""
-    return all(
-        isinstance(one, int | float | np.number) for one in (hint.x, hint.y, hint.radius or 0)
-    )
+    """Whether a hint's numbers of pixels, and its confidence, are numbers."""
+    numbers = (hint.x, hint.y, hint.radius or 0, hint.confidence)
+    return all(isinstance(one, int | float | np.number) for one in numbers)

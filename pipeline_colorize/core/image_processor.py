@@ -136,7 +136,7 @@ class ColorizationImageProcessor:
     ) -> torch.Tensor:
         """Hints in pixels of the input of `size` (height, width) to (1, 3, h, w) on the grid.
 
-        Channels: a*, b* and a mask that is 1 in the cells of a hint; later hints cover earlier.
+        Channels: a*, b* and the confidence in the cells of a hint; later hints cover earlier.
         """
         height, width = self.working_size(*size, resolution)
         grid = (height // self.chroma_stride, width // self.chroma_stride)
@@ -200,20 +200,21 @@ class ColorizationImageProcessor:
 
 
 def meet_hints(color: torch.Tensor, hints: torch.Tensor) -> torch.Tensor:
-    """Shift colour so that it has what hints give; the network takes them as advice and comes near.
+    """Shift colour so that it has what certain hints give; the network comes near by itself.
 
     What a hint's cell lacks is added to the cells around it as well, less the further they are, so
-    that no spot stands out.
+    that no spot stands out. Hints whose confidence is below 1 are left to the network, which sees
+    how far to trust them.
 
     Args:
         color: (N, 2, h, w), on the grid.
-        hints: (N or 1, 3, h, w), in the same units: two channels of colour, and a mask that is 1
-            in the cells of a hint.
+        hints: (N or 1, 3, h, w), in the same units: two channels of colour, and a mask with the
+            confidence in the cells of a hint.
 
     Returns:
-        (N, 2, h, w); in the cells of a hint, the hint's own colour.
+        (N, 2, h, w); in the cells of a certain hint, the hint's own colour.
     """
-    given, place = hints[:, :2], hints[:, 2:]
+    given, place = hints[:, :2], (hints[:, 2:] >= 1).to(hints)
     shift = _fade((given - color) * place) / _fade(place).clamp(min=1)
     return torch.where(place > 0, given, color + shift)
 

@@ -20,7 +20,7 @@ class Look:
     whole_luminance: torch.Tensor  # (1, H, W), L* of that
     resolution: float  # short side of the working picture
     working: torch.Tensor  # (1, 1, h, w), L* as the network sees it
-    hints: torch.Tensor | None  # (1, 3, h, w): a*, b* and mask on the chroma grid
+    hints: torch.Tensor | None  # (1, 3, h, w): a*, b* and confidence on the chroma grid
     generator: torch.Generator | None
     previous: "Look | None" = None  # the first look, where this is the second
     chroma: torch.Tensor = field(init=False)  # (samples, 2, h, w), a*b*, before the dials

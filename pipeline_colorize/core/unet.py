@@ -315,7 +315,7 @@ class ColorizationUNet(ModelMixin, ConfigMixin):
       is pixel-unshuffled onto that grid (Shi et al. 2016), so that none of its detail is lost.
 
     With `hint_channels=3` the condition carries three more channels behind the luminance: the
-    scaled a*, b* of the hints and a mask that is 1 where a colour is given, each constant over a
+    scaled a*, b* of the hints and their confidence, 0 where nothing is given, each constant over a
     cell of the chroma grid.
 
     >>> unet = ColorizationUNet(sample_channels=2, chroma_stride=4).eval()
@@ -334,7 +334,7 @@ class ColorizationUNet(ModelMixin, ConfigMixin):
         self,
         sample_channels: int = 3,  # colour channels, noisy in and predicted out
         condition_channels: int = 1,  # luminance
-        hint_channels: int = 0,  # 3: scaled a*, b* and a mask
+        hint_channels: int = 0,  # 3: scaled a*, b*, confidence
         block_out_channels: tuple[int, ...] = (32, 64, 96, 128),  # the last is the bottleneck
         layers_per_block: int = 2,  # residual blocks a level, on the way down and up
         block: str = "plain",  # "plain" (BatchNorm) or "scale_shift" (GroupNorm)

@@ -435,13 +435,14 @@ def meet_hints(g: Graph, hints: str | None, color: str) -> str:
     if hints is None:
         return color
     given, place = g.slice(hints, 1, 0, 2), g.slice(hints, 1, 2, 3)
+    there = g.add("GreaterOrEqual", place, g.constant(1))  # others are left to the network
+    place = g.add("Cast", there, to=TensorProto.FLOAT)
     fade, reach = HINT_FADE[None, None], [len(HINT_FADE) // 2] * 4
     missed = g.add("Mul", g.add("Sub", given, color), place)
     each = g.constant(np.repeat(fade, 2, 0))
     shift = g.add("Conv", missed, each, group=2, pads=reach)
     weight = g.add("Conv", place, g.constant(fade), pads=reach)
     shift = g.add("Div", shift, g.add("Max", weight, g.constant(1)))
-    there = g.add("Greater", place, g.constant(0))
     return g.add("Where", there, given, g.add("Add", color, shift))
 
 

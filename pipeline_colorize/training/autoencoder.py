@@ -30,7 +30,7 @@ class GreyAutoencoder(ModelMixin, ConfigMixin):
         self,
         sample_channels: int = 1,  # the luminance; always 1
         condition_channels: int = 1,  # luminance
-        hint_channels: int = 0,  # 3: scaled a*, b* and a mask
+        hint_channels: int = 0,  # 3: scaled a*, b*, confidence
         encoder_block_out_channels: tuple[int, ...] = (32, 64, 96, 128),  # the last is the code
         encoder_layers_per_block: int = 2,  # residual blocks a level of the encoder; the decoder: 1
         norm_num_groups: int = 8,  # of all blocks
