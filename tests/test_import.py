@@ -437,7 +437,7 @@ MODULES = {
     "training.cleaning": {"photo", "training.decoding"},
     "training.collecting": {"photo", "training.cleaning"},
     "training.pairs": {"training.augmentation", "training.decoding", "training.survey"},
-    "training.pretrained": {"pipeline_colorize"},
+    "training.pretrained": {"pipeline_colorize", "core.unet"},
     "training.survey": {
         "training.augmentation",
         "training.cleaning",

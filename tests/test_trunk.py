@@ -9,6 +9,7 @@ from torch import nn
 
 from pipeline_colorize import ColorizationPipeline, ColorizationUNet, OffsetCosineScheduler
 from pipeline_colorize.core.unet import Trunk
+from pipeline_colorize.training.build import load_initial_model
 
 
 class Layer(nn.Sequential):
@@ -86,18 +87,23 @@ def test_the_trunk_sees_what_the_published_network_sees(published, tmp_path):
 
 
 @torch.no_grad()
-def test_a_model_with_a_fresh_trunk_beside_it_is_the_model(published, tmp_path):
+@pytest.mark.parametrize("layers", [2, [2, 3], [3, 5]])
+def test_a_model_with_a_fresh_trunk_and_more_blocks_is_the_model(published, tmp_path, layers):
     """Blocks that the new encoder lacks are left out; here there are none."""
     _, file = published
     old = tiny_unet("hints")
     ColorizationPipeline(old, OffsetCosineScheduler()).save_pretrained(tmp_path / "old")
-    config = config_file(tmp_path, encoder_layers_per_block=2)
+    config = config_file(tmp_path, encoder_layers_per_block=layers)
     options = ("--config", config, "--model", tmp_path / "old")
     result = add_trunk(file, tmp_path / "grown", *options)
     assert result.exit_code == 0, result.output
     grown = ColorizationUNet.from_pretrained(tmp_path / "grown").eval()
     inputs = unet_inputs(old)
     torch.testing.assert_close(grown(*inputs).sample, old(*inputs).sample)
+    # A training run starts from the folder of a network as from that of a model.
+    initial = load_initial_model(str(tmp_path / "grown"))
+    torch.testing.assert_close(initial.network(*inputs).sample, old(*inputs).sample)
+    assert initial.scheduler is None and initial.defaults is None
 
 
 def test_other_weights_and_other_networks_are_refused(published, tmp_path):

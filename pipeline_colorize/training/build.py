@@ -55,7 +55,7 @@ def load_initial_model(name: str) -> InitialModel:
     folder = Path(name).expanduser()
     try:
         if (folder / "config.json").is_file() and not (folder / "model_index.json").is_file():
-            kind = diffusers.ModelMixin.load_config(folder)["_class_name"]
+            kind = pipeline_colorize.ColorizationUNet.load_config(folder)["_class_name"]
             network = _find_class(kind).from_pretrained(folder, torch_dtype=torch.float32)
             return InitialModel(name, network, None, None)
         where = str(folder) if folder.is_dir() else name

@@ -8,6 +8,7 @@ from torch import nn
 from transformers import EfficientNetConfig, EfficientNetModel
 
 from .. import ColorizationPipeline, ColorizationUNet
+from ..core.unet import SelfAttention
 
 EPSILON = 1e-3  # of the normalisation
 LITE0 = {
@@ -81,6 +82,31 @@ def load_trunk(trunk: nn.Module, weights: dict[str, torch.Tensor]) -> None:
             convolution.bias.copy_(bias - mean * gain)
 
 
+def _attention_place(unet: ColorizationUNet) -> int:
+    """Return the index of the attention in the coarsest level of the grey encoder."""
+    level = unet.get_submodule(f"encoder.levels.{len(unet.config.block_out_channels) - 1}")
+    return next(i for i, block in enumerate(level.children()) if isinstance(block, SelfAttention))
+
+
+def _moved_state(learned: ColorizationUNet, grown: ColorizationUNet) -> dict[str, torch.Tensor]:
+    """Return weights under the names that they have where the coarsest level has more blocks.
+
+    These come before the attention of that level. A fresh block changes nothing until it is
+    trained, so that the grown network begins as the one it was made from.
+    """
+    config = learned.config
+    if config.encoder_block_out_channels is None or config.encoder_backbone is not None:
+        return learned.state_dict()
+    level = f"encoder.levels.{len(config.block_out_channels) - 1}."
+    old, new = _attention_place(learned), _attention_place(grown)
+    later = {f"{level}{old + i}.": f"{level}{new + i}." for i in (0, 1)}
+    moved = {}
+    for name, weight in learned.state_dict().items():
+        prefix = next((one for one in later if name.startswith(one)), "")
+        moved[later.get(prefix, "") + name.removeprefix(prefix)] = weight
+    return moved
+
+
 def grow_network(
     arguments: dict, weights: dict[str, torch.Tensor], model: str | None
 ) -> ColorizationUNet:
@@ -98,9 +124,9 @@ def grow_network(
         raise ValueError("The network of this configuration has no `encoder_trunk`.")
     unet = ColorizationUNet(**arguments)
     if model:
-        state = unet.state_dict()
-        learned = ColorizationPipeline.from_pretrained(model, dtype=torch.float32).unet.state_dict()
-        fitting = {k: v for k, v in learned.items() if k in state and v.shape == state[k].shape}
+        learned = ColorizationPipeline.from_pretrained(model, dtype=torch.float32).unet
+        state, given = unet.state_dict(), _moved_state(learned, unet)
+        fitting = {k: v for k, v in given.items() if k in state and v.shape == state[k].shape}
         unet.load_state_dict(state | fitting)
     load_trunk(unet.encoder.trunk, weights)
     return unet
