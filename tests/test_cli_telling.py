@@ -24,9 +24,9 @@ def mark_of(path):
 @pytest.fixture
 def no_matches(monkeypatch):
     """Let references give nothing, without the packages that match them."""
-    album = SimpleNamespace(add=lambda image, colors: 0, hints_of=lambda image: [])
-    albums = SimpleNamespace(Album=lambda: album)
-    monkeypatch.setattr(telling, "_from_extra", lambda name, option: albums)
+    album = SimpleNamespace(hints_of=lambda image: [])
+    references = SimpleNamespace(reference_album=lambda images: list(images) and album)
+    monkeypatch.setattr(telling, "_from_extra", lambda name, option: references)
 
 
 def test_other_references_make_a_result_anew(album, pipe, tmp_path, no_matches):

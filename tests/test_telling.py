@@ -149,11 +149,11 @@ def test_another_crop_of_the_picture_is_found_where_it_is():
     off = [np.linalg.norm(true[round(m.y), round(m.x)] - m.chroma) for m in matches]
     assert np.median(off) < 10
     assert [m.confidence for m in matches] == sorted((m.confidence for m in matches), reverse=True)
-    hints = reference_hints(ours, [turned], most=10)
-    assert 4 <= len(hints) <= 10
+    hints = reference_hints(ours, [turned])
+    assert 20 <= len(hints) <= 200 and hints[:10] == reference_hints(ours, [turned], most=10)
     places = np.array([(hint.x, hint.y) for hint in hints])
     gaps = np.linalg.norm(places[:, None] - places[None], axis=-1) + 999 * np.eye(len(places))
-    assert gaps.min() >= 0.09 * 240
+    assert gaps.min() >= 0.06 * 240
     errors = [np.linalg.norm(true[round(h.y), round(h.x)] - h.chroma()) for h in hints]
     assert np.median(errors) < 10
 

@@ -94,15 +94,13 @@ def _from_extra(name: str, option: str):
         import skimage  # noqa: F401
     except ModuleNotFoundError as error:
         raise click.ClickException(f"{option} {_NEEDS_EXTRA}.") from error
-    from pipeline_colorize.telling import albums, masks
+    from pipeline_colorize.telling import albums, masks, references
 
-    return {"albums": albums, "masks": masks}[name]
+    return {"albums": albums, "masks": masks, "references": references}[name]
 
 
 @functools.lru_cache(maxsize=1)
 def _reference_album(settings: Settings, content: str):
     """Make the album of the references that all photographs share, once for each content."""
-    album = _from_extra("albums", "--reference").Album()
-    for _, image in reference_pictures(settings):
-        album.add(image, colors=image)
-    return album
+    references = _from_extra("references", "--reference")
+    return references.reference_album(image for _, image in reference_pictures(settings))

@@ -164,31 +164,14 @@ def with_references(hints: list[list[Hint]], images: list, references: Any) -> l
     """
     if references is None:
         return hints
-    listed = references if isinstance(references, list | tuple) else [references]
-    each = listed if any(isinstance(one, list | tuple) for one in listed) else [listed] * len(hints)
-    if len(each) != len(hints):
-        raise ValueError(
-            f"`reference_images` needs one list a picture, so {len(hints)}, but it has {len(each)}."
-        )
     try:  # by name, since it does not travel with a release
         matching = importlib.import_module("pipeline_colorize.telling.references")
     except ImportError as error:
         raise ValueError(
             '`reference_images` needs pip install "pipeline-colorize[tell]".'
         ) from error
-    return [
-        matching.reference_hints(_as_pixels(image), [_as_pixels(one) for one in some]) + given
-        for image, some, given in zip(images, each, hints, strict=True)
-    ]
-
-
-def _as_pixels(image: Any) -> Any:
-    """A tensor ([C, ]H, W) as an array whose channels come last; anything else as it is."""
-    if not hasattr(image, "detach"):
-        return image
-    image = image.float() if image.is_floating_point() else image
-    array = image.detach().cpu().numpy()
-    return np.moveaxis(array, 0, -1) if array.ndim == 3 else array
+    found = matching.hints_by_picture(images, references)
+    return [below + above for below, above in zip(found, hints, strict=True)]
 
 
 def _is_hint(given) -> bool:

@@ -18,8 +18,8 @@ from ..core.hints import Hint
 from ..core.luminance import see
 from ..core.margins import Box, Frame
 from ..core.mending import read_mend
+from .choosing import MOST_HINTS, Match, choose_hints
 from .matching import Features, Matches, fill_between, find_features, match_features, sample_grid
-from .references import Match, choose_hints
 
 # Features that are remembered of a picture.
 _MOST_FEATURES = 1200
@@ -27,8 +27,6 @@ _MOST_FEATURES = 1200
 _COMPARED = 40
 # Features that stand for all kinds of features, to tell which pictures look alike.
 _WORDS = 400
-# Hints of a picture, and the share of the short side that they keep between each other.
-_MOST_HINTS, _SPACING = 200, 0.06
 # Cells along the short side of the grid on which a picture's colours are remembered.
 _CELLS = 64
 
@@ -142,7 +140,7 @@ class Album:
                 heapq.heappush(edges, edge)
         return found
 
-    def hints(self, number: int, most: int = _MOST_HINTS) -> list[Hint]:
+    def hints(self, number: int, most: int = MOST_HINTS) -> list[Hint]:
         """Give a picture the colours of others that show the same and have some already.
 
         Args:
@@ -159,7 +157,7 @@ class Album:
         """Return the pictures whose colours `hints` hands to a picture."""
         return sorted(one for one in self._links.get(number, {}) if one in self._colored)
 
-    def hints_of(self, image: Any, most: int = _MOST_HINTS) -> list[Hint]:
+    def hints_of(self, image: Any, most: int = MOST_HINTS) -> list[Hint]:
         """Give a picture that is not in the album the colours of those that are.
 
         Args:
@@ -254,13 +252,14 @@ class Album:
                 chroma = self._chroma_at(other, matches.theirs)
                 first = self._is_given(other)
                 found += [
-                    (first, Match(float(x), float(y), ab, float(sure)))
+                    # Invented colours are handed on as certain, since the album is to agree.
+                    (first, sure, Match(float(x), float(y), ab, float(sure) if first else 1.0))
                     for (x, y), ab, sure in zip(
                         matches.ours, chroma, matches.confidence, strict=True
                     )
                 ]
-        found.sort(key=lambda pair: (-pair[0], -pair[1].confidence))
-        return choose_hints([match for _, match in found], member.size, member.box, most, _SPACING)
+        found.sort(key=lambda each: (-each[0], -each[1]))
+        return choose_hints([match for *_, match in found], member.size, member.box, most)
 
     def _chroma_at(self, number: int, places: np.ndarray) -> np.ndarray:
         """The a*b* of a picture at places (N, 2) as x, y in pixels, (N, 2)."""

@@ -11,6 +11,9 @@ _DETAIL = 480
 _MOST = 2000
 # A match counts if the second best is this much farther (Lowe 2004, section 7.1).
 _RATIO = 0.75
+# The probability that a match has the right colour, if the second best is as alike, and if it is
+# nothing like it; measured on frames of films (docs/notebook/2026-11-30-confidence.md).
+_CONFIDENCE = 0.95, 1.0
 # How far a matched place may lie from where the others put it, as a share of the short side.
 _TOLERANCE = 0.02
 # The least number of matches that agree, and their least share of all.
@@ -51,7 +54,7 @@ class Matches:
     Args:
         ours: (N, 2), x and y in the first picture, in pixels.
         theirs: (N, 2), the same in the second.
-        confidence: (N,), 0 to 1, how much more alike the place is than the second best.
+        confidence: (N,), the probability that the two have the same colour.
     """
 
     ours: np.ndarray
@@ -124,7 +127,7 @@ def fill_between(ours: Features, theirs: Features, matches: Matches) -> Matches:
 
     The map on which the matches agree says where they lie in the other picture. Only places near
     several matches are added, and only where the light of both is the same but for its strength
-    and contrast. Their confidence is 0.
+    and contrast. Their confidence is that of the least sure match.
 
     Returns:
         The matches, then the places that are added.
@@ -150,7 +153,7 @@ def fill_between(ours: Features, theirs: Features, matches: Matches) -> Matches:
     return Matches(
         np.concatenate([matches.ours, places[same]]),
         np.concatenate([matches.theirs, other[same]]),
-        np.concatenate([matches.confidence, np.zeros(same.sum())]),
+        np.concatenate([matches.confidence, np.full(same.sum(), _CONFIDENCE[0])]),
     )
 
 
@@ -164,7 +167,7 @@ def sample_grid(plane: np.ndarray, size: tuple[int, int], places: np.ndarray) ->
 
 
 def _mutual_pairs(ours: np.ndarray, theirs: np.ndarray) -> list[tuple[int, int, float]]:
-    """Pairs of features that are each other's nearest by far, with how much nearer, 0 to 1."""
+    """Pairs of features that are each other's nearest by far, with their confidence."""
     import cv2
 
     if min(len(ours), len(theirs)) < 2:
@@ -173,10 +176,16 @@ def _mutual_pairs(ours: np.ndarray, theirs: np.ndarray) -> list[tuple[int, int, 
     matcher = cv2.BFMatcher(cv2.NORM_L2)
     back = {match.queryIdx: match.trainIdx for match in matcher.match(second, first)}
     return [
-        (best.queryIdx, best.trainIdx, 1 - best.distance / max(other.distance, 1e-6))
+        (best.queryIdx, best.trainIdx, _confidence(best.distance / max(other.distance, 1e-6)))
         for best, other in matcher.knnMatch(first, second, 2)
         if best.distance < _RATIO * other.distance and back[best.trainIdx] == best.queryIdx
     ]
+
+
+def _confidence(ratio: float) -> float:
+    """The probability that a match has the right colour, by its distance and the second best's."""
+    least, most = _CONFIDENCE
+    return most - (most - least) * ratio
 
 
 def _agreeing(places: np.ndarray, other: np.ndarray, size: tuple[int, ...]) -> np.ndarray:

@@ -4,8 +4,7 @@ Light is matched with light, so colour does not decide; where nothing matches, n
 It needs the extra `tell` (OpenCV).
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,31 +12,13 @@ import numpy as np
 from ..core.colorimetry import rgb_pixels_to_lab
 from ..core.hints import Hint
 from ..core.luminance import see
-from ..core.margins import Box, Frame
 from ..core.mending import read_mend
+from .albums import Album
+from .choosing import MOST_HINTS, Match
 from .matching import find_features, match_features
 
 # Colours are the mean over this share of the short side around a place.
 _PATCH = 0.015
-# Hints keep this share of the short side between each other.
-_SPACING = 0.09
-
-
-@dataclass(frozen=True)
-class Match:
-    """A place that a picture shares with a reference.
-
-    Args:
-        x: pixels from the left edge of the picture.
-        y: pixels from its top edge.
-        chroma: (2,), a*b* of the reference there.
-        confidence: 0 to 1, how much more alike the place is than the second best.
-    """
-
-    x: float
-    y: float
-    chroma: np.ndarray
-    confidence: float
 
 
 def match_reference(image: Any, reference: Any) -> list[Match]:
@@ -64,8 +45,10 @@ def match_reference(image: Any, reference: Any) -> list[Match]:
     return sorted(matches, key=lambda match: -match.confidence)
 
 
-def reference_hints(image: Any, references: Sequence[Any], most: int = 24) -> list[Hint]:
+def reference_hints(image: Any, references: Sequence[Any], most: int = MOST_HINTS) -> list[Hint]:
     """Give a picture the colours of references, as hints where they show the same.
+
+    It is what `Album.hints_of` gives, and so what `colorize --reference` does.
 
     Args:
         image: a picture (PIL or array); only its luminance is used.
@@ -75,39 +58,51 @@ def reference_hints(image: Any, references: Sequence[Any], most: int = 24) -> li
     Returns:
         Hints for a call of the pipeline; an empty list where nothing matches.
     """
-    matches = [match for one in references for match in match_reference(image, one)]
-    frame = Frame.find(see(image), find_margins=True)
-    matches.sort(key=lambda match: -match.confidence)
-    return choose_hints(matches, frame.size, frame.box, most)
+    return reference_album(references).hints_of(image, most)
 
 
-def choose_hints(
-    matches: Sequence[Match],
-    size: tuple[int, int],
-    box: Box,
-    most: int,
-    spacing: float = _SPACING,
-) -> list[Hint]:
-    """Make hints of matches, the first ones first, apart from one another and inside margins.
+def reference_album(references: Iterable[Any]) -> Album:
+    """Look at pictures in colour once, for several photographs that get their colours."""
+    album = Album()
+    for one in references:
+        album.add(one, colors=one)
+    return album
+
+
+def hints_by_picture(images: Sequence[Any], references: Any) -> list[list[Hint]]:
+    """Give each of several pictures the colours of its references.
 
     Args:
-        matches: places in pixels of the picture.
-        size: height and width of the picture.
-        box: `(top, bottom, left, right)` of what lies inside its margins, which take no hints.
-        most: the largest number of hints.
-        spacing: how far they are from each other at least, as a share of the short side.
+        images: pictures: PIL, array, or tensor ([C, ]H, W).
+        references: pictures in colour for all of them, or a list of pictures for each.
+
+    Raises:
+        ValueError: if there is not one list a picture.
     """
-    top, bottom, left, right = box
-    kept: list[Match] = []
-    places = np.empty((0, 2))
-    for match in matches:
-        place = np.array([match.x, match.y])
-        near = (np.hypot(*(places - place).T) < spacing * min(size)).any()
-        inside = left <= match.x < right and top <= match.y < bottom
-        if len(kept) < most and inside and not near:
-            kept.append(match)
-            places = np.vstack([places, place])
-    return [Hint(one.x, one.y, _as_color(one.chroma)) for one in kept]
+    listed = references if isinstance(references, list | tuple) else [references]
+    if any(isinstance(one, list | tuple) for one in listed):
+        each = [one if isinstance(one, list | tuple) else [one] for one in listed]
+    else:
+        each = [listed] * len(images)
+    if len(each) != len(images):
+        raise ValueError(
+            f"`reference_images` needs one list a picture, so {len(images)}, but it has "
+            f"{len(each)}."
+        )
+    albums = {id(some): reference_album(map(_as_pixels, some)) for some in each}
+    return [
+        albums[id(some)].hints_of(_as_pixels(image))
+        for image, some in zip(images, each, strict=True)
+    ]
+
+
+def _as_pixels(image: Any) -> Any:
+    """A tensor ([C, ]H, W) as an array whose channels come last; anything else as it is."""
+    if not hasattr(image, "detach"):
+        return image
+    image = image.float() if image.is_floating_point() else image
+    array = image.detach().cpu().numpy()
+    return np.moveaxis(array, 0, -1) if array.ndim == 3 else array
 
 
 def _chroma_at(reference: Any, places: np.ndarray) -> np.ndarray:
@@ -124,14 +119,3 @@ def _chroma_at(reference: Any, places: np.ndarray) -> np.ndarray:
         patch = patch / 255 if patch.dtype == np.uint8 else patch
         result.append(rgb_pixels_to_lab(patch)[..., 1:].mean((0, 1)))
     return np.array(result)
-
-
-def _as_color(chroma: np.ndarray) -> tuple[int, int, int]:
-    """A colour of sRGB, in 0..255, whose a*b* is as near as possible to `chroma` (2,)."""
-    from skimage.color import lab2rgb
-
-    tried = np.array([[lightness, *chroma] for lightness in (60, 50, 70, 40, 80, 30, 90)])
-    colors = np.rint(255 * lab2rgb(tried).clip(0, 1)).astype(int)
-    off = np.linalg.norm(rgb_pixels_to_lab(colors / 255)[:, 1:] - chroma, axis=1)
-    red, green, blue = colors[int((off - off.min() < 0.5).argmax())].tolist()
-    return red, green, blue
