@@ -116,6 +116,7 @@ class Space:
         one = gr.File(label="photograph")
         many = gr.File(label="photographs", file_count="multiple")
         inputs = control_inputs(self.models[0])
+        references = gr.File(label="references", file_count="multiple")
         results = gr.File(label="colourings", file_count="multiple")
         archive = gr.File(label="archive")
         queued: dict[str, Any] = {
@@ -123,7 +124,11 @@ class Space:
             "concurrency_limit": self.limits.concurrency,
         }
         gr.Button().click(
-            self.colorize_one, [one, *inputs.values()], results, api_name="colorize", **queued
+            self.colorize_one,
+            [one, *inputs.values(), references],
+            results,
+            api_name="colorize",
+            **queued,
         )
         gr.Button().click(
             self.colorize_many,
@@ -134,7 +139,7 @@ class Space:
         )
         touches, name = gr.Textbox("", label="touches"), gr.Textbox("", label="name")
         made = gr.JSON(label="result")
-        for_the_page = [one, *inputs.values(), touches, name]
+        for_the_page = [one, *inputs.values(), touches, name, references]
         gr.Button().click(self.invent, for_the_page, made, api_visibility="private", **queued)
         (self.function,) = (key for key, one in self.blocks.fns.items() if one.fn == self.invent)
 
@@ -144,7 +149,9 @@ class Space:
         return coloring.read_settings(given, self.models, self.limits, photographs)
 
     @with_controls
-    def colorize_one(self, photograph: str, controls: Controls) -> Iterator[list[str]]:
+    def colorize_one(
+        self, photograph: str, controls: Controls, references: list[str] | None = None
+    ) -> Iterator[list[str]]:
         """Give a black-and-white photograph believable colours.
 
         Args:
@@ -158,6 +165,8 @@ class Space:
             points: Colours that are given, one a line: x, y, #rrggbb in pixels, and where a colour
                 is not certain the probability that it is right, as in 140, 95, #7a1f2b, 0.8.
             model: One of those that the page offers; empty for the first.
+            references: Pictures in colour that show the same, such as another print or another
+                photograph from the same place; their colours are taken where the light matches.
 
         Returns:
             The coloured photographs in full size, marked as such in their metadata.
@@ -166,7 +175,9 @@ class Space:
             if photograph is None:
                 raise Refused("There is no photograph.")
             settings, wanted = self.settings(controls), self.queue.wanted()
-            paths = coloring.color_one(photograph, settings, self.limits, Path(folder), wanted)
+            paths = coloring.color_one(
+                photograph, settings, self.limits, Path(folder), wanted, references
+            )
             yield list(map(str, paths))
 
     def colorize_many(
@@ -203,6 +214,7 @@ class Space:
         controls: Controls,
         touches: str = "",
         name: str = "",
+        references: list[str] | None = None,
         progress: gr.Progress = gr.Progress(),
     ) -> dict:
         """Invent the colours of a result that the page then asks pictures of, by its `name`."""
@@ -213,7 +225,8 @@ class Space:
                 raise Refused("There is no photograph.")
             places = coloring.read_touches(touches, settings, self.limits)
             with self.results.making(name) as made:
-                for news in coloring.run(photograph, settings, self.limits, wanted, made, places):
+                given = settings, self.limits, wanted, made, places, references
+                for news in coloring.run(photograph, *given):
                     if isinstance(news, dict):
                         result = news
                     else:
@@ -257,6 +270,7 @@ class Space:
             "most_steps": limits.max_steps,
             "resolutions": RESOLUTIONS,
             "photographs": limits.max_photographs,
+            "references": limits.max_references,
             "megabytes": limits.max_mb,
             "minutes": limits.keep_minutes,
         }

@@ -35,12 +35,13 @@ from places import Touch, on_grid
 
 import pipeline_colorize
 from pipeline_colorize import ColorizationPipeline, photo
-from pipeline_colorize.command.provenance import provenance
+from pipeline_colorize.command.provenance import given_colors, provenance
 from pipeline_colorize.command.report import one_line
 from pipeline_colorize.command.settings import Settings, parse_hint
 from pipeline_colorize.core.options import share_candidates
 from pipeline_colorize.photo.display import as_picture
 from pipeline_colorize.registry import SAMPLERS, sampler_class, shipped_models
+from pipeline_colorize.telling.references import reference_album
 
 SHOWN = 1600  # pixels of the long side of what the page shows
 FILM = 400
@@ -207,6 +208,41 @@ def read_lines(text: object, what: str) -> list[str]:
     return lines
 
 
+# --- pictures in colour --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class References:
+    """What pictures in colour of the same give a photograph."""
+
+    points: tuple[Point, ...] = ()
+    names: str = ""  # of the files, with the digits that tell their content; for the mark
+
+    @classmethod
+    def read(
+        cls, paths: object, read: photo.Photo, settings: Settings, limits: Limits
+    ) -> "References":
+        """Look at pictures that somebody sent; Refused where one is none, or they are too many."""
+        if not paths:
+            return cls()
+        if not isinstance(paths, list) or len(paths) > limits.max_references:
+            raise Refused(f"At most {limits.max_references} pictures in colour can be followed.")
+        if not takes_hints(load(settings.model)):
+            raise Refused("This model follows no pictures in colour.")
+        album = reference_album(_colors_of(path, limits) for path in paths)
+        points = map(astuple, album.hints_of(read.image_with_alpha))
+        named = given_colors(replace(settings, reference=tuple(paths)))["references"]
+        return cls(tuple(points), named)
+
+
+def _colors_of(path: str, limits: Limits) -> np.ndarray:
+    """The pixels of a picture in colour; Refused where it has none."""
+    given = open_photograph(path, limits)
+    if not given.in_color:
+        raise Refused(f"{Path(path).name} cannot be followed: it has no colours of its own.")
+    return given.image
+
+
 # --- colours -------------------------------------------------------------------------------------
 
 
@@ -330,10 +366,13 @@ def call(pipe: ColorizationPipeline, image: np.ndarray, settings: Settings, repo
         raise Refused("There is not enough memory for this: ask for fewer colourings.") from error
 
 
-def with_given_colors(settings: Settings, touches: tuple[Touch, ...]) -> Settings:
-    """The settings with the points of colour that the whole picture follows."""
+def with_given_colors(
+    settings: Settings, touches: tuple[Touch, ...], references: References
+) -> Settings:
+    """The settings with all colours that the whole picture follows; the last ones count most."""
     given = [hint for touch in touches if touch.is_hint for hint in touch.hints()]
-    return replace(settings, hint=settings.hint + tuple(map(astuple, given)))
+    points = references.points + settings.hint + tuple(map(astuple, given))
+    return replace(settings, hint=points)
 
 
 def mend(image: np.ndarray, invented: Invented, touches: tuple[Touch, ...], settings: Settings):
@@ -380,6 +419,7 @@ class Result:
     film: list[torch.Tensor] = field(default_factory=list)  # (samples, 2, h, w), after each step
     invented: Invented | None = None
     touches: tuple[Touch, ...] = ()
+    references: str = ""  # their names, for the mark
     stopped: threading.Event = field(default_factory=threading.Event)
 
     def chroma(self, wish: "Wish") -> torch.Tensor:
@@ -393,6 +433,10 @@ class Result:
             chroma = self.film[step - 1][wish.sample].float()
         offset = wish.warmth * torch.tensor(WARMTH).view(2, 1, 1)
         return (chroma + offset) * wish.saturation if wish.is_toned else chroma
+
+    def mark(self, wish: "Wish") -> photo.Mark:
+        """What a file of it says about how its colours came to be."""
+        return mark(self.settings, wish, self.touches, self.references)
 
 
 @dataclass
@@ -441,15 +485,17 @@ def run(
     wanted: Callable[[], bool],
     made: Callable[[Result], None],
     touches: tuple[Touch, ...] = (),
+    references: object = None,
 ) -> Iterator[tuple[int, int] | dict]:
     """Which step of how many is done, one after the other, and in the end what the page must know.
 
     `made` is given the result as soon as there is one, to look at while it comes about.
     """
     source, read = look(path, limits)
-    result = Result(source, settings)
+    found = References.read(references, read, settings, limits)
+    result = Result(source, settings, references=found.names)
     made(result)
-    settings = with_given_colors(settings, touches)
+    settings = with_given_colors(settings, touches, found)
     with contextlib.closing(invent(read.image_with_alpha, settings)) as steps:
         for step in steps:
             if result.stopped.is_set() or not wanted():
@@ -462,7 +508,8 @@ def run(
                 result.invented, result.touches = step, touches
     result.film = thinned(result.film)
     size = {"width": source.width, "height": source.height}
-    yield {**size, "notes": source.notes, "frames": len(result.film)}
+    told = {"notes": source.notes, "frames": len(result.film), "references": len(found.points)}
+    yield size | told
 
 
 def thinned(film: list) -> list:
@@ -490,11 +537,13 @@ def write(result: Result, kind: str, wish: Wish, folder: Path, limits: Limits) -
     read = open_photograph(result.source.path, limits)
     name = result_name(result.source.path, wish.sample, result.settings.samples)
     path = (folder / name).with_suffix(wish.ending or Path(name).suffix)
-    made = mark(result.settings, wish, result.touches)
+    made = result.mark(wish)
     return save_full(read, result.settings, result.chroma(wish), made, path)
 
 
-def mark(settings: Settings, wish: Wish, touches: tuple[Touch, ...] = ()) -> photo.Mark:
+def mark(
+    settings: Settings, wish: Wish, touches: tuple[Touch, ...] = (), references: str = ""
+) -> photo.Mark:
     """What a file says about how its colours came to be, as in those of `colorize`."""
     if wish.saturation != 1:
         settings = replace(settings, saturation=wish.saturation)
@@ -503,6 +552,8 @@ def mark(settings: Settings, wish: Wish, touches: tuple[Touch, ...] = ()) -> pho
     changes: dict[str, float | str] = {}
     if wish.warmth:
         changes["warmth"] = wish.warmth
+    if references:
+        changes["references"] = references
     if mends:
         changes["mended"] = " ".join(map(str, mends))
     return replace(made, settings=made.settings | changes)
@@ -510,7 +561,7 @@ def mark(settings: Settings, wish: Wish, touches: tuple[Touch, ...] = ()) -> pho
 
 def save_shown(result: Result, wish: Wish, picture: Image.Image, path: Path) -> Path:
     """A picture of the page as a file, marked like a result."""
-    photo.write_picture(path, picture, mark(result.settings, wish, result.touches))
+    photo.write_picture(path, picture, result.mark(wish))
     return path
 
 
@@ -616,20 +667,22 @@ def color_one(
     limits: Limits,
     folder: Path,
     wanted: Callable[[], bool] = waited_for,
+    references: object = None,
 ) -> list[Path]:
     """All colourings of one photograph as files; Refused where nobody wants them any more."""
     read = open_photograph(path, limits)
-    with contextlib.closing(invent(read.image_with_alpha, settings)) as steps:
+    found = References.read(references, read, settings, limits)
+    given = with_given_colors(settings, (), found)
+    with contextlib.closing(invent(read.image_with_alpha, given)) as steps:
         for step in steps:
             if not wanted():
                 raise Refused("Nobody waits for this any more.")
             invented = step
     names = [result_name(path, sample, settings.samples) for sample in range(settings.samples)]
+    marks = [mark(settings, Wish(sample), references=found.names) for sample in range(len(names))]
     return [
-        save_full(
-            read, settings, invented.chroma[sample], mark(settings, Wish(sample)), folder / name
-        )
-        for sample, name in enumerate(names)
+        save_full(read, settings, chroma, made, folder / name)
+        for chroma, made, name in zip(invented.chroma, marks, names, strict=False)
     ]
 
 

@@ -44,10 +44,16 @@ def in_one_line(error: Exception) -> str:
 class GuardedBlocks(gr.Blocks):
     """Blocks whose events fail with a message, whatever goes wrong in them or before them."""
 
-    async def process_api(self, *args, **options):
-        """As Gradio's, which checks the values, calls the function and stores what comes out."""
+    async def process_api(self, block_fn, inputs, *args, **options):
+        """As Gradio's, which checks the values, calls the function and stores what comes out.
+
+        Where the last values are missing, as from a page that is older than the server, they are
+        those of the endpoint's own fields.
+        """
         try:
-            return await super().process_api(*args, **options)
+            called = self.fns[block_fn] if isinstance(block_fn, int) else block_fn
+            missing = [one.value for one in called.inputs[len(inputs) :]]
+            return await super().process_api(called, [*inputs, *missing], *args, **options)
         except gr.Error as error:
             error.print_exception = False
             raise

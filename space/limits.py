@@ -59,6 +59,7 @@ class Limits:
     max_samples: int = 8  # colourings at a time
     max_steps: int = 100
     max_photographs: int = 40  # in one batch
+    max_references: int = 8  # pictures in colour that a photograph gets colours of
     queue: int = 40  # jobs that may wait; more are turned away
     concurrency: int = 1  # jobs that run at the same time
     max_jobs: int = 8  # of one visitor, waiting and running

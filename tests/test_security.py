@@ -832,6 +832,17 @@ def test_only_what_was_uploaded_is_read(space, visitor):
     for path in [*PATHS, str(ROOT / "setup.cfg"), str(ROOT / "space" / "app.py"), 5, [], {}, None]:
         said = refusal(visitor, order(visitor, path))
         assert "root:" not in said and "metadata" not in said and len(said) < 1000
+    uploaded = upload(visitor, photograph())
+    for path in (
+        "/etc/passwd",
+        str(ROOT / "docs" / "images" / "examples.jpg"),
+        5,
+        "http://x/y.png",
+    ):
+        file = {"path": path, "meta": {"_type": "gradio.FileData"}}
+        for references in ([file], file, path):
+            said = refusal(visitor, order(visitor, uploaded, references=references))
+            assert "root:" not in said and len(said) < 1000
     for path in filter(None, [*PATHS, "%2e%2e/%2e%2e/etc/passwd", str(ROOT / "setup.cfg")]):
         for prefix in ("file=", "file/", "/file=", "/static/", "/assets/", "/theme/", "proxy="):
             place = httpx.URL(f"{space.url}/").join(

@@ -60,6 +60,7 @@ SETTINGS = {
     "COLORIZE_MAX_MB": "2",
     "COLORIZE_MAX_PIXELS": "4000000",
     "COLORIZE_MAX_PHOTOGRAPHS": "4",
+    "COLORIZE_MAX_REFERENCES": "2",
     "COLORIZE_MCP": "1",
 }
 
@@ -221,6 +222,32 @@ def test_every_control_reaches_the_model(client, pipe, album):
 def test_too_much_is_refused(client, grandma, changed, message):
     with pytest.raises(Exception, match=message):
         client.predict(photograph=handle_file(grandma), api_name="/colorize", **changed)
+
+
+def test_pictures_in_colour_are_followed(client, grandma, tmp_path):
+    with Image.open(ROOT / "space" / "examples" / "color" / "kodim07.jpg") as whole:
+        whole.thumbnail((300, 300))
+        whole.crop((0, 0, 160, 200)).convert("L").save(tmp_path / "part.png")
+    for name, hue in (("red", (90, 20, 20)), ("blue", (20, 20, 90))):
+        Image.blend(whole, Image.new("RGB", whole.size, hue), 0.5).save(tmp_path / f"{name}.png")
+
+    def color(photograph, *references, **told):
+        given = [handle_file(path) for path in references]
+        told |= {"references": given} if references else {}
+        quick = {"steps": 1, "resolution": 64, "api_name": "/colorize"}
+        (file,) = client.predict(photograph=handle_file(photograph), **quick, **told)
+        return np.asarray(Image.open(file), float).mean((0, 1)), read_mark(read(file).xmp)
+
+    part = tmp_path / "part.png"
+    red, mark = color(part, tmp_path / "red.png")
+    blue, _ = color(part, tmp_path / "blue.png")
+    assert red[0] - red[2] > 10 > -10 > blue[0] - blue[2]
+    assert re.search(r"; references=red\.png#[0-9a-f]{16}$", mark["AIPromptInformation"])
+    assert np.array_equal(color(grandma, tmp_path / "red.png")[0], color(grandma)[0])
+    with pytest.raises(Exception, match="grandma.jpg cannot be followed: it has no colours"):
+        color(part, grandma)
+    with pytest.raises(Exception, match="At most 2 pictures in colour"):
+        color(part, *[tmp_path / "red.png"] * 3)
 
 
 def test_bad_files_are_refused_in_words(client, tmp_path, grandma):
