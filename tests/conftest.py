@@ -71,9 +71,34 @@ _MARKS_OF_FIXTURES = {
 }
 
 
+# Modules that take longest. They are begun first, so that at the end no worker has much to do while
+# the others have nothing.
+_LONGEST = (
+    "release",
+    "space",
+    "browser",
+    "train",
+    "security",
+    "evaluate",
+    "video",
+    "recipes",
+    "cli",
+)
+
+
+def pytest_xdist_auto_num_workers(config):
+    """One worker more than there are cores: tests wait for servers, browsers and processes."""
+    if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
+        return None
+    return (os.cpu_count() or 1) + 1
+
+
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
-    """Mark tests by their fixtures, before `-m` chooses among them."""
+def pytest_collection_modifyitems(config, items):
+    """Mark tests by their fixtures, before `-m` chooses among them, and put long modules first."""
+    config.option.loadscopereorder = False  # by the number of tests, which says little
+    places = {f"test_{name}": place for place, name in enumerate(_LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
     for item in items:
         for fixture in getattr(item, "fixturenames", ()):
             for mark in _MARKS_OF_FIXTURES.get(fixture, ()):

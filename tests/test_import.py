@@ -592,7 +592,7 @@ def test_files_that_travel_import_little(module):
     assert outside(module) <= {"torch", "numpy", "diffusers", "PIL"}
 
 
-@pytest.mark.parametrize("name, most", [("pipeline", 2750), ("unet", 750), ("scheduler", 320)])
+@pytest.mark.parametrize("name, most", [("pipeline", 2800), ("unet", 750), ("scheduler", 320)])
 def test_a_release_carries_code_that_is_whole_and_short(name, most):
     """ruff finds every name that leaving out what seemed unused has made unknown."""
     source = travelling_source(PACKAGE / "core" / f"{name}.py")

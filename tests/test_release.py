@@ -1039,14 +1039,14 @@ def test_the_space_that_goes_up_runs_by_itself(hub, client, with_card, home, tmp
         visitor = Visitor(space.url, verbose=False, download_files=tmp_path / "got")
         asked = {"photograph": handle_file(picture), "seed": 3, "api_name": "/colorize"}
         (file,) = visitor.predict(**asked)
+        theirs = read(file)
+        assert f"model={model}; seed=3" in read_mark(theirs.xmp)["AIPromptInformation"]
+        pipe = ColorizationPipeline.from_pretrained(with_card)
+        ours = pipe(read(picture).image, generator=torch.Generator().manual_seed(3)).images[0]
+        assert np.abs(np.asarray(ours, int) - theirs.image).max() <= 1  # threads may differ
+        code, output = client.command(*arguments)  # doing it again changes nothing
+        assert code == 0 and output.count("was there already") == 2, output
         kept = time.monotonic() + 120
         while [*cache.rglob("*grandma*.png")] and time.monotonic() < kept:
             time.sleep(0.5)
         assert not [*cache.rglob("*grandma*.png")]  # neither what was given nor what was made
-    theirs = read(file)
-    assert f"model={model}; seed=3" in read_mark(theirs.xmp)["AIPromptInformation"]
-    pipe = ColorizationPipeline.from_pretrained(with_card)
-    ours = pipe(read(picture).image, generator=torch.Generator().manual_seed(3)).images[0]
-    assert np.abs(np.asarray(ours, int) - theirs.image).max() <= 1  # threads may differ
-    code, output = client.command(*arguments)  # doing it again changes nothing
-    assert code == 0 and output.count("was there already") == 2, output

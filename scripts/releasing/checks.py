@@ -35,6 +35,7 @@ FIGURE = re.compile(
 )
 LOCAL_PATH = re.compile(r"(?:^|\s)(?:/[\w.-]+/[\w.-]|~/\w|[A-Za-z]:\\)")
 TOLERANCE = 1e-5
+STEPS = 3  # enough to run all of the code, and quick with any model
 ONNX_TOLERANCE = 1e-3  # of sRGB in [0, 1]
 INT8_TOLERANCE = 0.25  # the same, of a graph that computes in 8 bits
 
@@ -190,11 +191,13 @@ import json, sys
 sys.modules["pipeline_colorize"] = None
 import numpy, torch
 from diffusers import DiffusionPipeline
+steps = int(sys.argv[2])
 for folder, picture, variant, result in json.loads(sys.argv[1]):
     pipe = DiffusionPipeline.from_pretrained(folder, variant=variant, trust_remote_code=True)
     pipe.set_progress_bar_config(disable=True)
     generator = torch.Generator().manual_seed(0)
-    numpy.save(result, pipe(numpy.load(picture), generator=generator, output_type="np").images)
+    image = numpy.load(picture)
+    numpy.save(result, pipe(image, steps, generator=generator, output_type="np").images)
 """
 
 
@@ -227,7 +230,7 @@ def check_loading(folder: Path) -> list[str]:
                 shutil.copyfile(folder / name, copy / name)
             result = place / f"{variant}.npy"
             jobs.append([str(copy), str(place / "picture.npy"), variant, str(result)])
-        command = [sys.executable, "-I", "-c", CLEAN, json.dumps(jobs)]
+        command = [sys.executable, "-I", "-c", CLEAN, json.dumps(jobs), str(STEPS)]
         done = subprocess.run(
             command, cwd=place, env=clean_environment(place), capture_output=True, text=True
         )
@@ -255,7 +258,7 @@ def check_onnx(folder: Path, variant: str | None = None) -> list[str]:
         return [f"unet/{graph.name} cannot be used: {' '.join(str(error).split())}"]
     if written != graph.read_bytes():
         return [f"unet/{graph.name} is not what this version writes; build the release again."]
-    output = pipe([sample_picture()], generator=[TorchGenerator()], output_type="np")
+    output = pipe(sample_picture(), STEPS, generator=TorchGenerator(), output_type="np")
     difference = np.abs(output.images[0] - our_result(folder, None)[0]).max()
     if difference <= (INT8_TOLERANCE if variant else ONNX_TOLERANCE):
         return []
@@ -268,7 +271,7 @@ def our_result(folder: Path, variant: str | None) -> np.ndarray:
     pipe.set_progress_bar_config(disable=True)
     pipe.unet.to(memory_format=torch.contiguous_format)  # as plain diffusers has it
     generator = torch.Generator().manual_seed(0)
-    return np.stack(pipe(sample_picture(), generator=generator, output_type="np").images)
+    return np.stack(pipe(sample_picture(), STEPS, generator=generator, output_type="np").images)
 
 
 def check_release(folder: Path) -> list[str]:
