@@ -311,6 +311,11 @@ def test_step_by_step_is_all_at_once(hinted):
         ({"output_type": "pt"}, "needs torch"),
         ({"generator": [TorchGenerator()] * 2}, "one generator a picture"),
         ({"hints": [[], []]}, "one list a picture"),
+        ({"eta": "a"}, "`eta` must be a number"),
+        ({"generator": 7}, "`generator` is a TorchGenerator of"),
+        ({"generator": torch.Generator()}, "`generator` is a TorchGenerator of"),
+        ({"hints": "red"}, "`hints` is a list of hints"),
+        ({"reference_images": 5}, "`reference_images`"),
     ],
 )
 def test_wrong_arguments(hinted, options, message):

@@ -580,6 +580,19 @@ def test_interrupt(pipe, photo):
     assert calls == [0, 0, 1]
 
 
+def test_an_interrupted_picture_has_an_estimate_without_noise(pipe, photo):
+    estimates = []
+
+    def stop(pipe, step, timestep, tensors):
+        estimates.append(tensors["pred_original_sample"])
+        pipe.interrupt = step == 1
+
+    names = {"callback_on_step_end_tensor_inputs": ["pred_original_sample"]}
+    chroma = pipe(photo, 9, output_type="latent", callback_on_step_end=stop, **names).images[0]
+    assert len(estimates) == 2
+    assert torch.equal(chroma, estimates[1][0] * pipe.unet.config.ab_scale)
+
+
 def test_an_interruption_leaves_later_pictures_grey(pipe, photo):
     def stop(pipe, step, timestep, tensors):
         pipe.interrupt = True
@@ -696,6 +709,15 @@ def test_folders_of_an_earlier_version_load(make_unet, tmp_path):
         ({"output_type": "jpeg"}, "output_type"),
         ({"generator": seeds(0, 1)}, "one generator a picture"),
         ({"hints": [[], []]}, "one list a picture"),
+        ({"eta": "a"}, "`eta` must be a number"),
+        ({"saturation": "x"}, "`saturation` must be a number"),
+        ({"second_look": "2"}, "`second_look` must be a number"),
+        ({"strength": None}, "`strength` must be a number"),
+        ({"generator": 7}, "`generator` is a Generator of torch"),
+        ({"generator": ["x"]}, "`generator` is a Generator of torch"),
+        ({"hints": 5}, "`hints` is a list of hints"),
+        ({"hints": "red"}, "`hints` is a list of hints"),
+        ({"reference_images": 5}, "`reference_images`"),
         ({"callback_on_step_end_tensor_inputs": ["noise"]}, "noise"),
     ],
 )

@@ -138,7 +138,11 @@ def hints_by_picture(hints: list | None, count: int) -> list[list[Hint]]:
     Raises:
         ValueError: if there is not one list a picture, or something is no hint.
     """
-    if hints is None or len(hints) == 0:
+    if hints is None:
+        return [[] for _ in range(count)]
+    if not isinstance(hints, list | tuple):
+        raise ValueError(f"`hints` is a list of hints, not {hints!r}.")
+    if len(hints) == 0:
         return [[] for _ in range(count)]
     if _is_hint(hints[0]):
         hints = [hints]

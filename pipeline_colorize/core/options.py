@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any
 
 from .sizes import SECOND_LOOK_START
@@ -128,6 +128,9 @@ class ColorizationOptions:
         self._check_ranges()
 
     def _check_ranges(self) -> None:
+        for name in ("eta", "strength", "temperature", "saturation", "second_look"):
+            if not isinstance(getattr(self, name), Real):
+                raise ValueError(f"`{name}` must be a number, not {getattr(self, name)!r}.")
         if not 0 <= self.eta <= 1:
             raise ValueError(f"`eta` must lie between 0 and 1, not at {self.eta}.")
         if not 0 <= self.strength <= 1:
@@ -160,3 +163,19 @@ def per_picture(name: str, given: Any, count: int) -> list:
             f"`{name}` needs one {name} a picture, so {count}, but it has {len(given)}."
         )
     return list(given)
+
+
+def generators_by_picture(given: Any, count: int, kind: type) -> list:
+    """The generator of each picture: one of a list, or the same for all; `None` where none is.
+
+    Raises:
+        ValueError: if the list is longer or shorter than `count`, or holds something else.
+    """
+    each = per_picture("generator", given, count)
+    for one in each:
+        if one is not None and not isinstance(one, kind):
+            raise ValueError(
+                f"`generator` is a {kind.__name__} of {kind.__module__} or a list of them, "
+                f"not {one!r}."
+            )
+    return each

@@ -16,7 +16,7 @@ from .levels import Levels
 from .looks import Look, group_looks, leave_grey
 from .margins import Frame
 from .mending import Mend, colors_by_picture, read_mend, undo_dials
-from .options import ColorizationOptions, per_picture
+from .options import ColorizationOptions, generators_by_picture
 from .results import ColorizationPipelineOutput, ResultMaker
 from .sampling import ChromaDials, ColorSampler, StepReport, color_channels
 from .saving import SavingMixin
@@ -251,8 +251,9 @@ class ColorizationPipeline(SavingMixin):
             callback_on_step_end: called as `callback(pipe, step, timestep, tensors)` after each
                 step, and may return changed tensors. `step` counts through all looks and batches,
                 up to `pipe.num_timesteps`; `pipe.current_look` is 1 or 2. After
-                `pipe.interrupt = True` the call ends: pictures that were begun have the colours of
-                that step, and pictures that were not stay grey. Any [`PipelineCallback`] works.
+                `pipe.interrupt = True` the call ends: pictures that were begun have the clean
+                estimate of that step, and pictures that were not stay grey. Any
+                [`PipelineCallback`] works.
             callback_on_step_end_tensor_inputs: names of the tensors it gets, `["latents"]` if not
                 given: "latents"; "pred_original_sample", the clean estimate (the latents, from
                 schedulers that do not return it); both of all candidates, in the network's units;
@@ -290,7 +291,7 @@ class ColorizationPipeline(SavingMixin):
         tensor_inputs = callback_on_step_end_tensor_inputs or ["latents"]
         hint_lists = hints_by_picture(hints, len(images))
         hint_lists = with_references(hint_lists, images, reference_images)
-        generators = per_picture("generator", generator, len(images))
+        generators = generators_by_picture(generator, len(images), torch.Generator)
         colors = colors_by_picture(color_image, mask_image, len(images))
         self.check_inputs(options, hint_lists, tensor_inputs, mends=color_image is not None)
         self._interrupt = False

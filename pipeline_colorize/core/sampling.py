@@ -223,19 +223,20 @@ class ColorSampler:
         noise = make_noise()
         latents, timesteps = self._start(batch, grid, noise)
         keep = self._keeper(batch, noise)
-        latents = keep(latents, timesteps[:1])
+        clean = latents = keep(latents, timesteps[:1])
         for index, timestep in enumerate(timesteps):
-            if self.interrupted():
+            if index > 0 and self.interrupted():
+                latents = clean  # what is there is colours with noise
                 break
             scaled = self.scheduler.scale_model_input(latents, timestep)
             output = self.predict(scaled, timestep, condition)
             extra = self._step_arguments(index, generators, make_noise)
             output = self.scheduler.step(output, timestep, latents, **extra)
-            latents, clean = output.prev_sample, getattr(output, "pred_original_sample", None)
-            if clean is not None and index == len(timesteps) - 1:
+            latents, estimate = output.prev_sample, getattr(output, "pred_original_sample", None)
+            if estimate is not None and index == len(timesteps) - 1:
                 # DDIM goes down by a fixed stride, which may end at the first timestep's noise.
-                latents = clean
-            clean = keep(_meet(latents if clean is None else clean, hints))
+                latents = estimate
+            clean = keep(_meet(latents if estimate is None else estimate, hints))
             latents = keep(latents, timesteps[index + 1 : index + 2])
             if self.options.output_intermediates:
                 estimates.append(clean)
@@ -330,7 +331,7 @@ class StepReport:
                 "chroma": lambda: sampler.shown(step),
             }
             tensors = {name: offered[name]() for name in self.tensor_inputs}
-            changed = self.callback(self.pipe, self.count, step.timestep, tensors)
+            changed = self.callback(self.pipe, self.count, step.timestep, tensors) or {}
             latents = changed.pop("latents", latents)
         self.count += 1
         self.progress.update()

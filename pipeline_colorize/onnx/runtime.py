@@ -28,7 +28,7 @@ from pipeline_colorize.core.levels import Levels
 from pipeline_colorize.core.luminance import resize_plane, see
 from pipeline_colorize.core.margins import Box, Frame
 from pipeline_colorize.core.mending import Mend, Overlay, colors_by_picture, read_mend, undo_dials
-from pipeline_colorize.core.options import ColorizationOptions, per_picture
+from pipeline_colorize.core.options import ColorizationOptions, generators_by_picture
 from pipeline_colorize.core.sizes import check_sides, fit_size, look_resolutions, row_chunks
 from pipeline_colorize.core.transparency import Light
 from pipeline_colorize.registry import find_model
@@ -54,7 +54,7 @@ def _as_list(image) -> list:
     """One picture, or a list or batch of them, as a list."""
     if isinstance(image, PIL.Image.Image) or (isinstance(image, np.ndarray) and image.ndim < 4):
         return [image]
-    images = list(image)
+    images = list(image) if isinstance(image, list | tuple | np.ndarray) else [image]
     wrong = [one for one in images if not isinstance(one, PIL.Image.Image | np.ndarray)]
     if wrong or not images:
         found = type(wrong[0]).__name__ if wrong else "an empty list"
@@ -341,7 +341,7 @@ class ORTColorizationPipeline:
     @staticmethod
     def _generators(generator, count: int) -> list[TorchGenerator]:
         if generator is not None:
-            return per_picture("generator", generator, count)
+            return generators_by_picture(generator, count, TorchGenerator)
         seeds = np.random.SeedSequence().generate_state(count).tolist()
         return [TorchGenerator().manual_seed(seed) for seed in seeds]
 

@@ -77,7 +77,7 @@ def hints_by_picture(images: Sequence[Any], references: Any) -> list[list[Hint]]
         references: pictures in colour for all of them, or a list of pictures for each.
 
     Raises:
-        ValueError: if there is not one list a picture.
+        ValueError: if there is not one list a picture, or something is no picture.
     """
     listed = references if isinstance(references, list | tuple) else [references]
     if any(isinstance(one, list | tuple) for one in listed):
@@ -88,6 +88,11 @@ def hints_by_picture(images: Sequence[Any], references: Any) -> list[list[Hint]]
         raise ValueError(
             f"`reference_images` needs one list a picture, so {len(images)}, but it has "
             f"{len(each)}."
+        )
+    wrong = [one for some in each for one in some if not hasattr(one, "size")]
+    if wrong:
+        raise ValueError(
+            f"`reference_images` is PIL pictures, arrays or tensors, not {wrong[0]!r}."
         )
     albums = {id(some): reference_album(map(_as_pixels, some)) for some in each}
     return [
