@@ -67,6 +67,7 @@ _MARKS_OF_FIXTURES = {
     "client": ("process",),
     "node": ("process", "slow"),  # it may have to install packages
     "processes": ("process", "slow"),
+    "site": ("process", "slow"),
     "space": ("process", "slow"),
 }
 

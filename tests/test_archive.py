@@ -200,6 +200,7 @@ def test_strips_are_what_reading_the_whole_gives(tmp_path, kind):
     assert photo.read_mark(photo.read(result).xmp)
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_master(tmp_path):
     peaks = []
     for rows in (1500, 6000):

@@ -66,6 +66,7 @@ def report(folder):
     return done.stdout, json.loads((folder / "one" / "results.json").read_text())
 
 
+@pytest.mark.slow
 def test_the_report_has_the_figures_of_every_picture(folder, report):
     text, results = report
     assert text.strip() == (folder / "one" / "results.md").read_text().strip()
@@ -85,6 +86,7 @@ def test_the_report_has_the_figures_of_every_picture(folder, report):
         assert line in text
 
 
+@pytest.mark.slow
 def test_the_figures_are_those_of_the_pipeline(folder, report):
     import torch
 
@@ -108,6 +110,7 @@ def test_the_figures_are_those_of_the_pipeline(folder, report):
     assert record["best"]["psnr"] == pytest.approx(max(one["psnr"] for one in together))
 
 
+@pytest.mark.slow
 def test_a_model_card_is_filled(folder, report):
     card = ModelCard.load(folder / "README.md")
     assert card.data.license == "apache-2.0" and "# A model" in card.content
@@ -128,6 +131,7 @@ def test_two_processes_give_the_same(folder, report):
         assert (folder / "two" / name).read_bytes() == (folder / "one" / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_the_weights_are_named_by_their_checksum(folder, report):
     weights = (folder / "model" / "unet" / "diffusion_pytorch_model.safetensors").read_bytes()
     model = report[1]["model"]
@@ -137,6 +141,7 @@ def test_the_weights_are_named_by_their_checksum(folder, report):
     assert f"{model['parameters']:,} parameters" in report[0]
 
 
+@pytest.mark.slow
 def test_one_colour_everywhere(folder, report):
     """With the mean colour of the pictures themselves, no other constant has a smaller error."""
     summary = report[1]["sets"]["pictures"]
@@ -150,6 +155,7 @@ def test_one_colour_everywhere(folder, report):
     assert summary["constant"]["ab_mse"] < summary["grey"]["ab_mse"]
 
 
+@pytest.mark.slow
 def test_colour_hints_are_reported(report):
     hints = report[1]["sets"]["pictures"]["hints"]
     assert hints["counts"] == [0, 1, 2, 7]
@@ -196,6 +202,7 @@ def test_hints_that_are_obeyed_are_met_and_help():
     assert summary["psnr"][3] == np.mean([record[20]["psnr"] for record in records])
 
 
+@pytest.mark.slow
 def test_a_report_read_from_its_file_says_the_same(report):
     """Model cards are written, and held against the figures, that way."""
     text, results = report

@@ -642,6 +642,7 @@ def test_a_graph_points_nowhere_but_beside_itself(folders, tmp_path):
         embed_weights(graph)
 
 
+@pytest.mark.slow
 def test_an_engine_can_be_pickled_and_shared(folders, tmp_path):
     folder = Path(shutil.copytree(folders["hints"], tmp_path / "model"))
     write_graph(folder)

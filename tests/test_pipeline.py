@@ -813,6 +813,7 @@ pipe.save_pretrained(sys.argv[4])
 """
 
 
+@pytest.mark.slow
 @pytest.mark.process
 def test_plain_diffusers_opens_what_is_saved(pipe, photo, tmp_path):
     want = pipe(photo, 3, generator=seeds(0), output_type="latent").images[0]

@@ -540,6 +540,7 @@ def test_versions(hub, client, built, tmp_path):
     assert hub.model().order == commits
 
 
+@pytest.mark.slow
 def test_shards_come_and_go(hub, client, with_card, tmp_path):
     building.build_release(str(with_card), tmp_path / "shards", None, "20KB")
     building.build_release(str(with_card), tmp_path / "whole", None, "5GB")

@@ -885,6 +885,7 @@ def test_on_a_gpu_space_the_model_asks_for_the_gpu(monkeypatch):
     assert asked == ["invent", "invent_anew"]
 
 
+@pytest.mark.slow
 def test_the_page_is_what_its_source_says(tmp_path):
     if not shutil.which("npm"):
         pytest.skip("no npm on this machine")

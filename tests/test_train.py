@@ -313,6 +313,7 @@ def test_a_step_may_be_cut_into_other_passes_when_it_is_resumed(pictures, tmp_pa
     assert losses(again) == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_network_with_dropout_is_resumed_to_the_last_bit(pictures, tmp_path):
     network = {
         "in_channels": 4,
@@ -332,6 +333,7 @@ def test_a_network_with_dropout_is_resumed_to_the_last_bit(pictures, tmp_path):
     assert_same(released(whole), released(again))
 
 
+@pytest.mark.slow
 def test_workers_read_the_same_stream(pictures, tmp_path):
     stream = {"streaming": True, "shuffle_buffer": 5, "max_train_steps": 3}
     alone = train(pictures, tmp_path / "a", **stream)
@@ -393,6 +395,7 @@ def test_memory_of_synchronised_batchnorm_is_estimated_among_processes(tmp_path)
         torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_a_run_with_muon_and_guidance_is_resumed_to_the_last_bit(pictures, tmp_path):
     options = {"optimizer": "muon", "condition_dropout": 0.5, "guidance_weight": 0.3}
     whole = train(pictures, tmp_path / "a", checkpointing_steps=3, **options)
@@ -404,6 +407,7 @@ def test_a_run_with_muon_and_guidance_is_resumed_to_the_last_bit(pictures, tmp_p
     assert not torch.equal(*(released(run)["conv_in.weight"] for run in (whole, plain)))
 
 
+@pytest.mark.slow
 def test_guidance_begins_at_its_step(pictures, tmp_path):
     guidance = {"condition_dropout": 0.5, "guidance_weight": 0.3, "checkpointing_steps": 2}
     late = train(pictures, tmp_path / "a", guidance_start=3, **guidance)
@@ -548,6 +552,7 @@ def test_a_run_stops_where_validation_no_longer_improves(pictures, tmp_path, val
     assert "stopped at step 16" in card and "8 steps, 32 pictures" in card
 
 
+@pytest.mark.slow
 def test_patience_outlasts_an_interruption(pictures, tmp_path, validation_by_step):
     whole = train(pictures, tmp_path / "a", **STOPPING)
     for step in (12, 16):  # one validation to go; none to go
@@ -677,6 +682,7 @@ def wandb_records(file: Path):
             record = b""
 
 
+@pytest.mark.slow
 def test_wandb_offline_has_the_losses_and_the_grid(pictures, tmp_path, monkeypatch):
     pytest.importorskip("wandb")
     from wandb.proto.wandb_internal_pb2 import Record
@@ -727,6 +733,7 @@ def test_dry_run_trains_nothing(pictures, tmp_path, capsys):
     assert int(decoded) >= 3 * 9  # some are for validation
 
 
+@pytest.mark.slow
 def test_some_steps_see_larger_pictures_and_a_resumed_run_the_same_ones(pictures, tmp_path):
     folder = tmp_path / "large"
     folder.mkdir()
@@ -800,6 +807,7 @@ def test_a_model_that_ships_is_a_start_by_its_name(pictures, tmp_path):
     assert model.model["block_out_channels"] == shipped.unet.config["block_out_channels"]
 
 
+@pytest.mark.slow
 def test_terms_go_on_with_the_weights(pictures, tmp_path):
     left_open = {"model": {}, "scheduler": {}, "resolution": 32, "noise_levels": 1}
     first = train(pictures, tmp_path / "a", init_from="faces-lab", max_train_steps=1, **left_open)
@@ -944,6 +952,7 @@ def test_a_grey_autoencoder_pretrains_the_encoder(pictures, tmp_path):
     assert_same(encoder, {name: x for name, x in stored.items() if name in encoder})
 
 
+@pytest.mark.slow
 def test_a_run_with_a_teacher_is_resumed_to_the_last_bit_and_released_without_it(
     pictures, tmp_path
 ):
@@ -973,6 +982,7 @@ def test_a_run_with_a_teacher_is_resumed_to_the_last_bit_and_released_without_it
     assert lines[-1]["teacher_loss"] > 0 and lines[0]["loss"] == losses(plain)[1]
 
 
+@pytest.mark.slow
 def test_a_frozen_backbone_in_the_encoder_s_place_trains_and_resumes(pictures, tmp_path):
     settings = transformers.ResNetConfig(
         embedding_size=4, hidden_sizes=[4, 6], depths=[1, 1], layer_type="basic"
@@ -1023,6 +1033,7 @@ def test_configurations_with_a_backbone_train(pictures, tmp_path, backbone):
     assert pipe(Image.new("L", (32, 32), 99), num_inference_steps=2).images[0].size == (32, 32)
 
 
+@pytest.mark.slow
 def test_the_next_default_begins_with_the_weights_of_the_present_one(pictures, tmp_path):
     argv = arguments(pictures, tmp_path)
     small = {
@@ -1220,6 +1231,7 @@ def test_the_manual_shows_the_whole_loop_as_it_is():
     assert lines == pytest.approx(int(claimed), abs=10)
 
 
+@pytest.mark.slow
 def test_benchmark_measures_script_bare_loop_and_stock_network(capsys):
     argv = ["training", "--config", str(ROOT / "configs" / "tiny.yaml"), "--batch_size", "2"]
     argv += ["--steps", "1", "--rounds", "1", "--stock-batch", "1"]
