@@ -28,6 +28,7 @@ os.environ.setdefault("FORWARDED_ALLOW_IPS", "*" if "SPACE_ID" in os.environ els
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # likewise onnxruntime, which diffusers imports
 
 import coloring  # ZeroGPU's package, in there, has to come before others
+import film
 import gradio as gr
 from coloring import Refused
 from controls import Controls, control_inputs, with_controls
@@ -137,11 +138,19 @@ class Space:
             api_name="colorize_many",
             concurrency_id="batch",
         )
+        gr.Button().click(
+            self.film,
+            [gr.File(label="clip"), inputs["seed"], inputs["model"]],
+            gr.File(label="film"),
+            api_name="film",
+            concurrency_id="film",
+        )
         touches, name = gr.Textbox("", label="touches"), gr.Textbox("", label="name")
         made = gr.JSON(label="result")
         for_the_page = [one, *inputs.values(), touches, name, references]
         gr.Button().click(self.invent, for_the_page, made, api_visibility="private", **queued)
-        (self.function,) = (key for key, one in self.blocks.fns.items() if one.fn == self.invent)
+        functions = {one.fn: key for key, one in self.blocks.fns.items()}
+        self.function, self.film_function = functions[self.invent], functions[self.film]
 
     def settings(self, controls: Controls, photographs: int = 1) -> Settings:
         """What was asked for, as the command line has it; Refused where it is too much."""
@@ -207,6 +216,29 @@ class Space:
                 raise Refused(" ".join(left_out))
             yield str(archive)
 
+    def film(
+        self, clip: str, seed: int = 0, model: str = "", progress: gr.Progress = gr.Progress()
+    ) -> Iterator[str]:
+        """Give a short black-and-white film believable, steady colours.
+
+        Args:
+            clip: The film: MP4, MKV, MOV, AVI, WebM and others.
+            seed: Another seed, other colours; the same one, the same again.
+            model: One of those that the page offers; empty for the first.
+
+        Returns:
+            An MP4 file with the film in colour, and with its own sound and timing.
+        """
+
+        def tell(stage: str, done: int, total: int) -> None:
+            progress((done, total or None), desc=stage)
+
+        with for_people(), tempfile.TemporaryDirectory() as folder:
+            if clip is None:
+                raise Refused("There is no film.")
+            settings, wanted = self.settings(Controls(seed=seed, model=model)), self.queue.wanted()
+            yield str(film.color_clip(clip, settings, self.limits, Path(folder), wanted, tell))
+
     @with_controls
     def invent(
         self,
@@ -264,6 +296,9 @@ class Space:
         return coloring.model_facts(named) | {
             "version": pipeline_colorize.__version__,
             "function": self.function,
+            "film_function": self.film_function,
+            "film_seconds": limits.max_film_seconds,
+            "film_frames": limits.max_film_frames,
             "models": self.models,
             "samplers": list(SAMPLERS),
             "samples": limits.max_samples,

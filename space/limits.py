@@ -60,6 +60,9 @@ class Limits:
     max_steps: int = 100
     max_photographs: int = 40  # in one batch
     max_references: int = 8  # pictures in colour that a photograph gets colours of
+    max_film_seconds: float = 20
+    max_film_frames: int = 600
+    max_film_pixels: int = 2_100_000  # of a frame
     queue: int = 40  # jobs that may wait; more are turned away
     concurrency: int = 1  # jobs that run at the same time
     max_jobs: int = 8  # of one visitor, waiting and running

@@ -675,6 +675,14 @@ def test_what_is_dropped_and_is_no_photograph_gets_a_message(page, notes, tmp_pa
     assert not page.errors
 
 
+def test_a_film_is_said_to_need_the_command(page):
+    assert page.is_hidden("#of-films") and "command colorize" in page.inner_text("#film-help")
+    choose(page, ("sea.mp4", b"a film"))
+    assert "command colorize" in trouble(page, "sea.mp4")
+    page.click("#close-movie")
+    page.wait_for_selector("#start:visible")
+
+
 def test_several_that_are_dropped_fill_a_grid(page, notes, small):
     drop(page, notes, small)
     page.wait_for_selector("#items li.failed")

@@ -14,6 +14,7 @@ import zipfile
 import zlib
 from pathlib import Path
 
+import av
 import diffusers
 import httpx
 import numpy as np
@@ -41,6 +42,7 @@ from page_driver import (
 )
 from PIL import Image
 from space_server import ROOT, Space, running_space
+from test_video import pan, write_film
 
 from pipeline_colorize import ColorizationPipeline, Hint
 from pipeline_colorize.core.color import rgb_to_lab
@@ -61,6 +63,7 @@ SETTINGS = {
     "COLORIZE_MAX_PIXELS": "4000000",
     "COLORIZE_MAX_PHOTOGRAPHS": "4",
     "COLORIZE_MAX_REFERENCES": "2",
+    "COLORIZE_MAX_FILM_FRAMES": "30",
     "COLORIZE_MCP": "1",
 }
 
@@ -301,6 +304,35 @@ def test_many_photographs_come_back_in_a_zip(client, pipe, album, tmp_path):
             client.predict(photographs=photographs, api_name="/colorize_many")
 
 
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    """A film with sound of a kind that browsers do not play."""
+    path = tmp_path_factory.mktemp("clips") / "sea.avi"
+    return write_film(path, pan(1, 8), codec="mpeg4", sound=True)
+
+
+@pytest.fixture(scope="module")
+def long_clip(clip):
+    return write_film(clip.with_name("long.mkv"), pan(2, 40))
+
+
+def test_the_endpoint_gives_a_film_that_plays(client, clip, long_clip):
+    file = client.predict(clip=handle_file(clip), seed=3, api_name="/film")
+    assert file.endswith("sea-colorized.mp4")
+    with av.open(str(clip)) as before, av.open(file) as after:
+        picture, sound = after.streams
+        assert (picture.codec_context.name, picture.pix_fmt) == ("h264", "yuv420p")
+        assert (sound.codec_context.name, sound.channels) == ("aac", 2)
+        assert "seed=3" in after.metadata["comment"]
+        for old, new in zip(before.decode(video=0), after.decode(video=0), strict=True):
+            assert float(old.time) == pytest.approx(float(new.time), abs=1e-3)
+            difference = old.to_ndarray(format="gray").astype(int) - new.to_ndarray(format="gray")
+            assert np.abs(difference).mean() < 1.5
+        assert np.ptp(new.to_ndarray(format="rgb24"), axis=2).max() > 10  # it has colours
+    with pytest.raises(Exception, match="and 30 frames can be coloured here"):
+        client.predict(clip=handle_file(long_clip), api_name="/film")
+
+
 def test_nothing_outside_its_folders_is_served(space, client, grandma):
     secret = ROOT / "setup.cfg"
     for path in (secret, "/etc/passwd", "app.py", "../setup.cfg", ROOT / "space" / "app.py"):
@@ -345,7 +377,7 @@ def test_agents_find_the_endpoints(space):
     schema = httpx.get(f"{space.url}/gradio_api/mcp/schema").json()
     tools = {tool["name"].split("_", 1)[-1]: tool for tool in schema}
     assert any("colorize" in tool["name"] for tool in schema)
-    assert len(schema) == 2, list(tools)
+    assert len(schema) == 3, list(tools)
     assert "believable" in str(schema)
 
 
@@ -767,6 +799,35 @@ def test_before_and_after_as_one_picture(page, portrait, tmp_path):
     assert "TrainedAlgorithmicMedia" in read_mark(read(file).xmp)["DigitalSourceType"]
 
 
+# --- a film --------------------------------------------------------------------------------------
+
+
+def test_a_film_is_chosen_played_and_downloaded(page, clip, long_clip, tmp_path):
+    page.set_viewport_size({"width": 390, "height": 844})
+    assert "up to 20 seconds" in page.inner_text("#film-help")
+    page.focus("#clip")  # the keyboard reaches it
+    choose(page, clip, by="#clip")
+    page.click("#stop")
+    page.wait_for_selector("#status:has-text('Stopped.')")
+    page.click("#recolor-movie")
+    page.wait_for_selector("#status:has-text('Done in')")
+    assert page.is_enabled("#save-movie") and page.is_hidden("#stop")
+    assert violations(page) == [] and overflow(page) == 0
+    played = page.evaluate("""async () => {
+        const movie = document.querySelector("#movie");
+        await movie.play();
+        while (movie.currentTime === 0) await new Promise(requestAnimationFrame);
+        return [movie.videoWidth, movie.videoHeight];
+    }""")
+    assert played == [96, 64]
+    assert download(page, "#save-movie", tmp_path).name == "sea-colorized.mp4"
+    choose(page, long_clip, by="#clip")
+    assert "30 frames" in trouble(page, "too long")
+    page.click("#close-movie")
+    page.wait_for_selector("#start:visible")
+    page.set_viewport_size({"width": 1280, "height": 900})
+
+
 # --- for everybody -------------------------------------------------------------------------------
 
 
@@ -905,6 +966,7 @@ def test_the_documents_name_every_setting_and_package():
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg", encoding="utf-8")
     needed = setup["options"]["install_requires"].split()
-    for extra in ("torch", "tell"):
+    for extra in ("torch", "tell", "video"):
         needed += setup["options.extras_require"][extra].split()
-    assert (ROOT / "space" / "requirements.txt").read_text("utf-8").split() == needed
+    given = (ROOT / "space" / "requirements.txt").read_text("utf-8").split()
+    assert given == list(dict.fromkeys(needed))

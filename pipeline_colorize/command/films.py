@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -22,6 +22,9 @@ from .provenance import provenance
 from .report import Report, is_terminal, one_line
 from .settings import STREAM, Settings
 from .sharing import Share
+
+if TYPE_CHECKING:
+    from pipeline_colorize.video import FilmOptions
 
 # Options of photographs that films do not have.
 _NOT_FOR_FILMS = (
@@ -148,7 +151,8 @@ def _check(settings: Settings) -> None:
         raise click.UsageError("--to must be later than --from.")
 
 
-def _options(settings: Settings, pipe: Any):
+def film_options(settings: Settings, pipe: Any) -> "FilmOptions":
+    """How a film is coloured and written, by what was asked for, and the mark that it gets."""
     from pipeline_colorize.video import FilmOptions
 
     end = settings.end
@@ -190,7 +194,7 @@ def _run_film(job: Job, pipe: Any, settings: Settings, report: Report, reference
     try:
         job.target.parent.mkdir(parents=True, exist_ok=True)
         with _bar(settings) as tell:
-            options = replace(_options(settings, pipe), references=references)
+            options = replace(film_options(settings, pipe), references=references)
             result = colorize_film(job.source, job.target, pipe, options, tell)
     except (FilmError, OSError, ValueError, MemoryError) as error:
         report.fail(job, one_line(error))

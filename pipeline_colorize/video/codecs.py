@@ -1,6 +1,6 @@
 """The codecs that results are written in, and what each of them takes."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from .reading import FilmError, FilmFacts
 
@@ -32,6 +32,11 @@ class Codec:
     def depth_for(self, facts: FilmFacts) -> int:
         """The bits of a sample in which a film is written."""
         return next((d for d in self.depths if d >= facts.levels.depth), self.depths[-1])
+
+    def limited(self, most_bits: int) -> "Codec":
+        """This codec with samples of at most so many bits, or of the fewest that it takes."""
+        depths = tuple(depth for depth in self.depths if depth <= most_bits)
+        return replace(self, depths=depths or self.depths[:1])
 
     def pixel_format(self, facts: FilmFacts) -> str:
         """FFmpeg's name of the pixel format in which a film is written."""

@@ -57,6 +57,7 @@ class FilmOptions:
     Args:
         codec: a name of `CODECS`; `None` for what the container begins with.
         quality: of the codec, lower is better; `None` is its default.
+        most_bits: of a sample of the result; `None` for as many as the film has.
         start: where the stretch that is coloured begins, in seconds.
         stop: where it ends; `None` is the film's end.
         shots: a table of shots to use, see `read_shots`; `None` to find them.
@@ -72,6 +73,7 @@ class FilmOptions:
 
     codec: str | None = None
     quality: int | None = None
+    most_bits: int | None = None
     start: float = 0.0
     stop: float | None = None
     shots: str | None = None
@@ -189,6 +191,8 @@ class _Film:
         self.codec = (
             choose_still(ending) if self.stills else CODECS[choose_codec(ending, options.codec)]
         )
+        if options.most_bits:
+            self.codec = self.codec.limited(options.most_bits)
         self.avi = ending == ".avi"
         self.notes: list[str] = []
         self._reader: _SequentialReader | None = None

@@ -148,7 +148,7 @@ def _copies(film: FilmReader, output) -> tuple[dict, list[str]]:
         if stream.index == film.stream.index:
             continue
         kind = stream.type or "unknown"
-        codec = _codec_of(stream)
+        codec = codec_name(stream)
         is_timecode = kind == "data" and "timecode" in stream.metadata
         if is_timecode:  # the container makes its own from the metadata
             continue
@@ -182,14 +182,14 @@ def check_sound(film: FilmReader, ending: str) -> None:
     if name in film.container.format.name.split(","):
         return
     for stream in film.container.streams.audio:
-        codec = _codec_of(stream)
+        codec = codec_name(stream)
         if supported and codec not in supported:
             raise FilmError(
                 f"a file named {ending} cannot hold its sound ({codec}); .mkv takes any sound"
             )
 
 
-def _codec_of(stream) -> str:
+def codec_name(stream) -> str:
     """FFmpeg's name of a stream's codec, whichever decoder reads it."""
     codec = getattr(getattr(stream, "codec_context", None), "codec", None)
     return getattr(codec, "canonical_name", None) or "unknown"

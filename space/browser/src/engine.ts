@@ -86,6 +86,7 @@ export interface Facts {
   mostSamples: number;
   mostPhotographs: number;
   formats: [value: string, label: string][];
+  films?: { seconds: number }; // that can be coloured, at most; left out where none can
 }
 
 export interface Engine {
@@ -104,6 +105,8 @@ export interface Engine {
   save(look: Look, format: string, report: Report): Promise<Download>;
   /** How an answer came about, as an animation; missing where there are none. */
   film?(look: Look): Promise<Download>;
+  /** A whole film in colour; missing where films cannot be coloured. */
+  colorizeFilm?(file: File, seed: number, report: Report): Promise<Download>;
   /** Leaves off whatever is under way; its promise is broken by `Stopped`. */
   stop(): void;
 }

@@ -20,7 +20,7 @@ function take(files: Iterable<File> | undefined, onFiles: OnFiles): void {
 }
 
 export function setUpFiles(onFiles: OnFiles): void {
-  for (const id of ["file", "more"]) {
+  for (const id of ["file", "more", "clip"]) {
     const file = element<HTMLInputElement>(id);
     file.addEventListener("change", () => {
       if (file.files?.length) onFiles([...file.files]);

@@ -5,6 +5,7 @@ import { Album, newItem } from "./album";
 import { setUpCamera } from "./camera";
 import { element } from "./dom";
 import type { Facts } from "./engine";
+import { Cinema, describeFilms, isFilm } from "./film";
 import { setUpExamples, setUpFiles } from "./files";
 import { complain, explain, isShown, show, tell } from "./shell";
 import { Studio } from "./studio";
@@ -31,22 +32,34 @@ function describe(facts: Facts): Facts {
   document.body.dataset["model"] = facts.model;
   album.most = facts.mostPhotographs;
   studio.describe(facts);
+  describeFilms(facts);
   return facts;
 }
 
-function take(files: File[]): void {
-  if (files.length === 1 && !isShown("album")) void studio.open(newItem(files[0]!));
+function take(given: File[]): void {
+  const files = given.filter((file) => !isFilm(file));
+  const [film] = given.filter(isFilm);
+  if (film && given.length === 1 && !isShown("album")) {
+    studio.close();
+    void cinema.open(film);
+    return;
+  }
+  cinema.close();
+  if (!files.length) complain("Films are coloured one at a time, and not among photographs.");
+  else if (files.length === 1 && !isShown("album")) void studio.open(newItem(files[0]!));
   else {
-    complain("");
+    complain(film ? "Films are coloured one at a time, so they were left out." : "");
     album.add(files, 0);
   }
 }
 
 const studio = new Studio(engine, load);
+const cinema = new Cinema(engine, () => load());
 const album = (studio.album = new Album(engine, (item) => void studio.open(item)));
 
 element("leave").addEventListener("click", () => {
   album.clear();
+  cinema.close();
   studio.close();
 });
 show("start");

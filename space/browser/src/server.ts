@@ -17,6 +17,11 @@ import {
 const LIVE = 640; // pixels along the long side, while the colours come about
 const PAUSE = 1500; // milliseconds until a lost connection is tried again
 const API = "gradio_api/";
+const STAGES: Record<string, string> = {
+  "looking through": "Looking through the film, frame",
+  "comparing shots": "Comparing scenes",
+  colorizing: "Colouring the film, frame",
+};
 
 /** The connection broke. */
 class Lost extends Error {}
@@ -26,6 +31,8 @@ interface ServerFacts {
   function: number;
   models: string[];
   model: string;
+  film_function: number;
+  film_seconds: number;
   samplers: string[];
   steps: number;
   resolution: number;
@@ -39,12 +46,18 @@ interface ServerFacts {
   minutes: number;
 }
 
+/** A file that an endpoint gives out. */
+interface ServerFile {
+  path: string;
+  orig_name: string;
+}
+
 /** Of Gradio's messages about a job, what is read here. */
 interface Message {
   msg: string;
   rank?: number;
   rank_eta?: number | null;
-  progress_data?: { index: number | null; length: number | null }[];
+  progress_data?: { index: number | null; length: number | null; desc?: string | null }[];
   success?: boolean;
   message?: string;
   output?: { data?: unknown[]; error?: string | null };
@@ -108,6 +121,7 @@ class ServerEngine implements Engine {
         [".jpg", "JPEG"],
         [".png", "PNG, lossless"],
       ],
+      films: { seconds: facts.film_seconds },
     };
   }
 
@@ -122,14 +136,18 @@ class ServerEngine implements Engine {
   /** Brings the file to the server. */
   private async send(report: Report): Promise<string> {
     report({ text: "Sending the photograph …", share: null });
+    return (this.path = await this.upload(this.file!, report));
+  }
+
+  private async upload(file: File, report: Report): Promise<string> {
     const body = new FormData();
-    body.append("files", this.file!, this.file!.name);
+    body.append("files", file, file.name);
     const response = await this.reach(`${API}upload`, { method: "POST", body }, report);
     if (response.status === 413) {
       throw new Refused(`It has more than ${this.facts?.megabytes ?? ""} MB, the limit here.`);
     }
     if (!response.ok) throw new Refused("The server does not take this file.");
-    return (this.path = ((await response.json()) as [string])[0]);
+    return ((await response.json()) as [string])[0];
   }
 
   async colorize(recipe: Recipe, report: Report): Promise<Made> {
@@ -154,22 +172,55 @@ class ServerEngine implements Engine {
 
   /** A turn in the queue. */
   private async job(path: string, recipe: Recipe, report: Report): Promise<{ made: Made; name: string }> {
-    const [name, session_hash, { signal }] = [randomName(), randomName(), this.work];
+    const [name, { signal }] = [randomName(), this.work];
     const file = { path, meta: { _type: "gradio.FileData" } };
     const hints = recipe.hints.map((one) => ({ ...one, what: one.color, answer: 0 }));
     const touches = [...hints, ...(recipe.touches ?? [])].map(lineOf).join("\n");
     const { samples, seed, steps = null, sampler = "", resolution = null, model = "" } = recipe;
     const data = [file, samples, seed, steps, sampler, 1, resolution, "", model, touches, name];
-    const body = JSON.stringify({ data, fn_index: this.facts!.function, session_hash });
+    const session = await this.join(this.facts!.function, data, report);
+    const drop = () => this.forget(name);
+    signal.addEventListener("abort", drop);
+    const made = await listen<Made>(session, signal, report, "Reading the photograph …", (step, steps) => {
+      report({ text: `Imagining colours: step ${step} of ${steps}`, share: step / steps });
+      void this.showLive(name, report).catch(() => undefined);
+    });
+    signal.removeEventListener("abort", drop);
+    return { made, name };
+  }
+
+  /** Takes a place in the queue; what becomes of it is told to the session that is returned. */
+  private async join(fn_index: number, data: unknown[], report: Report): Promise<string> {
+    const session_hash = randomName();
+    const body = JSON.stringify({ data, fn_index, session_hash });
     const headers = { "Content-Type": "application/json" };
     const joined = await this.reach(`${API}queue/join`, { method: "POST", headers, body }, report);
     if (joined.status === 503) throw new Refused("Many people are waiting here. Try again in a minute.");
     if (!joined.ok) throw new Refused(plain(((await joined.json()) as { detail: string }).detail));
-    const drop = () => this.forget(name);
-    signal.addEventListener("abort", drop);
-    const made = await listen(session_hash, signal, report, () => this.showLive(name, report));
-    signal.removeEventListener("abort", drop);
-    return { made, name };
+    return session_hash;
+  }
+
+  async colorizeFilm(file: File, seed: number, report: Report): Promise<Download> {
+    this.stop();
+    const { signal } = this.work;
+    for (;;) {
+      try {
+        report({ text: "Sending the film …", share: null });
+        const path = await this.upload(file, report);
+        const data = [{ path, meta: { _type: "gradio.FileData" } }, seed, ""];
+        const session = await this.join(this.facts!.film_function, data, report);
+        const made = await listen<ServerFile>(session, signal, report, "Reading the film …", (done, all, stage) =>
+          report({ text: `${STAGES[stage] ?? stage} ${done} of ${all}`, share: done / all }),
+        );
+        report({ text: "Fetching the film …", share: null });
+        const response = await this.reach(`${API}file=${encodeURI(made.path)}`, {}, report);
+        if (!response.ok) throw new Refused("The server has deleted it already.");
+        return { file: await response.blob(), name: made.orig_name };
+      } catch (error) {
+        if (signal.aborted) throw new Stopped();
+        if (!(error instanceof Lost)) throw error; // else `reach` waits until the connection is back
+      }
+    }
   }
 
   private async showLive(name: string, report: Report): Promise<void> {
@@ -254,10 +305,16 @@ function wishOf({ sample, frame, tone, longest }: Look): Record<string, string> 
   );
 }
 
-/** What becomes of a job, until it is done. */
-function listen(session: string, signal: AbortSignal, report: Report, onStep: () => Promise<void>): Promise<Made> {
+/** What becomes of a job, until it is done. `onStep` hears which step of how many of which stage is done. */
+function listen<Outcome>(
+  session: string,
+  signal: AbortSignal,
+  report: Report,
+  begun: string, // what is said when its turn comes
+  onStep: (step: number, steps: number, stage: string) => void,
+): Promise<Outcome> {
   const source = new EventSource(`${API}queue/data?session_hash=${session}`);
-  const ended = new Promise<Made>((resolve, reject) => {
+  const ended = new Promise<Outcome>((resolve, reject) => {
     signal.addEventListener("abort", () => reject(new Stopped()));
     source.onerror = () => reject(new Lost());
     source.onmessage = ({ data }) => {
@@ -266,12 +323,11 @@ function listen(session: string, signal: AbortSignal, report: Report, onStep: ()
       if (message.msg === "estimation") {
         report({ text: waiting(message.rank ?? 0, message.rank_eta), share: null });
       } else if (message.msg === "process_starts") {
-        report({ text: "Reading the photograph …", share: null });
+        report({ text: begun, share: null });
       } else if (message.msg === "progress" && step?.index && step.length) {
-        report({ text: `Imagining colours: step ${step.index} of ${step.length}`, share: step.index / step.length });
-        void onStep().catch(() => undefined);
+        onStep(step.index, step.length, step.desc ?? "");
       } else if (message.msg === "process_completed") {
-        const made = message.output?.data?.[0] as Made | undefined;
+        const made = message.output?.data?.[0] as Outcome | undefined;
         if (message.success && made) resolve(made);
         else reject(new Refused(plain(message.output?.error || "The server could not do it.")));
       } else if (message.msg === "unexpected_error") {

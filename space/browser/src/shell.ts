@@ -3,11 +3,11 @@
 import { element } from "./dom";
 import { Refused, Stopped } from "./engine";
 
-export type Screen = "start" | "album" | "work";
+export type Screen = "start" | "album" | "work" | "cinema";
 
 export function show(screen: Screen): void {
   document.body.dataset["screen"] = screen;
-  for (const one of ["start", "album", "work"]) element(one).hidden = one !== screen;
+  for (const one of ["start", "album", "work", "cinema"]) element(one).hidden = one !== screen;
 }
 
 export const isShown = (screen: Screen) => document.body.dataset["screen"] === screen;
