@@ -162,6 +162,48 @@ def violations(page) -> list[str]:
     return [f"{one['id']}: {[node['html'][:120] for node in one['nodes']]}" for one in found]
 
 
+def look_at_states(page, photograph: Path, letter: Path) -> dict[str, list[str]]:
+    """What axe-core finds in each state of the page; none of them is too wide for the window.
+
+    `letter` is a file that is no photograph.
+    """
+    found = {}
+
+    def look(state: str) -> None:
+        found[state] = violations(page)
+        assert overflow(page) == 0, state
+
+    page.wait_for_selector("#examples img")
+    look("beginning")
+    give(page, photograph)
+    box, height = page.locator("#frame").bounding_box(), page.viewport_size["height"]
+    assert box["y"] >= 0 and box["y"] + box["height"] / 2 < height
+    with NextColors(page):
+        page.select_option("#samples", "4")
+    look("answers")
+    see(page, "unsure")
+    look("doubt")
+    with NextColors(page):
+        place_color(page, "navy", 0.5, 0.5)
+    page.click("#mends button")
+    look("mending")
+    page.keyboard.press("Escape")
+    page.eval_on_selector("#experts", "(one) => (one.open = true)")
+    page.locator("#resolution, #seed").locator("visible=true").last.scroll_into_view_if_needed()
+    look("settings")
+    if height >= 640:  # so low a window has no room for both
+        box = page.locator("#frame").bounding_box()
+        assert box["y"] >= 0 and box["y"] + box["height"] <= height
+    choose(page, letter)
+    trouble(page, letter.name)
+    assert page.is_visible("#start")
+    look("something went wrong")
+    choose(page, photograph, letter)
+    page.wait_for_selector("#items li.failed")
+    look("several")
+    return found
+
+
 def overflow(page) -> int:
     """Pixels that the page is too wide for its window."""
     return page.evaluate(

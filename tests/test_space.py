@@ -29,15 +29,14 @@ from page_driver import (
     give,
     grey_photograph,
     launch,
+    look_at_states,
     open_page,
-    overflow,
     pixels,
     place_color,
     save,
     see,
     set_range,
     trouble,
-    violations,
     wait_until,
 )
 from PIL import Image
@@ -876,32 +875,19 @@ WINDOWS = {
 
 
 @pytest.mark.parametrize("window", WINDOWS)
-def test_five_states_have_no_violation_and_no_overflow(visit, window, portrait, tmp_path):
-    page, found = visit(**WINDOWS[window]), {}
-
-    def look(state: str) -> None:
-        found[state] = violations(page)
-        assert overflow(page) == 0, state
-
-    page.wait_for_selector("#examples img")
-    look("beginning")
-    give(page, portrait)
-    box = page.locator("#frame").bounding_box()
-    assert box["y"] >= 0 and box["y"] + box["height"] / 2 < WINDOWS[window]["viewport"]["height"]
-    with NextColors(page):
-        place_color(page, "navy", 0.5, 0.5)
-    look("colours and a point")
-    with NextColors(page):
-        page.select_option("#samples", "4")
-    look("answers")
-    choose(page, *bad_files(tmp_path)["text"][:1])
-    trouble(page, "letter.png")
-    look("something went wrong")
-    page.click("#close")
-    choose(page, portrait, *bad_files(tmp_path)["text"][:1])
-    page.wait_for_selector("#items li.failed")
-    look("several")
+def test_no_state_has_a_violation_or_overflow(visit, window, portrait, tmp_path):
+    letter, _ = bad_files(tmp_path)["text"]
+    found = look_at_states(visit(**WINDOWS[window]), portrait, letter)
     assert not any(found.values()), found
+
+
+def test_all_tools_are_in_sight(page, portrait):
+    page.set_viewport_size({"width": 1280, "height": 800})
+    give(page, portrait)
+    for tool in ("save", "again", "mends", "swatches", "shape", "saturation", "warmth", "tools"):
+        box = page.locator(f"#{tool}").bounding_box()
+        assert box["y"] >= 0 and box["y"] + box["height"] <= 800, tool
+    page.set_viewport_size({"width": 1280, "height": 900})
 
 
 def test_a_photograph_that_the_browser_cannot_show_is_shown(page, tmp_path):

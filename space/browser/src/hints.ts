@@ -106,12 +106,16 @@ export class Hints {
     const kinds = ["anew" as const, "grey" as const, ...others];
     const chosen = this.chosen;
     this.mends = kinds.map((what) => {
-      const button = make("button", { type: "button", value: String(what), ariaPressed: "false" });
-      button.textContent = `${wordOf(what)[0]!.toUpperCase()}${wordOf(what).slice(1)} here`;
+      const name = `${wordOf(what)[0]!.toUpperCase()}${wordOf(what).slice(1)} here`;
+      const options = { type: "button", value: String(what), ariaPressed: "false", ariaLabel: name } as const;
+      const button = make("button", options, typeof what === "number" ? String(what) : name.slice(0, -5));
       this.setUp(button);
       return button;
     });
-    element("mends").replaceChildren(...this.mends);
+    const [anew, grey, ...fromOthers] = this.mends as [HTMLButtonElement, HTMLButtonElement];
+    const row = make("span", { className: "row" }, "As in answer", ...fromOthers);
+    row.hidden = !fromOthers.length;
+    element("mends").replaceChildren(anew, grey, row);
     this.choose(this.tools.some(({ value }) => value === chosen) ? chosen : undefined);
   }
 
@@ -186,12 +190,12 @@ export class Hints {
     const isColor = color?.startsWith("#");
     element("hint-help").textContent =
       color && isColor
-        ? `Touch what is ${nameOf(color)} in the photograph. Escape ends it.`
-        : "Was her dress dark red? Choose a colour, then touch the thing.";
+        ? `Touch what is ${nameOf(color)} in the photograph.`
+        : "Choose one, then touch what has it.";
     element("mend-help").textContent =
       color && !isColor
-        ? "Touch what is wrong in the photograph. Escape ends it."
-        : "Choose what to do, then touch the thing. All around it stays.";
+        ? "Touch what is wrong in the photograph."
+        : "Choose, then touch it. The rest stays.";
   }
 
   private at({ x, y }: Place): [number, number] {

@@ -117,7 +117,7 @@ class ServerEngine implements Engine {
       mostSamples: facts.samples,
       mostPhotographs: facts.photographs,
       formats: [
-        ["", "as it came"],
+        ["", "the same format"],
         [".jpg", "JPEG"],
         [".png", "PNG, lossless"],
       ],

@@ -37,8 +37,9 @@ export function reason(error: unknown): string {
 /** Says what went wrong, unless somebody wished it to stop. */
 export function explain(error: unknown, what: string): void {
   if (error instanceof Stopped) return;
+  const why = reason(error);
   tell("");
-  complain(`${what}: ${reason(error)}`);
+  complain(why.includes("cannot be used") ? why : `${what}: ${why}`);
 }
 
 /** "Stop" does this; it is shown while there is something to stop. */

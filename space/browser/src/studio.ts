@@ -71,7 +71,9 @@ export class Studio {
       if (mine === this.turn && !(await isReadable)) await this.viewer.open(await this.engine.before());
       if (mine === this.turn && this.made) await this.repaint();
     } catch (error) {
-      if (mine === this.turn) this.end(error, `“${item.file.name}” cannot be used`);
+      if (mine !== this.turn) return;
+      this.end(error, `“${item.file.name}” cannot be used`);
+      if (!this.made && !(await isReadable) && mine === this.turn) show(this.album.isEmpty ? "start" : "album");
     }
   }
 

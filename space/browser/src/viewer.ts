@@ -84,6 +84,8 @@ export class Viewer {
   /** Whether a touch of the photograph places a colour; the picture's whole is colour then. */
   set placing(value: boolean) {
     this.target.hidden = !value;
+    const { top, bottom } = this.frame.getBoundingClientRect();
+    if (value && (bottom < 0 || top > innerHeight)) this.frame.scrollIntoView({ block: "center" });
     this.frame.classList.toggle("placing", value);
     this.layOut();
   }
