@@ -178,13 +178,24 @@ def test_a_jpeg_2000_of_16_bits_in_colour(tmp_path, picture):
     assert found.depth == 16 and np.array_equal(found.image, pixels)
 
 
-@pytest.mark.parametrize("kind", ["BMP", "PPM"])
-def test_a_cut_off_file_without_compression(tmp_path, picture, kind):
-    data = encoded(picture, kind)
-    found = read(tmp_path, data[: int(0.7 * len(data))])
+PLAIN = [("BMP", {}), ("PPM", {}), ("PCX", {}), ("TGA", {}), ("TGA", {"compression": "tga_rle"})]
+
+
+@pytest.mark.parametrize(("kind", "options"), PLAIN)
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_a_cut_off_file_with_little_or_no_compression(tmp_path, picture, kind, options, mode):
+    data = encoded(picture.convert(mode), kind, **options)
+    cut = data[: int(0.7 * len(data))]
+    if (kind, mode) == ("PCX", "L"):
+        with pytest.raises(photo.PhotoError, match="list of its colours, at its end, is missing"):
+            read(tmp_path, cut)
+        return
+    found = read(tmp_path, cut)
     assert found.warnings == [CUT_OFF]
-    right = (found.image == np.asarray(picture)).all(1)
+    right = (found.image == np.asarray(picture.convert(mode))).reshape(120, -1).all(1)
     assert right.mean() > 0.6
+    with pytest.raises(photo.PhotoError, match="damaged|cut off: only"):
+        read(tmp_path, data[: int(0.05 * len(data))])
 
 
 @pytest.mark.parametrize("share", [0.4, 0.7, 0.97])

@@ -36,6 +36,7 @@ _PASSES = (
     (0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2),
     (0, 1, 1, 2),
 )  # fmt: skip
+_PLAIN = ("BMP", "PPM", "PCX", "TGA")
 _STEP = 256  # bytes that are unpacked at a time
 _LEAST_SHARE = 0.2  # of a picture that must be there
 _LEAST_OF_JPEG2000 = 0.5  # of its bytes, which refine all of the picture again and again
@@ -44,6 +45,7 @@ CUT_OFF = "the file is damaged or cut off; what is there was colorized"
 NOTHING_LEFT = (
     "the file is damaged or cut off; of HEIC, AVIF and JPEG XL nothing can be decoded then"
 )
+NO_PALETTE = "the file is damaged or cut off; the list of its colours, at its end, is missing"
 SOUND_PICTURE = "the file has damaged metadata, which was left out; its picture is whole"
 
 
@@ -62,11 +64,9 @@ def mended(file: BinaryIO) -> tuple[BinaryIO, str] | None:
         return _filled(data, 8 + int.from_bytes(data[4:8], "little"), _LEAST_SHARE)
     if data.startswith((_JP2, _CODESTREAM)):
         return _filled(data, _end_of_jpeg2000(data), _LEAST_OF_JPEG2000, _END_OF_JPEG)
-    if data[:2] in (b"BM", b"P4", b"P5", b"P6"):
-        return io.BytesIO(data + bytes(_bytes_of_pixels(data))), CUT_OFF
     if data.startswith(_GIF):
         return _mended_gif(data)
-    return None
+    return _with_zeros(data)
 
 
 def needs_all(file: BinaryIO) -> bool:
@@ -156,11 +156,21 @@ def _end_of_jpeg2000(data: bytes) -> int:
     return at + len(_END_OF_JPEG)
 
 
-def _bytes_of_pixels(data: bytes) -> int:
-    with Image.open(io.BytesIO(data), formats=["BMP", "PPM"]) as opened:
+def _with_zeros(data: bytes) -> tuple[BinaryIO, str] | None:
+    """A BMP, PNM, PCX or TGA with zeros for its missing pixels, which are black then.
+
+    Packed or not, six bytes are enough for a pixel. `None` for any other format.
+    """
+    try:
+        opened = Image.open(io.BytesIO(data), formats=_PLAIN)
+    except Image.UnidentifiedImageError:
+        return None
+    with opened:
+        check_size(opened.size)
+        if opened.format == "PCX" and opened.mode == "L":
+            raise PhotoError(NO_PALETTE)
         width, height = opened.size
-    limit = Image.MAX_IMAGE_PIXELS
-    return 6 * min(width * height, limit or width * height)
+    return io.BytesIO(data + bytes(6 * width * height)), CUT_OFF
 
 
 def _mended_png(data: bytes) -> tuple[BinaryIO, str] | None:
