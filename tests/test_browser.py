@@ -25,6 +25,7 @@ from page_driver import (
     encoded,
     give,
     launch,
+    look_at_states,
     open_page,
     overflow,
     place_color,
@@ -711,7 +712,48 @@ def test_a_place_is_mended(page, small, tmp_path):
     change = np.abs(np.asarray(Image.open(file)).astype(int) - before).max(2)
     assert change[:40].max() <= 2 < change[85:115, 65:95].max()
     assert "mended=" in photo.read_mark(photo.read(file).xmp)["AIPromptInformation"]
+    mended = np.asarray(Image.open(file))
     page.keyboard.press("Escape")
+    for button, wanted in (("undo", before), ("redo", mended)):
+        with NextColors(page):
+            page.click(f"#{button}")
+        assert np.array_equal(np.asarray(Image.open(save(page, tmp_path, "png"))), wanted)
+    assert page.is_hidden("#examples-given")  # they need the server
+
+
+def test_a_place_of_another_answer_by_touch(visit, small, tmp_path):
+    page = visit(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    give(page, small)
+    with NextColors(page):
+        page.select_option("#samples", "2")
+    answers = []
+    for number in (2, 1):
+        page.tap(f"#answers button:nth-child({number})")
+        answers.append(np.asarray(Image.open(save(page, tmp_path, "png"))).astype(int))
+        see(page, "answers")
+    other, first = answers
+    page.get_by_role("button", name="As in answer 2 here").tap()
+    page.locator("label", has_text="a brush stroke").tap()
+    set_range(page, "#reach", 40)
+    box = page.locator("#place").bounding_box()
+    with NextColors(page):
+        page.locator("#place").tap(position={"x": box["width"] / 2, "y": box["height"] / 2})
+    mixed = np.asarray(Image.open(save(page, tmp_path, "png"))).astype(int)
+    middle, rim = np.s_[96:104, 76:84], np.s_[:30]
+    assert np.abs(mixed - other)[middle].mean() < np.abs(mixed - first)[middle].mean()
+    assert np.abs(mixed - first)[rim].max() <= 2
+    with NextColors(page):
+        page.tap("#undo")
+    assert np.array_equal(np.asarray(Image.open(save(page, tmp_path, "png"))), first)
+    with NextColors(page):
+        page.tap("#redo")
+    assert np.array_equal(np.asarray(Image.open(save(page, tmp_path, "png"))), mixed)
+
+
+def test_no_state_has_a_violation_or_overflow(visit, small, notes):
+    notes = notes.rename(notes.with_suffix(".png"))
+    found = look_at_states(visit(viewport={"width": 390, "height": 844}), small, notes)
+    assert not any(found.values()), found
 
 
 def test_stop_keeps_what_was_there(page, small, tmp_path):

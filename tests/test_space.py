@@ -31,12 +31,14 @@ from page_driver import (
     launch,
     look_at_states,
     open_page,
+    overflow,
     pixels,
     place_color,
     save,
     see,
     set_range,
     trouble,
+    violations,
     wait_until,
 )
 from PIL import Image
@@ -226,12 +228,18 @@ def test_too_much_is_refused(client, grandma, changed, message):
         client.predict(photograph=handle_file(grandma), api_name="/colorize", **changed)
 
 
-def test_pictures_in_colour_are_followed(client, grandma, tmp_path):
+def same_in_color(folder: Path) -> Path:
+    """Write part.png, a grey photograph, and red.png and blue.png, which show it in colour."""
     with Image.open(ROOT / "space" / "examples" / "color" / "kodim07.jpg") as whole:
         whole.thumbnail((300, 300))
-        whole.crop((0, 0, 160, 200)).convert("L").save(tmp_path / "part.png")
+        whole.crop((0, 0, 160, 200)).convert("L").save(folder / "part.png")
     for name, hue in (("red", (90, 20, 20)), ("blue", (20, 20, 90))):
-        Image.blend(whole, Image.new("RGB", whole.size, hue), 0.5).save(tmp_path / f"{name}.png")
+        Image.blend(whole, Image.new("RGB", whole.size, hue), 0.5).save(folder / f"{name}.png")
+    return folder / "part.png"
+
+
+def test_pictures_in_colour_are_followed(client, grandma, tmp_path):
+    part = same_in_color(tmp_path)
 
     def color(photograph, *references, **told):
         given = [handle_file(path) for path in references]
@@ -240,7 +248,6 @@ def test_pictures_in_colour_are_followed(client, grandma, tmp_path):
         (file,) = client.predict(photograph=handle_file(photograph), **quick, **told)
         return np.asarray(Image.open(file), float).mean((0, 1)), read_mark(read(file).xmp)
 
-    part = tmp_path / "part.png"
     red, mark = color(part, tmp_path / "red.png")
     blue, _ = color(part, tmp_path / "blue.png")
     assert red[0] - red[2] > 10 > -10 > blue[0] - blue[2]
@@ -564,6 +571,32 @@ def test_mends_that_are_nonsense_are_refused():
         with pytest.raises(coloring.Refused, match=why):
             coloring.read_touches(text, settings, Limits())
     assert len(coloring.read_touches("1 2.5 4 5, 3, brush, anew, 1\n", settings, Limits())) == 1
+
+
+def test_an_example_in_colour_is_followed_and_taken_off(page, grandma, tmp_path):
+    give(page, same_in_color(tmp_path))
+    before = pixels(save(page, tmp_path))
+    with NextColors(page):
+        choose(page, tmp_path / "red.png", by="#example")
+    assert "red.png" in page.inner_text("#example-list")
+    wait_until(page, "document.querySelector('#example-list img').naturalWidth === 300")
+    file = save(page, tmp_path)
+    red, _, blue = pixels(file).mean((0, 1)) - before.mean((0, 1))
+    assert red > 3 > blue
+    assert "references=red.png#" in read_mark(read(file).xmp)["AIPromptInformation"]
+    choose(page, grandma, by="#example")
+    assert "no colours" in trouble(page, "grandma.jpg cannot be followed")
+    assert page.locator("#example-list li").count() == 1  # as it was
+    with NextColors(page):
+        page.get_by_role("button", name="Remove red.png").click()
+    assert np.array_equal(pixels(save(page, tmp_path)), before)
+    assert page.locator("#example-list li").count() == 0
+    with NextColors(page):
+        page.click("#undo")
+    assert np.array_equal(pixels(save(page, tmp_path)), pixels(file))
+    with NextColors(page):
+        page.click("#redo")
+    assert np.array_equal(pixels(save(page, tmp_path)), before)
 
 
 def test_strength_and_warmth_need_no_other_run(page, pipe, portrait, tmp_path):

@@ -25,12 +25,19 @@ export interface Touch extends Spot {
   answer: number; // that is changed, from 0
 }
 
+/** A photograph in colour of the same people, place or kind. */
+export interface Example {
+  id: string;
+  file: File;
+}
+
 /** What decides the colours. What is left out is the model's own. */
 export interface Recipe {
   seed: number;
   samples: number;
   hints: Hint[];
   touches?: Touch[];
+  examples?: Example[];
   model?: string;
   steps?: number;
   sampler?: string;
@@ -60,6 +67,7 @@ export interface Look {
 export interface Made extends Size {
   notes: string[]; // about the file, for people
   frames: number; // that show how the colours came about
+  references?: number; // places that got their colour from examples
 }
 
 export interface Download {
@@ -79,6 +87,7 @@ export interface Facts {
   model: string;
   hints: boolean; // whether the model follows given colours
   mends: boolean; // whether it makes colours anew in a place
+  examples?: number; // that can be followed at a time; left out where none can
   steps?: number; // the model's own; left out where they cannot be chosen
   resolution?: number;
   resolutions: [number, number];

@@ -3,6 +3,7 @@
 import {
   type Download,
   type Engine,
+  type Example,
   type Facts,
   type Look,
   type Made,
@@ -42,6 +43,7 @@ interface ServerFacts {
   samples: number;
   most_steps: number;
   photographs: number;
+  references: number;
   megabytes: number;
   minutes: number;
 }
@@ -62,6 +64,9 @@ interface Message {
   message?: string;
   output?: { data?: unknown[]; error?: string | null };
 }
+
+/** A file on the server, as Gradio takes it. */
+const onServer = (path: string) => ({ path, meta: { _type: "gradio.FileData" } });
 
 const randomName = () =>
   [...crypto.getRandomValues(new Uint8Array(16))].map((one) => one.toString(16).padStart(2, "0")).join("");
@@ -91,6 +96,7 @@ class ServerEngine implements Engine {
   private facts?: ServerFacts;
   private file?: File;
   private path?: string; // of the file, on the server
+  private readonly examples = new Map<string, string>(); // the same of examples, by their ids
   private name?: string; // of the result, on the server
   private recipe?: Recipe;
   private work = new AbortController();
@@ -110,6 +116,7 @@ class ServerEngine implements Engine {
       samplers: facts.in_one_pass ? [] : facts.samplers,
       hints: facts.hints,
       mends: !facts.in_one_pass,
+      examples: facts.references,
       steps: facts.in_one_pass ? undefined : facts.steps,
       resolution: facts.resolution,
       resolutions: facts.resolutions,
@@ -139,6 +146,15 @@ class ServerEngine implements Engine {
     return (this.path = await this.upload(this.file!, report));
   }
 
+  /** An example on the server, as Gradio takes it. */
+  private async sendExample({ id, file }: Example, report: Report): Promise<object> {
+    if (!this.examples.has(id)) {
+      report({ text: "Sending the example …", share: null });
+      this.examples.set(id, await this.upload(file, report));
+    }
+    return onServer(this.examples.get(id)!);
+  }
+
   private async upload(file: File, report: Report): Promise<string> {
     const body = new FormData();
     body.append("files", file, file.name);
@@ -157,7 +173,9 @@ class ServerEngine implements Engine {
     for (let isOld = Boolean(this.path), tries = 0; ; tries++) {
       try {
         const path = this.path ?? (await this.send(report));
-        const { made, name } = await this.job(path, recipe, report);
+        const examples: object[] = [];
+        for (const one of recipe.examples ?? []) examples.push(await this.sendExample(one, report));
+        const { made, name } = await this.job(path, examples, recipe, report);
         this.forget();
         [this.name, this.recipe] = [name, recipe];
         return made;
@@ -166,18 +184,24 @@ class ServerEngine implements Engine {
         if (error instanceof Lost) continue; // `reach` waits until the connection is back
         if (!isOld || tries > 0) throw error;
         [isOld, this.path] = [false, undefined]; // it may have expired
+        this.examples.clear();
       }
     }
   }
 
   /** A turn in the queue. */
-  private async job(path: string, recipe: Recipe, report: Report): Promise<{ made: Made; name: string }> {
+  private async job(
+    path: string,
+    examples: object[],
+    recipe: Recipe,
+    report: Report,
+  ): Promise<{ made: Made; name: string }> {
     const [name, { signal }] = [randomName(), this.work];
-    const file = { path, meta: { _type: "gradio.FileData" } };
+    const file = onServer(path);
     const hints = recipe.hints.map((one) => ({ ...one, what: one.color, answer: 0 }));
     const touches = [...hints, ...(recipe.touches ?? [])].map(lineOf).join("\n");
     const { samples, seed, steps = null, sampler = "", resolution = null, model = "" } = recipe;
-    const data = [file, samples, seed, steps, sampler, 1, resolution, "", model, touches, name];
+    const data = [file, samples, seed, steps, sampler, 1, resolution, "", model, touches, name, examples];
     const session = await this.join(this.facts!.function, data, report);
     const drop = () => this.forget(name);
     signal.addEventListener("abort", drop);
@@ -207,7 +231,7 @@ class ServerEngine implements Engine {
       try {
         report({ text: "Sending the film …", share: null });
         const path = await this.upload(file, report);
-        const data = [{ path, meta: { _type: "gradio.FileData" } }, seed, ""];
+        const data = [onServer(path), seed, ""];
         const session = await this.join(this.facts!.film_function, data, report);
         const made = await listen<ServerFile>(session, signal, report, "Reading the film …", (done, all, stage) =>
           report({ text: `${STAGES[stage] ?? stage} ${done} of ${all}`, share: done / all }),

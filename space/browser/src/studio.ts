@@ -3,6 +3,7 @@
 import type { Album, Item } from "./album";
 import { element, make } from "./dom";
 import { type Engine, type Facts, type Look, type Made, type News, type Recipe, Stopped, type Tone } from "./engine";
+import { Examples } from "./examples";
 import { Hints } from "./hints";
 import { beforeAndAfter } from "./share";
 import { complain, explain, give, isShown, setStop, show, tell } from "./shell";
@@ -25,6 +26,7 @@ export class Studio {
     () => void this.recolor(this.item?.sample),
     () => this.view === "answers" && this.see("colour"),
   );
+  private readonly examples = new Examples(() => void this.recolor(this.item?.sample));
   private readonly viewer: Viewer = this.hints.viewer;
   private item?: Item;
   private made?: Made;
@@ -123,7 +125,9 @@ export class Studio {
     await this.repaint();
     await this.keep(item);
     if (mine !== this.turn) return;
-    tell([...made.notes.map((note) => `${item.file.name} ${note}.`), `Done in ${seconds} seconds.`].join(" "));
+    const notes = made.notes.map((note) => `${item.file.name} ${note}.`);
+    if (recipe.examples?.length && !made.references) notes.push("Nothing in the example was found here.");
+    tell([...notes, `Done in ${seconds} seconds.`].join(" "));
     document.body.dataset["made"] = String(this.count++); // how often there were colours
   }
 
@@ -161,7 +165,7 @@ export class Studio {
     const isBusy = document.body.hasAttribute("data-busy");
     const isReady = Boolean(this.made) && !isBusy;
     for (const one of document.querySelectorAll<HTMLInputElement>("#work .ready")) one.disabled = !isReady;
-    for (const id of ["hints", "mending", "shape"]) element<HTMLFieldSetElement>(id).disabled = !this.made;
+    for (const id of ["hints", "mending", "shape", "examples-given"]) element<HTMLFieldSetElement>(id).disabled = !this.made;
     const several = Boolean(this.made) && (this.item?.recipe.samples ?? 1) > 1;
     element("see-answers").parentElement!.hidden = element("see-unsure").parentElement!.hidden = !several;
     element("see-film").parentElement!.hidden = (this.made?.frames ?? 0) < 2;
@@ -348,6 +352,7 @@ export class Studio {
     const [min, max] = facts.resolutions.map(String);
     Object.assign(input("resolution"), { min, max, placeholder: String(facts.resolution ?? "") });
     element("hints").hidden = !facts.hints;
+    this.examples.describe(facts);
     element("mending").hidden = !facts.mends;
     element("shape").hidden = !facts.hints && !facts.mends;
   }
@@ -372,6 +377,7 @@ export class Studio {
       samples: Number(select("samples").value) || 1,
       hints: this.hints.list,
       touches: this.hints.touches,
+      examples: this.examples.list,
       model: select("model").value || undefined,
       steps: number("steps"),
       sampler: select("sampler").value || undefined,
@@ -389,6 +395,7 @@ export class Studio {
     if (recipe.model) select("model").value = recipe.model;
     input("saturation").value = String(100 * tone.saturation);
     input("warmth").value = String(100 * tone.warmth);
+    this.examples.show(recipe.examples ?? []);
     this.showTone();
   }
 

@@ -1,0 +1,51 @@
+/** Photographs in colour, whose colours come to what is the same in the photograph. */
+
+import { element, make } from "./dom";
+import type { Example, Facts } from "./engine";
+
+export class Examples {
+  private all: Example[] = [];
+  private most = 0;
+  private readonly input = element<HTMLInputElement>("example");
+
+  constructor(private readonly onChange: () => void) {
+    this.input.addEventListener("change", () => {
+      const files = [...(this.input.files ?? [])].slice(0, this.most - this.all.length);
+      this.input.value = ""; // so that the same one can be chosen again
+      if (files.length) this.set([...this.all, ...files.map((file) => ({ id: `${Date.now()}-${Math.random()}`, file }))]);
+    });
+  }
+
+  get list(): Example[] {
+    return this.all;
+  }
+
+  describe({ hints, examples = 0 }: Facts): void {
+    this.most = examples;
+    element("examples-given").hidden = !hints || !examples;
+  }
+
+  show(all: Example[]): void {
+    this.all = all;
+    this.input.disabled = all.length >= this.most;
+    element("example-list").replaceChildren(...all.map((one) => this.line(one)));
+  }
+
+  private set(all: Example[]): void {
+    this.show(all);
+    this.onChange();
+  }
+
+  private line(one: Example): HTMLLIElement {
+    const { name } = one.file;
+    const picture = make("img", { alt: "", src: URL.createObjectURL(one.file) });
+    for (const kind of ["load", "error"]) picture.addEventListener(kind, () => URL.revokeObjectURL(picture.src), { once: true });
+    picture.addEventListener("error", () => picture.remove()); // the browser cannot show it
+    const remove = make("button", { type: "button", ariaLabel: `Remove ${name}` }, "Remove");
+    remove.addEventListener("click", () => {
+      this.set(this.all.filter((other) => other !== one));
+      this.input.focus({ preventScroll: true }); // its own button is gone
+    });
+    return make("li", {}, picture, make("span", { className: "name" }, name), remove);
+  }
+}
