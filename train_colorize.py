@@ -37,7 +37,7 @@ from pipeline_colorize.training.batches import (
 )
 from pipeline_colorize.training.build import build_model, make_accelerator, make_optimizer
 from pipeline_colorize.training.card import model_card
-from pipeline_colorize.training.checks import check_configs
+from pipeline_colorize.training.checks import check_configs, check_resolutions
 from pipeline_colorize.training.colors import color_figures
 from pipeline_colorize.training.config import (
     PARTS,
@@ -103,6 +103,7 @@ class Run:
             check_noise(self.scheduler)
             self.timesteps = self.scheduler.config.num_train_timesteps
         self.bare = build_model(config, self.optim, initial)
+        check_resolutions(self.data, self.bare)
         self.parameters = sum(parameter.numel() for parameter in self.bare.parameters())
         layout = BatchFormat.of_model(self.bare.config)
         self.layout = dataclasses.replace(layout, picture=bool(config.teacher))

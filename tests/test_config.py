@@ -76,6 +76,12 @@ def test_a_file_that_cannot_be_used_is_named(tmp_path, files, message):
         parse(["--config", str(tmp_path / "a.yaml")], PARTS, "")
 
 
+def test_a_file_that_is_no_text_is_named(tmp_path):
+    (tmp_path / "a.yaml").write_bytes(b"PAR1\xb4")
+    with pytest.raises(ValueError, match="a.yaml is no YAML file"):
+        parse(["--config", str(tmp_path / "a.yaml")], PARTS, "")
+
+
 def test_configurations_that_ship_are_found_from_anywhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("configs/tiny.yaml", "tiny.yaml", "tiny", "small/faces-rgb"):
@@ -115,6 +121,10 @@ def configs(**changes) -> list:
         ({"checkpoints_total_limit": 0}, "`checkpoints_total_limit` must be at least 1, not 0"),
         ({"early_stopping_patience": 0}, "`early_stopping_patience` must be at least 1, not 0"),
         ({"validation_colors": -1}, "`validation_colors` must be at least 0, not -1"),
+        ({"workers": -1}, "`workers` must be at least 0, not -1"),
+        ({"validation_pictures": -1}, "`validation_pictures` must be at least 0, not -1"),
+        ({"lr_warmup_steps": -5}, "`lr_warmup_steps` must be at least 0, not -5"),
+        ({"learning_rate": float("nan")}, "`learning_rate` must be at least 0, not nan"),
         ({"early_stopping_metric": "validation_histogram"}, "set `validation_colors`"),
         ({"crop_probability": 1.5}, "`crop_probability` must be from 0 to 1, not 1.5"),
         ({"ema_decay": 1.0}, "`ema_decay` must be from 0 to below 1, not 1.0"),

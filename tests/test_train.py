@@ -446,6 +446,21 @@ def test_a_run_with_another_batch_is_not_resumed_and_none_is_overwritten(picture
         train(pictures, tmp_path, resume_from_checkpoint=str(tmp_path))
 
 
+def test_a_folder_that_cannot_be_written_is_named_before_anything_is_built(tmp_path):
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file", tmp_path / "file" / "run"):
+        with pytest.raises(
+            ValueError, match="`output_dir` .* cannot be written: .*file is no folder"
+        ):
+            checkpoint.find(folder, None)
+    assert checkpoint.find(tmp_path / "new" / "run", None) is None
+
+
+def test_a_resolution_that_the_network_cannot_take_is_named(pictures, tmp_path):
+    with pytest.raises(ValueError, match="`resolution` must be a multiple of .*, not 51"):
+        train(pictures, tmp_path, resolution=51, max_train_steps=1)
+
+
 @pytest.fixture(scope="module")
 def processes():
     """Starts processes that have the libraries loaded already."""

@@ -9,6 +9,7 @@ after that. Nothing in it is unpickled without restriction.
 import dataclasses
 import json
 import math
+import os
 import shutil
 from pathlib import Path
 
@@ -130,8 +131,12 @@ def find(folder: Path, wanted: str | None) -> Path | None:
     """Find the checkpoint that `wanted` means: a path, "latest" (`None` if there is none) or none.
 
     Raises:
-        ValueError: for a path that is no checkpoint, and for a new run in a folder that has a run.
+        ValueError: for a path that is no checkpoint, for a new run in a folder that has a run, and
+            for a folder that cannot be written.
     """
+    above = next(one for one in (folder.absolute(), *folder.absolute().parents) if one.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise ValueError(f"`output_dir` {folder} cannot be written: {above} is no folder of yours.")
     last = newest(folder)
     if wanted is None:
         if last is None:
@@ -143,7 +148,7 @@ def find(folder: Path, wanted: str | None) -> Path | None:
     if wanted == "latest":
         return last
     if not (Path(wanted) / "state.json").is_file():
-        names = [path.name for path in checkpoints(folder)]
+        names = ", ".join(path.name for path in checkpoints(folder)) or "none"
         raise ValueError(f"{wanted} is no checkpoint; {folder} has {names}.")
     step = json.loads((Path(wanted) / "state.json").read_text(encoding="utf-8"))["progress"]["step"]
     if last is not None and (_step(last) or 0) > step:

@@ -1,5 +1,7 @@
 """Refuse a configuration that cannot work, before anything is built or read."""
 
+from torch import nn
+
 from .config import DataConfig, ModelConfig, OptimizerConfig, RunConfig
 
 # Numbers with a lower bound of 1.
@@ -22,6 +24,13 @@ COUNTS = {
         "grid_epochs",
         "grid_pictures",
     ],
+}
+# Numbers with a lower bound of 0.
+AMOUNTS = {
+    DataConfig: ["validation_pictures", "workers", "degrade_scratches", "hint_most"],
+    ModelConfig: ["guidance_start"],
+    OptimizerConfig: ["learning_rate", "weight_decay", "lr_warmup_steps"],
+    RunConfig: ["validation_colors"],
 }
 # Numbers from 0 to 1.
 SHARES = [
@@ -58,8 +67,6 @@ def check_configs(configs: list) -> None:
         raise ValueError(f"`seed` must be from 0 to 2^56 - 1, not {run.seed}.")
     if not 0 <= optim.ema_decay < 1:
         raise ValueError(f"`ema_decay` must be from 0 to below 1, not {optim.ema_decay}.")
-    if run.validation_colors < 0:
-        raise ValueError(f"`validation_colors` must be at least 0, not {run.validation_colors}.")
     if run.early_stopping_metric == "validation_histogram" and not run.validation_colors:
         raise ValueError(
             "`early_stopping_metric` validation_histogram needs coloured pictures: set "
@@ -67,11 +74,27 @@ def check_configs(configs: list) -> None:
         )
 
 
+def check_resolutions(data: DataConfig, network: nn.Module) -> None:
+    """Refuse training pictures whose sides the network cannot take.
+
+    Raises:
+        ValueError: with the field, its value and what would be right.
+    """
+    stride = getattr(network, "stride", 1)
+    for name in ("resolution", "large_resolution") if data.large_datasets else ("resolution",):
+        value = getattr(data, name)
+        if value % stride:
+            raise ValueError(
+                f"`{name}` must be a multiple of {stride} for this network, not {value}."
+            )
+
+
 def _check_counts(config) -> None:
-    for name in COUNTS[type(config)]:
-        value = getattr(config, name)
-        if value is not None and value < 1:
-            raise ValueError(f"`{name}` must be at least 1, not {value}.")
+    for bounds, least in ((COUNTS, 1), (AMOUNTS, 0)):
+        for name in bounds[type(config)]:
+            value = getattr(config, name)
+            if value is not None and not value >= least:
+                raise ValueError(f"`{name}` must be at least {least}, not {value}.")
 
 
 def _check_shares(data: DataConfig) -> None:

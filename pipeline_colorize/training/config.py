@@ -289,7 +289,7 @@ def read_settings(file: Path, above: tuple[Path, ...] = ()) -> dict:
         raise ValueError(f"{above[-1]}: there is no file {file} for `base`.")
     try:
         settings = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{file} is no YAML file: {error}") from error
     if not isinstance(settings, dict):
         raise ValueError(f"{file} must hold `field: value` lines, not {type(settings).__name__}.")
