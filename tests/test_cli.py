@@ -595,6 +595,17 @@ def test_a_list_that_nobody_takes_is_no_failure(album, pipe, tmp_path, monkeypat
     assert names(tmp_path / "out") == ["a.png", "b.png", "c.png"]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="names have no such characters there")
+def test_names_do_not_steer_the_terminal(pipe, tmp_path):
+    for name in ("a\nb.png", "\x1b]0;title\x07.png", "gnp.\u202eexe.png", "\x9b2J.png"):
+        save(tmp_path / "in" / name)
+    (tmp_path / "in" / "\x1b[2J.jpg").write_text("no picture")
+    result = run(tmp_path / "in", "-o", tmp_path / "out")
+    assert result.exit_code == 1 and len(names(tmp_path / "out")) == 4
+    assert len(result.stdout.splitlines()) == 4 and r"a\nb.png -> " in result.stdout
+    assert not set("\x1b\x07\x9b\u202e") & set(result.output)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="names are text there")
 def test_a_name_that_is_not_text(album, pipe, tmp_path):
     (album / "a.png").rename(album / "caf\udce9.png")

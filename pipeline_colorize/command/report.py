@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Mapping
@@ -16,6 +17,8 @@ from pipeline_colorize.core.margins import Box
 from .job import STDIN, STDOUT, Job
 from .settings import STREAM, Settings
 
+# Line breaks, what steers a terminal, and what turns the direction of a text.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _SCREEN = 20  # photographs after which failures have scrolled away and are listed again
 
 
@@ -25,13 +28,23 @@ def one_line(error: Exception, length: int = 200) -> str:
     return text if len(text) <= length else text[: length - 3] + "..."
 
 
+def harmless(text: str) -> str:
+    r"""Write control characters, which a file's name may hold, as escapes.
+
+    >>> print(harmless("a\nb.jpg"))
+    a\nb.jpg
+    """
+    return _CONTROL.sub(lambda one: one[0].encode("unicode_escape").decode(), text)
+
+
 def say(text: str) -> None:
     """Print a line of this command to stderr."""
-    click.echo(f"colorize: {text}", err=True)
+    click.echo(f"colorize: {harmless(text)}", err=True)
 
 
 def _print(line: str) -> None:
     """Print a line to stdout; if nobody reads it, no photograph fails for that."""
+    line = harmless(line)
     try:
         click.echo(line)
     except UnicodeEncodeError:  # a name that is not text, or not in the terminal's encoding
@@ -163,7 +176,7 @@ class Report:
     def fail(self, photograph: Job | str | Path, reason: object) -> None:
         """Report something that was not coloured, with a reason of one line."""
         name = photograph.name if isinstance(photograph, Job) else str(photograph)
-        self.counts.failed.append(f"{name}: {reason}")
+        self.counts.failed.append(harmless(f"{name}: {reason}"))
         if not self._silent:
             say(f"{name}: {reason}")
         self._finish(photograph, "failed", [], error=str(reason))
