@@ -6,6 +6,8 @@
     python scripts/study.py upsampling space/examples/color
     python scripts/study.py margins space/examples
     python scripts/study.py album space/examples/color
+    python scripts/study.py references space/examples/color --films clips
+    python scripts/study.py mends space/examples/color
 
 Figures are added one by one, and a second run continues where the first was stopped. What was
 learned by these is in docs/notebook.
@@ -174,6 +176,56 @@ def album(folder, model, output, **options):
     from studies.album import AlbumOptions, run
 
     report(run, folder, model, output, AlbumOptions(**options))
+
+
+@main.command()
+@MODEL
+@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option(
+    "--films",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Folder of films, of which two frames make a pair.",
+)
+@click.option("--kinds", help="Data set with labels, of which two pictures of one make a pair.")
+@click.option(
+    "--network",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Network whose features match, too, as scripts/pretrained.py teacher makes it.",
+)
+@click.option("--pairs", default=16, show_default=True, help="Pairs of each protocol, at most.")
+@click.option("--seconds", default=2.0, show_default=True, help="Time between two frames.")
+@click.option("--side", default=224, show_default=True, help="Short side of a picture, in pixels.")
+@click.option("--seed", default=0, show_default=True, help="Start of the random numbers.")
+@output("runs/references")
+def references(folder, model, output, **options):
+    """Does a picture in colour help another one? CIEDE2000 with none, with it, with true hints.
+
+    Pairs are two crops of one photograph of FOLDER, two frames of a film, two pictures of one kind,
+    and two of different things, which must not change anything.
+    """
+    from studies.references import ReferenceOptions, run
+
+    report(run, folder, model, output, ReferenceOptions(**options))
+
+
+@main.command()
+@MODEL
+@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--photographs", default=8, show_default=True, help="Photographs, evenly spaced.")
+@click.option(
+    "--longest", default=1024, show_default=True, help="Long side of a photograph, in pixels."
+)
+@click.option("--seed", default=5, show_default=True, help="Start of the random numbers.")
+def mends(folder, model, **options):
+    """How long does a mend take, and is the place better afterwards?
+
+    A circle in each photograph of FOLDER is given a strong colour at equal light, and a larger one
+    is mended, with fewer candidates, with one look, and in 8 bits as well. Processor seconds are
+    what counts on a machine that does other things, too; set OMP_NUM_THREADS=1 to compare them.
+    """
+    from studies.mends import MendOptions, run
+
+    report(run, folder, model, MendOptions(**options))
 
 
 if __name__ == "__main__":

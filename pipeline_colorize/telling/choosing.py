@@ -12,6 +12,9 @@ from ..core.margins import Box
 # The most hints of a picture, and the share of the short side that they keep between each other.
 MOST_HINTS = 200
 _SPACING = 0.06
+# A match that is right with at least this probability is handed on as certain: so the result keeps
+# to it, and a network that never saw doubtful hints is not confused.
+_CERTAIN = 0.95
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,13 @@ def choose_hints(
         if len(kept) < most and inside and not near:
             kept.append(match)
             places = np.vstack([places, place])
-    return [Hint(one.x, one.y, _as_color(one.chroma), confidence=one.confidence) for one in kept]
+    return [_as_hint(one) for one in kept]
+
+
+def _as_hint(match: Match) -> Hint:
+    """A match as a hint, certain where it is nearly so."""
+    confidence = 1.0 if match.confidence >= _CERTAIN else match.confidence
+    return Hint(match.x, match.y, _as_color(match.chroma), confidence=confidence)
 
 
 def _as_color(chroma: np.ndarray) -> tuple[int, int, int]:

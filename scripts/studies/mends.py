@@ -1,0 +1,142 @@
+"""How long does a mend take, and how much better is the place afterwards?
+
+In each photograph, a circle is given a strong colour at equal light, and a larger one is mended.
+"""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from skimage.color import deltaE_ciede2000
+from tqdm import tqdm
+
+from pipeline_colorize.core.luminance import see
+from pipeline_colorize.core.mending import with_light_of
+from pipeline_colorize.evaluation.metrics import to_lab
+from pipeline_colorize.evaluation.protocol import spread_indices
+from pipeline_colorize.onnx.noise import TorchGenerator
+from pipeline_colorize.onnx.runtime import ORTColorizationPipeline
+from pipeline_colorize.photo import READABLE, open_picture, to_srgb
+
+# Radius of the place that is wrong, and of the mask, as shares of the short side.
+WRONG, MASK = 0.15, 0.2
+COLORS = ((190, 40, 40), (40, 60, 190), (50, 150, 60), (170, 60, 170))
+
+
+@dataclass(frozen=True)
+class MendOptions:
+    """What is mended.
+
+    Args:
+        photographs: evenly spaced over those that there are.
+        longest: long side of a photograph, in pixels.
+        candidates: numbers of candidates to try beside the model's own.
+        seed: of the mends.
+    """
+
+    photographs: int = 8
+    longest: int = 1024
+    candidates: tuple[int, ...] = (8, 4)
+    seed: int = 5
+
+
+def load(folder: Path, options: MendOptions) -> Iterator[np.ndarray]:
+    """Load photographs as (H, W, 3), uint8.
+
+    Raises:
+        ValueError: if there are none.
+    """
+    files = [file for file in sorted(folder.iterdir()) if file.suffix.lower() in READABLE]
+    if not files:
+        raise ValueError(f"No photographs in {folder}.")
+    for index in spread_indices(len(files), options.photographs):
+        picture = to_srgb(open_picture(files[index])).convert("RGB")
+        scale = options.longest / max(picture.size)
+        size = [round(scale * length) for length in picture.size]
+        yield np.asarray(picture.resize(size, Image.Resampling.LANCZOS))
+
+
+def settings(model: str, options: MendOptions) -> dict[str, tuple[Any, dict[str, Any]]]:
+    """Name the ways to mend: a pipeline, and options of the call."""
+    pipe = ORTColorizationPipeline.from_pretrained(model)
+    found: dict[str, tuple[Any, dict]] = {"as it is": (pipe, {})}
+    for count in options.candidates:
+        found[f"{count} candidates"] = pipe, {"num_candidates": count}
+    found["one look"] = pipe, {"second_look": 1.0}
+    found["8 bits"] = ORTColorizationPipeline.from_pretrained(model, variant="int8"), {}
+    for count in options.candidates:
+        found[f"8 bits, {count} candidates"] = found["8 bits"][0], {"num_candidates": count}
+    return found
+
+
+def mend_all(truth: np.ndarray, number: int, ways: dict, seed: int) -> dict[str, list[float]]:
+    """Make a place of a photograph wrong and mend it in all ways.
+
+    Returns:
+        For each way, CIEDE2000 to the truth inside, how far pixels outside moved at most, seconds,
+        and processor seconds; for "before" and "wrong", CIEDE2000 alone.
+    """
+    grey = np.asarray(Image.fromarray(truth).convert("L"))
+    pipe = ways["as it is"][0]
+    before = np.asarray(pipe(grey, generator=TorchGenerator().manual_seed(0)).images[0])
+    inside, mask = (circle(grey.shape, number, share) for share in (WRONG, MASK))
+    color = np.full_like(before, COLORS[number % len(COLORS)])
+    wrong = np.where(inside[..., None], with_light_of(color, see(grey).luminance), before)
+    given = {"color_image": Image.fromarray(wrong), "mask_image": mask.astype(np.float32)}
+    figures = {
+        name: [error(one, truth, inside)] for name, one in (("before", before), ("wrong", wrong))
+    }
+    for name, (engine, told) in ways.items():
+        began = time.perf_counter(), time.process_time()
+        generator = TorchGenerator().manual_seed(seed)
+        mended = np.asarray(engine(grey, generator=generator, **given, **told).images[0])
+        spent = time.perf_counter() - began[0], time.process_time() - began[1]
+        moved = np.abs(mended.astype(int) - wrong)[~mask].max()
+        figures[name] = [error(mended, truth, inside), float(moved), *spent]
+    return figures
+
+
+def circle(shape: tuple[int, ...], number: int, share: float) -> np.ndarray:
+    """A circle (H, W) of which another place is taken for each photograph, as bool."""
+    height, width = shape
+    down, across = np.random.default_rng(number).uniform(0.3, 0.7, 2)
+    y, x = np.mgrid[:height, :width]
+    return np.hypot(y - down * height, x - across * width) < share * min(shape)
+
+
+def error(result: np.ndarray, truth: np.ndarray, place: np.ndarray) -> float:
+    """Mean CIEDE2000 at equal light over a place (H, W)."""
+    ours, lab = to_lab(result)[place], to_lab(truth)[place]
+    return float(deltaE_ciede2000(lab, np.concatenate([lab[:, :1], ours[:, 1:]], axis=1)).mean())
+
+
+def run(folder: Path, model: str, options: MendOptions) -> str:
+    """Mend a place of each photograph in all ways, and return a table of means and medians.
+
+    Args:
+        folder: of photographs in colour.
+        model: a name that ships, or a folder.
+        options: of the study.
+
+    Raises:
+        ValueError: if there is no such model or photograph.
+    """
+    ways = settings(model, options)
+    found = [
+        mend_all(truth, number, ways, options.seed)
+        for number, truth in enumerate(tqdm(load(folder, options), total=options.photographs))
+    ]
+    lines = ["| way | CIEDE2000 inside | moved outside | seconds | processor seconds |"]
+    lines.append("|---|---|---|---|---|")
+    for name in found[0]:
+        rows = np.array([each[name] for each in found])
+        cells = [f"{rows[:, 0].mean():.2f}"]
+        if rows.shape[1] > 1:
+            seconds = np.median(rows[:, 2:], axis=0)
+            cells += [f"{rows[:, 1].max():.0f}", *(f"{one:.2f}" for one in seconds)]
+        lines.append(f"| {name} | " + " | ".join(cells + [""] * (4 - len(cells))) + " |")
+    return "\n".join(lines)
