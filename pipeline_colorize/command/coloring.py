@@ -35,7 +35,7 @@ class Coloring:
 def call_model(
     pipe, photos: list[photo.Photo], settings: Settings, hints: list[list[Hint]] | None = None
 ) -> list[Coloring]:
-    """Colour photographs of one depth together, each as if it were alone: by its own generator.
+    """Colour photographs of one depth together; each has its generator, as if it were alone.
 
     Args:
         pipe: the pipeline.

@@ -121,7 +121,7 @@ def matching(pattern: str) -> list[Path]:
 
 
 def warm(paths: list[Path]) -> None:
-    """List the folders of results once, so that not each result is asked for by itself."""
+    """List the folders of results once, so that no result takes a request of its own."""
     for folder in {str(path.parent): path.parent for path in paths if is_remote(path)}.values():
         with contextlib.suppress(Exception):  # it may not exist yet
             file_system(folder).ls(inner_path(folder), refresh=True)

@@ -79,7 +79,7 @@ def agreement_weights(
 
 
 def warmth_order(chroma: np.ndarray, candidates: int) -> np.ndarray:
-    """Sort the candidates of several results, so that each result is made of like ones.
+    """Sort the candidates of several results, so that each result is made of similar ones.
 
     Groups of candidates as they come agree on much the same. Sorted by the mean of a* and b* over
     the picture, from the coolest to the warmest, they agree on answers that are farther apart, and

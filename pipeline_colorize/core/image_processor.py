@@ -200,7 +200,7 @@ class ColorizationImageProcessor:
 
 
 def meet_hints(color: torch.Tensor, hints: torch.Tensor) -> torch.Tensor:
-    """Shift colour so that it has what certain hints give; the network comes near by itself.
+    """Shift colour to what certain hints give; the network alone only comes near.
 
     What a hint's cell lacks is added to the cells around it as well, less the further they are, so
     that no spot stands out. Hints whose confidence is below 1 are left to the network, which sees

@@ -26,7 +26,7 @@ MOST = 8.0
 
 @dataclass(frozen=True)
 class Levels:
-    """A straight line from the L* of a photograph to that of one that has not faded.
+    """Maps the L* of a faded photograph to that of one that has not faded, by a straight line.
 
     Args:
         gain: the factor on L*; 1 for a photograph of ordinary contrast.

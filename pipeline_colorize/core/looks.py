@@ -47,7 +47,7 @@ class Look:
 
 
 def group_looks(looks: list[Look], batch_size: int | None) -> list[list[Look]]:
-    """Looks of one working size and like margins together, at most `batch_size` of them."""
+    """Group looks of one working size and similar margins, at most `batch_size` together."""
     by_size: dict[tuple, list[Look]] = {}
     for look in looks:
         frame = None if look.frame.is_whole else look.frame

@@ -310,7 +310,7 @@ def _mean_over_best(records: list[dict], name: str) -> float:
 
 @dataclass(frozen=True)
 class TrueHint:
-    """The true colour of one cell of the chroma grid, to be given as a hint.
+    """Holds the true colour of one cell of the chroma grid, which is given as a hint.
 
     Args:
         row: row of the cell in the grid, from 0.

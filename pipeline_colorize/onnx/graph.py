@@ -105,7 +105,7 @@ class Graph:
         self._known: dict[tuple, str] = {}
 
     def inner(self) -> "Graph":
-        """An empty graph for a branch or a loop of this one, which may use this one's tensors."""
+        """Make an empty graph for a branch or a loop, which may use the tensors of this graph."""
         return Graph(self.file, self.precision, self, self.ranges)
 
     def name(self, of: str) -> str:
@@ -351,7 +351,7 @@ def self_attention(g: Graph, x: str, name: str, groups: int) -> str:
 def level(
     g: Graph, x: str, name: str, groups: int, embedding: str | None, beside: str | None = None
 ) -> list[str]:
-    """The blocks of one level, one after the other; what each returns.
+    """Run the blocks of one level one after the other; return what each of them gives.
 
     `beside` is added to what the first returns.
     """

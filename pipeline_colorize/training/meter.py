@@ -62,7 +62,7 @@ class Meter:
         self.waited += time.perf_counter() - self.asked
 
     def add(self, losses: torch.Tensor, batch: dict) -> None:
-        """Take in the losses of one forward pass."""
+        """Add the losses of one forward pass."""
         self.losses.append(losses.detach())
         if "timesteps" in batch:
             self.timesteps.append(batch["timesteps"])

@@ -57,7 +57,7 @@ class PictureCache:
 
 
 class PictureSet:
-    """The pictures of one data set, kept decoded as far as memory is allowed.
+    """Holds the pictures of one data set, decoded as far as the allowed memory reaches.
 
     Args:
         dataset: a `datasets.Dataset` whose image column is called `image` and not decoded.

@@ -195,7 +195,7 @@ class VideoColorizer:
         return _first(chroma)
 
     def color_keyframe(self, light: np.ndarray, **options: Any) -> np.ndarray:
-        """Chroma a*b* (2, rows, columns) of one working light, as the pipeline sees it alone.
+        """Return chroma a*b* (2, rows, columns) of one frame, as the pipeline colours it alone.
 
         Args:
             light: (h, w), from `working_light`.

@@ -143,7 +143,7 @@ def divide(shots: list[Shot], longest: int = PART_FRAMES) -> list[Part]:
 def share_of(
     parts: list[Part], shard: tuple[int, int], scenes: Sequence[int | None] = ()
 ) -> list[Part]:
-    """The parts of one shard: whole shots, so that each shard has about as many frames.
+    """Return the parts of one shard: whole shots, about as many frames as in the others.
 
     Args:
         parts: of the film.

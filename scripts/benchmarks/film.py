@@ -85,7 +85,7 @@ class Parts:
 
 
 def measure_parts(film: Path, pipe: Any, folder: Path) -> dict[str, float]:
-    """The processor seconds of each part of colouring a film of one short shot."""
+    """Measure the processor seconds of each part of colouring a film of one short shot."""
     parts = Parts()
     with FilmReader(film) as reader:
         facts = reader.facts()

@@ -143,7 +143,7 @@ def _color(pipe, view: View, seed: int, hints: list) -> np.ndarray:
 
 
 def spread(views: list[View], results: list[np.ndarray], photographs: list[np.ndarray]) -> float:
-    """How far the colours of one place differ over the pictures that show it.
+    """Measure how far the colours of one place differ over the pictures that show it.
 
     Returns:
         The root of the mean squared distance in a*b* from the mean over the pictures, as the mean
