@@ -238,6 +238,25 @@ def browser(folder, size, visits):
     report(folder, (width, height), visits)
 
 
+@main.command()
+@click.argument(
+    "photograph",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    default=EXAMPLES / "mark-twain-1907.jpg",
+)
+@click.option("--people", default=8, show_default=True, help="How many ask at the same moment.")
+@click.option("--samples", default=2, show_default=True, help="Answers for each of them.")
+def people(photograph, people, samples):
+    """Start the Space, and let several people ask for the colours of PHOTOGRAPH at once.
+
+    Each gives a photograph that is turned or cropped in its own way, so that it shows whether
+    anybody gets what belongs to another. It needs the extras `space` and `test`.
+    """
+    from benchmarks.people import report
+
+    report(photograph, people, samples)
+
+
 @main.command(context_settings={"ignore_unknown_options": True})
 @click.option("--steps", default=8, show_default=True, help="Steps of each turn.")
 @click.option("--rounds", default=5, show_default=True, help="Turns of each.")

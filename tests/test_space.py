@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import load_script, smooth_picture
+from firefox_driver import running_firefox
 from page_driver import (
     PATIENCE,
     NextColors,
@@ -921,6 +922,23 @@ def test_all_tools_are_in_sight(page, portrait):
         box = page.locator(f"#{tool}").bounding_box()
         assert box["y"] >= 0 and box["y"] + box["height"] <= 800, tool
     page.set_viewport_size({"width": 1280, "height": 900})
+
+
+@pytest.mark.skipif(not shutil.which("firefox"), reason="there is no Firefox here")
+def test_a_place_is_mended_in_firefox(space, portrait, tmp_path):
+    with running_firefox("firefox", tmp_path) as firefox:
+        firefox.open(space.url)
+        firefox.wait_until("Boolean(document.body.dataset.model)")
+        firefox.choose("#file", portrait)
+        firefox.wait_until("document.body.dataset.made === '1'")
+        firefox.click("#mends button:nth-child(2)")
+        firefox.click("#place")
+        firefox.wait_until("document.body.dataset.made === '2'")
+        assert firefox.evaluate("document.querySelector('#trouble').hidden")
+        mended = firefox.evaluate("document.querySelector('#mend-list li').textContent")
+        assert re.match(r"no colour at (79|80|81), (59|60|61)", mended)
+        wide = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+        assert firefox.evaluate(wide) == 0
 
 
 def test_a_photograph_that_the_browser_cannot_show_is_shown(page, tmp_path):
