@@ -87,6 +87,7 @@ _LONGEST = (
 )
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config):
     """One worker more than there are cores: tests wait for servers, browsers and processes."""
     if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
