@@ -55,9 +55,9 @@ def see(page, view: str) -> None:
     page.wait_for_timeout(1000)
 
 
-def shoot(page, full_page: bool = False) -> Image.Image:
-    """Take a picture of what the window shows, or of the whole page."""
-    taken = io.BytesIO(page.screenshot(full_page=full_page))
+def shoot(page) -> Image.Image:
+    """Take a picture of what the window shows."""
+    taken = io.BytesIO(page.screenshot())
     return Image.open(taken, formats=["PNG"]).convert("RGB")
 
 
@@ -68,8 +68,8 @@ def write(image: Image.Image, path: Path) -> None:
 
 
 def save(page, path: Path) -> None:
-    """Take a picture of the whole page, and close it."""
-    write(shoot(page, full_page=True), path)
+    """Take a picture of what the window shows, and close it."""
+    write(shoot(page), path)
     page.close()
 
 

@@ -124,7 +124,7 @@ class ServerEngine implements Engine {
       mostSamples: facts.samples,
       mostPhotographs: facts.photographs,
       formats: [
-        ["", "the same format"],
+        ["", "same format"],
         [".jpg", "JPEG"],
         [".png", "PNG, lossless"],
       ],
