@@ -103,6 +103,8 @@ class Run:
             check_noise(self.scheduler)
             self.timesteps = self.scheduler.config.num_train_timesteps
         self.bare = build_model(config, self.optim, initial)
+        if self.data.doubtful_probability and "doubtful_hints" in self.bare.config:
+            self.bare.register_to_config(doubtful_hints=True)
         check_resolutions(self.data, self.bare)
         self.parameters = sum(parameter.numel() for parameter in self.bare.parameters())
         layout = BatchFormat.of_model(self.bare.config)

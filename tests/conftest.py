@@ -38,6 +38,7 @@ UNET_CONFIGS = {
         "chroma_stride": 4,
         "ab_scale": 33.0,
         "hint_channels": 3,
+        "doubtful_hints": True,
         "encoder_block_out_channels": (8, 12),
         "encoder_layers_per_block": 2,
     },

@@ -140,9 +140,13 @@ def test_hints_fall_on_their_cells(processor):
     assert raster[0, 2].sum() == 1 + 5  # one cell, and a cross of five around (12, 4)
     assert raster[0, 2, 4, 12] == raster[0, 2, 3, 12] == raster[0, 2, 4, 11] == 1
     doubtful = [Hint(9, 9, "#ff0000", confidence=0.25), Hint(100, 36, "#ff0000", 8, 0.5)]
+    certain = processor.rasterize_hints(doubtful, (64, 128), 32)[0]
+    processor.doubtful_hints = True
     doubtful = processor.rasterize_hints(doubtful, (64, 128), 32)[0]
     assert torch.equal(doubtful[:2, 1, 1], raster[0, :2, 0, 0])
     assert doubtful[2, 1, 1] == 0.25 and torch.equal(doubtful[2, 3:6], raster[0, 2, 3:6] / 2)
+    # A network that does not know doubt gets what is as likely as not, as certain.
+    assert not certain[:, 1, 1].any() and torch.equal(certain[2, 3:6], raster[0, 2, 3:6])
     for bad in (Hint(128, 1, "#ff0000"), Hint(0, -1, "#ff0000")):
         with pytest.raises(ValueError, match="outside the picture, which is 128 wide"):
             processor.rasterize_hints([bad], (64, 128), 32)

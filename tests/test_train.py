@@ -807,12 +807,14 @@ def test_a_wrong_token_is_found_before_the_first_step(pictures, tmp_path, monkey
 
 def test_a_model_that_ships_is_a_start_by_its_name(pictures, tmp_path):
     left_open = {"model": {}, "scheduler": {}, "resolution": 32, "noise_levels": 1}
+    left_open["doubtful_probability"] = 0.5
     still = {"learning_rate": 0.0, "weight_decay": 0.0, "max_train_steps": 1}
     run = train(pictures, tmp_path, init_from="default", **left_open, **still)
     shipped = ColorizationPipeline.from_pretrained("default", torch_dtype=torch.float32)
     assert_same(released(run), shipped.unet.state_dict())
     trained = ColorizationPipeline.from_pretrained(run / "model", torch_dtype=torch.float32)
     assert trained.unet.config["hint_channels"] == 3
+    assert trained.unet.config["doubtful_hints"] and not shipped.unet.config["doubtful_hints"]
     assert trained.scheduler.config.prediction_type == "v_prediction"
     names = [name for name in shipped.config if name.startswith(("default_", "chroma_"))]
     assert len(names) > 5
@@ -1158,7 +1160,7 @@ def test_a_loss_far_above_its_best_average_is_divergence():
 
 
 def test_a_resolution_that_does_not_fit_is_refused_before_training(pictures, tmp_path):
-    with pytest.raises(ValueError, match="multiples of 4"):
+    with pytest.raises(ValueError, match="multiple of 4"):
         train(pictures, tmp_path, resolution=18)
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
 

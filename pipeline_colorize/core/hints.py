@@ -24,7 +24,9 @@ class Hint:
         color: "#RRGGBB", or (red, green, blue) in 0..255; its lightness is not used.
         radius: in pixels of the input; `None` for the one cell of the chroma grid that holds it.
         confidence: the probability that the colour is right, above 0 and at most 1. With 1, the
-            result has the colour there; below, the network decides how far to follow it.
+            result has the colour there. Below, the network decides how far to follow it; one that
+            was trained without doubtful colours (`doubtful_hints`) takes .5 and more for certain
+            and leaves out the rest.
 
     >>> Hint(140, 95, "#7a1f2b").chroma().round(1).tolist()
     [39.8, 15.8]
@@ -55,13 +57,17 @@ class Hint:
         return rgb_pixels_to_lab(np.array(color) / 255)[1:]
 
 
-def draw_hints(hints: list[Hint], size: tuple[int, int], grid: tuple[int, int]) -> np.ndarray:
+def draw_hints(
+    hints: list[Hint], size: tuple[int, int], grid: tuple[int, int], doubtful: bool = True
+) -> np.ndarray:
     """Draw hints, whose places are in pixels of the input, onto the chroma grid.
 
     Args:
         hints: of one picture; a later hint covers an earlier one.
         size: height and width of the picture.
         grid: rows and columns of cells.
+        doubtful: whether the network knows that hints may be wrong. For one that does not, hints
+            of a confidence below .5 are left out and all others are certain.
 
     Returns:
         (1, 3, rows, columns), float32: a*, b*, and a mask that has the confidence in the cells of a
@@ -85,10 +91,13 @@ def draw_hints(hints: list[Hint], size: tuple[int, int], grid: tuple[int, int]) 
             raise ValueError(
                 f"A hint's confidence lies above 0 and is at most 1, not {hint.confidence}."
             )
+        confidence = hint.confidence if doubtful else float(hint.confidence >= 0.5)
+        if confidence == 0:
+            continue
         place = (x - hint.x) ** 2 + (y - hint.y) ** 2 <= (hint.radius or 0) ** 2
         place[int(hint.y / cell[0]), int(hint.x / cell[1])] = True
         result[0, :2, place] = hint.chroma()
-        result[0, 2, place] = hint.confidence
+        result[0, 2, place] = confidence
     return result
 
 

@@ -53,6 +53,7 @@ class ColorizationImageProcessor:
     Args:
         chroma_stride: working luminance pixels to a cell of the chroma grid, along one side.
         stride: height and width of the working picture are multiples of this.
+        doubtful_hints: whether the network knows that hints may be wrong (`draw_hints`).
 
     >>> processor = ColorizationImageProcessor(chroma_stride=4, stride=32)
     >>> luminance = processor.to_luminance(PIL.Image.new("L", (1024, 768), 255))
@@ -62,9 +63,10 @@ class ColorizationImageProcessor:
     (128, 160)
     """
 
-    def __init__(self, chroma_stride: int = 1, stride: int = 8):
+    def __init__(self, chroma_stride: int = 1, stride: int = 8, doubtful_hints: bool = False):
         self.chroma_stride = chroma_stride
         self.stride = stride
+        self.doubtful_hints = doubtful_hints
 
     # --- picture in -----------------------------------------------------------------------------
 
@@ -140,7 +142,7 @@ class ColorizationImageProcessor:
         """
         height, width = self.working_size(*size, resolution)
         grid = (height // self.chroma_stride, width // self.chroma_stride)
-        return torch.from_numpy(draw_hints(hints, size, grid))
+        return torch.from_numpy(draw_hints(hints, size, grid, self.doubtful_hints))
 
     # --- picture out ----------------------------------------------------------------------------
 

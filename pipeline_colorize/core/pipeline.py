@@ -118,7 +118,8 @@ class ColorizationPipeline(SavingMixin):
         chroma_stride = getattr(config, "chroma_stride", 1)
         levels = len(config.block_out_channels) - 1 if hasattr(config, "block_out_channels") else 0
         stride = getattr(unet, "stride", chroma_stride * 2**levels)
-        self.image_processor = ColorizationImageProcessor(chroma_stride, stride)
+        doubtful = getattr(config, "doubtful_hints", False)
+        self.image_processor = ColorizationImageProcessor(chroma_stride, stride, doubtful)
 
     # --- checks -----------------------------------------------------------------------------------
 

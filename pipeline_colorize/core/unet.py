@@ -335,6 +335,7 @@ class ColorizationUNet(ModelMixin, ConfigMixin):
         sample_channels: int = 3,  # colour channels, noisy in and predicted out
         condition_channels: int = 1,  # luminance
         hint_channels: int = 0,  # 3: scaled a*, b*, confidence
+        doubtful_hints: bool = False,  # whether it learned that hints may be wrong
         block_out_channels: tuple[int, ...] = (32, 64, 96, 128),  # the last is the bottleneck
         layers_per_block: int = 2,  # residual blocks a level, on the way down and up
         block: str = "plain",  # "plain" (BatchNorm) or "scale_shift" (GroupNorm)

@@ -885,6 +885,8 @@ def properties(parts: dict[str, dict], steps: int | None = None) -> dict:
         "hint_channels": unet["hint_channels"],
         "ab_scale": unet["ab_scale"],
     }
+    if unet.get("doubtful_hints"):
+        facts["doubtful_hints"] = True
     schedule = ScheduleTable(facts)
     how = facts["default_num_inference_steps"], facts["default_eta"]
     facts["schedule"] = schedule.rows(*how).tolist()

@@ -406,7 +406,8 @@ class ORTColorizationPipeline:
         height, width = luminance.shape
         size = fit_size(height, width, resolution, stride)
         grid = tuple(side // cell for side in size)
-        drawn = draw_hints(hints, (height, width), grid)
+        doubtful = self.properties.get("doubtful_hints", False)
+        drawn = draw_hints(hints, (height, width), grid, doubtful)
         drawn[:, :2] /= self.config.default_saturation  # which multiplies what comes out
         return _Look(
             luminance=luminance,

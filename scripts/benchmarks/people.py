@@ -17,6 +17,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 from space_server import running_space  # noqa: E402
 
 PATIENCE = 600.0  # seconds that somebody waits for any answer of the server
+FORMATS = ["JPEG", "PNG"]  # of the photographs that are given, and of the results
 TOLERANCE = 2.0  # mean grey levels between a photograph and its result, of rounding and JPEG
 
 
@@ -36,7 +37,7 @@ class Visit:
 def own_photograph(photograph: Path, number: int, path: Path) -> Path:
     """Write a photograph that nobody else has: turned, mirrored and cropped in its own way."""
     ways = list(Image.Transpose)
-    with Image.open(photograph) as image:
+    with Image.open(photograph, formats=FORMATS) as image:
         grey = image.convert("L")
         grey = grey.transpose(ways[number % len(ways)])
         grey.crop((number, 0, grey.width, grey.height)).save(path)
@@ -87,8 +88,8 @@ def serve_at_once(photograph: Path, people: int, samples: int) -> tuple[list[Vis
 
 def difference(photograph: Path, files: list[str]) -> float:
     """Mean grey levels between a photograph and the farthest of its results."""
-    grey = np.asarray(Image.open(photograph), float)
-    results = [np.asarray(Image.open(file).convert("L"), float) for file in files]
+    grey = np.asarray(Image.open(photograph, formats=FORMATS), float)
+    results = [np.asarray(Image.open(file, formats=FORMATS).convert("L"), float) for file in files]
     if any(result.shape != grey.shape for result in results):
         return float("inf")
     return max(float(np.abs(result - grey).mean()) for result in results)
