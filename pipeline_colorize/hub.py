@@ -24,11 +24,13 @@ from huggingface_hub import (
 from huggingface_hub.errors import (
     EntryNotFoundError,
     HfHubHTTPError,
+    HFValidationError,
     LocalEntryNotFoundError,
     LocalTokenNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from huggingface_hub.utils import validate_repo_id
 
 # Files that go along with a model that is published again.
 _COMPANIONS = ("README.md", "LICENSE", "evaluation.json", "*.jpg", "*.png", "*.webp")
@@ -144,8 +146,13 @@ def full_name(repo_id: str, token: str | None = None) -> str:
     """Complete "name" to "user/name" by the token, which is checked by this.
 
     Raises:
-        OSError: one line about what is wrong, such as a token that the Hub does not accept.
+        OSError: one line about what is wrong, such as a token that the Hub does not accept, or a
+            name that no repository can have.
     """
+    try:
+        validate_repo_id(repo_id)
+    except HFValidationError as error:
+        raise OSError(f"{repo_id} was not published: {error}") from None
     with _clear_errors([f"{repo_id} was not published"], token):
         user = _patiently(HfApi(token=token).whoami)["name"]
     return repo_id if "/" in repo_id else f"{user}/{repo_id}"

@@ -805,6 +805,13 @@ def test_a_wrong_token_is_found_before_the_first_step(pictures, tmp_path, monkey
     assert not (tmp_path / "run").exists()
 
 
+def test_a_wrong_name_is_found_before_the_first_step(pictures, tmp_path):
+    for name in ("my colours", "me/my/colours", "me/colours--new"):
+        with pytest.raises(OSError, match=f"^{name} was not published: .*[Rr]epo.id"):
+            train(pictures, tmp_path, push_to_hub=True, hub_model_id=name)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_model_that_ships_is_a_start_by_its_name(pictures, tmp_path):
     left_open = {"model": {}, "scheduler": {}, "resolution": 32, "noise_levels": 1}
     left_open["doubtful_probability"] = 0.5
