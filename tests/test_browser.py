@@ -704,6 +704,8 @@ def test_the_photograph_given_last_is_shown(page, small, tmp_path):
 def test_a_place_is_mended(page, small, tmp_path):
     give(page, small)
     before = np.asarray(Image.open(save(page, tmp_path, "png"))).astype(int)
+    page.check("#thing")
+    set_range(page, "#reach", 16)
     page.get_by_role("button", name="No colour here").click()
     with NextColors(page):
         page.locator("#place").click()  # in the middle
