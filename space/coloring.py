@@ -508,8 +508,8 @@ def run(
                 result.invented, result.touches = step, touches
     result.film = thinned(result.film)
     size = {"width": source.width, "height": source.height}
-    told = {"notes": source.notes, "frames": len(result.film), "references": len(found.points)}
-    yield size | told
+    facts = {"notes": source.notes, "frames": len(result.film), "references": len(found.points)}
+    yield size | facts
 
 
 def thinned(film: list) -> list:

@@ -1,4 +1,4 @@
-"""Short films in the Space: a clip in, a coloured clip out that every browser plays.
+"""Short films in the Space: a clip in, a coloured clip out that browsers play.
 
 Everything about a clip that can be refused is known before its frames are decoded: its packets are
 counted, but for the first frame none of them is opened.

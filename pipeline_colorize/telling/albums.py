@@ -301,7 +301,7 @@ def color_album(
         The number of a picture among `images`, and its result, in the order of colouring.
 
     Example:
-        for number, result in color_album(pipe, [Image.open(file) for file in files]):
+        for number, result in color_album(pipe, images):
             result.save(f"{number}.png")
     """
     album = Album()

@@ -17,11 +17,11 @@ from tqdm import tqdm
 
 from pipeline_colorize.colorfulness import colorfulness
 from pipeline_colorize.evaluation.metrics import to_lab
-from pipeline_colorize.evaluation.protocol import spread_indices
 from pipeline_colorize.onnx.noise import TorchGenerator
 from pipeline_colorize.onnx.runtime import ORTColorizationPipeline
-from pipeline_colorize.photo import READABLE, open_picture, to_srgb
 from pipeline_colorize.telling.albums import Album
+
+from .photographs import read_some, resized
 
 # Places of a photograph at which colours are compared, down and across.
 PLACES = (40, 60)
@@ -69,16 +69,10 @@ def load(folder: Path, options: AlbumOptions) -> list[np.ndarray]:
     Raises:
         ValueError: if there are none.
     """
-    files = [file for file in sorted(folder.iterdir()) if file.suffix.lower() in READABLE]
-    if not files:
-        raise ValueError(f"No photographs in {folder}.")
-    found = []
-    for index in spread_indices(len(files), options.photographs):
-        picture = to_srgb(open_picture(files[index]))
-        scale = min(2.5 * options.side / min(picture.size), 1)
-        size = [round(scale * length) for length in picture.size]
-        found.append(np.asarray(picture.convert("RGB").resize(size, Image.Resampling.LANCZOS)))
-    return found
+    return [
+        np.asarray(resized(picture, min(2.5 * options.side / min(picture.size), 1)))
+        for picture in read_some(folder, options.photographs)
+    ]
 
 
 def make_view(picture: np.ndarray, photograph: int, side: int, random: np.random.Generator) -> View:

@@ -17,10 +17,10 @@ from tqdm import tqdm
 from pipeline_colorize.core.luminance import see
 from pipeline_colorize.core.mending import with_light_of
 from pipeline_colorize.evaluation.metrics import to_lab
-from pipeline_colorize.evaluation.protocol import spread_indices
 from pipeline_colorize.onnx.noise import TorchGenerator
 from pipeline_colorize.onnx.runtime import ORTColorizationPipeline
-from pipeline_colorize.photo import READABLE, open_picture, to_srgb
+
+from .photographs import read_some, resized
 
 # Radius of the place that is wrong, and of the mask, as shares of the short side.
 WRONG, MASK = 0.15, 0.2
@@ -50,14 +50,8 @@ def load(folder: Path, options: MendOptions) -> Iterator[np.ndarray]:
     Raises:
         ValueError: if there are none.
     """
-    files = [file for file in sorted(folder.iterdir()) if file.suffix.lower() in READABLE]
-    if not files:
-        raise ValueError(f"No photographs in {folder}.")
-    for index in spread_indices(len(files), options.photographs):
-        picture = to_srgb(open_picture(files[index])).convert("RGB")
-        scale = options.longest / max(picture.size)
-        size = [round(scale * length) for length in picture.size]
-        yield np.asarray(picture.resize(size, Image.Resampling.LANCZOS))
+    for picture in read_some(folder, options.photographs):
+        yield np.asarray(resized(picture, options.longest / max(picture.size)))
 
 
 def settings(model: str, options: MendOptions) -> dict[str, tuple[Any, dict[str, Any]]]:
@@ -90,10 +84,10 @@ def mend_all(truth: np.ndarray, number: int, ways: dict, seed: int) -> dict[str,
     figures = {
         name: [error(one, truth, inside)] for name, one in (("before", before), ("wrong", wrong))
     }
-    for name, (engine, told) in ways.items():
+    for name, (engine, dials) in ways.items():
         began = time.perf_counter(), time.process_time()
         generator = TorchGenerator().manual_seed(seed)
-        mended = np.asarray(engine(grey, generator=generator, **given, **told).images[0])
+        mended = np.asarray(engine(grey, generator=generator, **given, **dials).images[0])
         spent = time.perf_counter() - began[0], time.process_time() - began[1]
         moved = np.abs(mended.astype(int) - wrong)[~mask].max()
         figures[name] = [error(mended, truth, inside), float(moved), *spent]

@@ -243,8 +243,8 @@ def color_pair(pipe, pair: Pair, network: NetworkMatcher | None, seed: int) -> d
     def color(hints: list[Hint], samples: int = 1) -> list[np.ndarray]:
         generator = [TorchGenerator().manual_seed(seed)]
         # Even margins take no hints, and true ones lie anywhere.
-        told: dict[str, Any] = {"hints": [hints], "num_samples": samples, "find_margins": False}
-        return [np.asarray(one) for one in pipe([pair.grey], generator=generator, **told).images]
+        call: dict[str, Any] = {"hints": [hints], "num_samples": samples, "find_margins": False}
+        return [np.asarray(one) for one in pipe([pair.grey], generator=generator, **call).images]
 
     found = reference_hints(pair.grey, [pair.reference])
     [plain] = color([])

@@ -25,7 +25,7 @@ export interface Touch extends Spot {
   answer: number; // that is changed, from 0
 }
 
-/** A photograph in colour of the same people, place or kind. */
+/** A photograph in colour that shows the same things in the same place. */
 export interface Example {
   id: string;
   file: File;

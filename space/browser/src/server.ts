@@ -213,7 +213,7 @@ class ServerEngine implements Engine {
     return { made, name };
   }
 
-  /** Takes a place in the queue; what becomes of it is told to the session that is returned. */
+  /** Takes a place in the queue; the session that is returned hears what becomes of it. */
   private async join(fn_index: number, data: unknown[], report: Report): Promise<string> {
     const session_hash = randomName();
     const body = JSON.stringify({ data, fn_index, session_hash });
