@@ -56,8 +56,11 @@ def main(clones, output, **options):
     OUTPUT/collections keeps the clean pictures of each collection and a list of those left out, so
     that a later call adds collections without reading the others again.
     """
+    import torch
+
     from pipeline_colorize.training.collecting import SPLITS, CollectingOptions, make_sets
 
+    torch.set_num_threads(1)  # several would wait for one another on pictures this small
     try:
         sets = make_sets(clones, output, CollectingOptions(**options))
     except ValueError as error:

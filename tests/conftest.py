@@ -52,6 +52,8 @@ UNET_CONFIGS = {
         "encoder_trunk": [[1, 3, 8, 1, 1], [2, 5, 8, 2, 4]],
     },
 }
+# Sees twice as much of the luminance on the same grid.
+UNET_CONFIGS["detail"] = {**UNET_CONFIGS["trunk"], "chroma_stride": 8, "encoder_trunk_scale": 1}
 
 
 def pytest_configure(config):

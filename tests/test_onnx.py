@@ -63,6 +63,7 @@ MODELS = {
     "grid": {"prediction_type": "v_prediction", "shift": 2.0, "timestep_spacing": "linspace"},
     "hints": {"prediction_type": "sample"},
     "trunk": {"prediction_type": "v_prediction"},
+    "detail": {"prediction_type": "v_prediction"},
 }
 
 
@@ -376,7 +377,9 @@ def test_the_model_that_ships(tmp_path):
 def test_the_file_is_valid(folders, kind, precision):
     model = export_model(folders[kind], precision)
     onnx.checker.check_model(model, full_check=True)
-    assert ("hints" in [one.name for one in model.graph.input]) == (kind in ("hints", "trunk"))
+    assert ("hints" in [one.name for one in model.graph.input]) == (
+        kind in ("hints", "trunk", "detail")
+    )
 
 
 def test_the_file_says_what_a_runtime_needs(folders):

@@ -106,6 +106,23 @@ def test_a_model_with_a_fresh_trunk_and_more_blocks_is_the_model(published, tmp_
     assert initial.scheduler is None and initial.defaults is None
 
 
+@torch.no_grad()
+def test_a_network_that_sees_more_detail_begins_as_the_model(published, tmp_path):
+    """Each of the old pixels is the mean of four of the new ones."""
+    _, file = published
+    old = tiny_unet("hints")
+    ColorizationPipeline(old, OffsetCosineScheduler()).save_pretrained(tmp_path / "old")
+    changes = {key: UNET_CONFIGS["detail"][key] for key in ("chroma_stride", "encoder_trunk_scale")}
+    config = config_file(tmp_path, encoder_layers_per_block=2, **changes)
+    result = add_trunk(file, tmp_path / "grown", "--config", config, "--model", tmp_path / "old")
+    assert result.exit_code == 0, result.output
+    grown = ColorizationUNet.from_pretrained(tmp_path / "grown").eval()
+    sample, timestep, condition = unet_inputs(grown)
+    coarser = nn.functional.avg_pool2d(condition, 2)
+    expected = old(sample, timestep, coarser).sample
+    torch.testing.assert_close(grown(sample, timestep, condition).sample, expected)
+
+
 def test_other_weights_and_other_networks_are_refused(published, tmp_path):
     _, file = published
     wider = config_file(tmp_path, encoder_trunk=[[1, 3, 12, 1, 1], [2, 5, 8, 2, 4]])
@@ -150,4 +167,4 @@ def test_it_learns_in_mixed_precision_what_it_learns_in_full():
 
 def test_a_trunk_without_a_map_on_the_grid_is_refused():
     with pytest.raises(ValueError, match=r"come to \[2, 4\], not 8"):
-        Trunk([[1, 3, 8, 1, 1], [2, 3, 8, 1, 2]], stride=4, levels=2, frozen=0)
+        Trunk([[1, 3, 8, 1, 1], [2, 3, 8, 1, 2]], stride=4, levels=2, frozen=0, scale=2)

@@ -213,12 +213,13 @@ class Trunk(nn.Module):
         stride: luminance pixels to a cell of the first map, along one side.
         levels: maps that are wanted, each half the size of the one before.
         frozen: stages, with the first convolution, that training leaves as they are.
+        scale: how many times as large it sees the luminance; such networks learned from pictures
+            of 224 pixels and more.
     """
 
-    ENLARGED = 2  # such networks learned from larger pictures, and see more in them
-
-    def __init__(self, stages, stride, levels, frozen):
+    def __init__(self, stages, stride, levels, frozen, scale):
         super().__init__()
+        self.scale = scale
         self.conv_in = nn.Conv2d(1, 32, 3, 2, 1)
         self.stages = nn.ModuleList()
         previous, reached, widths = 32, 2, {}
@@ -232,7 +233,7 @@ class Trunk(nn.Module):
             reached *= step
             self.reached.append(reached)
             widths[reached] = width
-        self.wanted = [self.ENLARGED * stride * 2**level for level in range(levels)]
+        self.wanted = [scale * stride * 2**level for level in range(levels)]
         if self.wanted[0] not in widths:
             raise ValueError(f"The stages of a trunk come to {list(widths)}, not {self.wanted[0]}.")
         self.channels = [widths.get(size, previous) for size in self.wanted]
@@ -241,7 +242,9 @@ class Trunk(nn.Module):
 
     def forward(self, luminance: torch.Tensor) -> list[torch.Tensor]:
         """(B, 1, H, W) in [-1, 1] to maps (B, channels, H / stride, W / stride) and halvings."""
-        x = F.interpolate(luminance, scale_factor=self.ENLARGED, mode="bilinear")
+        x = luminance
+        if self.scale > 1:
+            x = F.interpolate(x, scale_factor=self.scale, mode="bilinear")
         # Depthwise convolutions are up to four times as fast in this format.
         x = F.relu6(self.conv_in(x)).contiguous(memory_format=torch.channels_last)
         last: dict[int, torch.Tensor] = {}  # of each size
@@ -351,6 +354,7 @@ class ColorizationUNet(ModelMixin, ConfigMixin):
         encoder_layers_per_block: int | tuple[int, ...] = 2,  # its residual blocks, of each level
         encoder_trunk: list | None = None,  # a classifier beside it: see `Trunk`
         encoder_trunk_frozen: int = 0,  # stages of it that training leaves as they are
+        encoder_trunk_scale: int = 2,  # how many times as large it sees the luminance
         encoder_backbone: str | dict | None = None,  # its pretrained stand-in: id, folder; as saved
         cross_attention: bool = False,  # of the bottleneck, to the last map of the backbone
         ab_scale: float = 110.0,  # chroma is divided by this; the pipeline reads it
@@ -401,8 +405,8 @@ class ColorizationUNet(ModelMixin, ConfigMixin):
         if config.encoder_backbone is None:
             trunk = None
             if config.encoder_trunk is not None:
-                frozen = config.encoder_trunk_frozen
-                trunk = Trunk(config.encoder_trunk, config.chroma_stride, len(widths), frozen)
+                how = (config.encoder_trunk_frozen, config.encoder_trunk_scale)
+                trunk = Trunk(config.encoder_trunk, config.chroma_stride, len(widths), *how)
             blocks = (config.encoder_layers_per_block, config.norm_num_groups)
             return GreyEncoder(grid_channels, widths, *blocks, trunk)
         encoder = BackboneEncoder(config.encoder_backbone, widths, grid_channels)

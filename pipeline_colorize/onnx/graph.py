@@ -47,7 +47,6 @@ from .schedule import ScheduleTable
 OPSET = 18
 # Weights use seven of their eight bits: processors without VNNI add pairs of products in 16 bits.
 WEIGHT_LEVELS = 63
-ENLARGED = 2  # unet.py, `Trunk`
 PRECISIONS = ("fp32", "fp16", "int8")
 # By the name of a convolution: least and greatest value of what goes in, and of what comes out.
 Ranges = Mapping[str, tuple[float, float, float, float]]
@@ -455,8 +454,9 @@ def hint_influence(g: Graph, hints: str) -> str:
 
 def trunk(g: Graph, config: dict, luminance: str) -> list[str]:
     """Feature maps of the luminance, a level each (unet.py, `Trunk`)."""
-    larger = g.constant([1, 1, ENLARGED, ENLARGED])
-    x = g.add("Resize", luminance, "", larger, mode="linear")
+    scale, x = config.get("encoder_trunk_scale", 2), luminance
+    if scale > 1:
+        x = g.add("Resize", x, "", g.constant([1, 1, scale, scale]), mode="linear")
     x = clipped(g, convolution(g, x, "encoder.trunk.conv_in", strides=[2, 2]))
     ends: dict[int, str] = {}
     reached = 2
@@ -467,7 +467,7 @@ def trunk(g: Graph, config: dict, luminance: str) -> list[str]:
         reached *= stride
         ends[reached] = x
     maps: list[str] = []
-    first = ENLARGED * config["chroma_stride"]
+    first = scale * config["chroma_stride"]
     for index in range(len(config["encoder_block_out_channels"])):
         reached = first * 2**index
         maps.append(ends[reached] if reached in ends else halve(g, maps[-1]))

@@ -107,6 +107,25 @@ def _moved_state(learned: ColorizationUNet, grown: ColorizationUNet) -> dict[str
     return moved
 
 
+def _finer_first_layer(
+    learned: ColorizationUNet, grown: ColorizationUNet, state: dict[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """Return the encoder's first weights for luminance pixels that are smaller on the same grid.
+
+    Each old pixel is the mean of those that take its place, so its weight is shared among them.
+    """
+    name = "encoder.conv_in.weight"
+    old, new = learned.config.chroma_stride, grown.config.chroma_stride
+    if name not in state or new == old or new % old:
+        return {}
+    times, channels = new // old, grown.config.condition_channels
+    split = channels * old**2
+    # (out, channels * old * old, 3, 3) -> (out, channels, old, old, 3, 3)
+    kernel = state[name][:, :split].unflatten(1, (channels, old, old)) / times**2
+    kernel = kernel.repeat_interleave(times, 2).repeat_interleave(times, 3).flatten(1, 3)
+    return {name: torch.cat([kernel, state[name][:, split:]], 1)}
+
+
 def grow_network(
     arguments: dict, weights: dict[str, torch.Tensor], model: str | None
 ) -> ColorizationUNet:
@@ -126,6 +145,7 @@ def grow_network(
     if model:
         learned = ColorizationPipeline.from_pretrained(model, dtype=torch.float32).unet
         state, given = unet.state_dict(), _moved_state(learned, unet)
+        given |= _finer_first_layer(learned, unet, given)
         fitting = {k: v for k, v in given.items() if k in state and v.shape == state[k].shape}
         unet.load_state_dict(state | fitting)
     load_trunk(unet.encoder.trunk, weights)
