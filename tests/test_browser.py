@@ -51,6 +51,7 @@ from pipeline_colorize.core.image_processor import ColorizationImageProcessor
 from pipeline_colorize.core.levels import Levels
 from pipeline_colorize.core.luminance import to_luminance
 from pipeline_colorize.core.margins import picture_box
+from pipeline_colorize.core.sizes import look_resolutions
 from pipeline_colorize.core.transparency import see_light
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -153,14 +154,22 @@ def test_pictures_are_made_smaller_as_torch_does(node, size, target):
     torch.testing.assert_close(torch.tensor(node(script)), wanted, atol=1e-3, rtol=0)
 
 
-def test_working_sizes_are_those_of_the_pipeline(node):
+DETAILED = {"default_processing_resolution": 256, "chroma_stride": 8, "stride": 64}
+
+
+@pytest.mark.parametrize("changes", [{}, {**DETAILED, "enough_detail": 4}])
+def test_working_sizes_are_those_of_the_pipeline(node, changes):
+    facts = FACTS | changes
     sizes = [(768, 1024), (1000, 807), (3000, 4000), (64, 64), (1, 500), (90, 2000), (127, 129)]
     sizes += [(255, 400), (256, 400)]
-    processor = ColorizationImageProcessor(4, 32)
+    processor = ColorizationImageProcessor(facts["chroma_stride"], facts["stride"])
     pairs = [{"width": width, "height": height} for height, width in sizes]
-    found = node(f"{pairs}.map((size) => page.workingSizes(size, {json.dumps(FACTS)}))")
+    found = node(f"{pairs}.map((size) => page.workingSizes(size, {json.dumps(facts)}))")
+    first = facts["default_processing_resolution"]
     for size, own in zip(sizes, found, strict=True):
-        resolutions = (128, 256) if min(size) >= 256 else (128,)
+        # Both networks give the photograph 64 cells on its short side from 256 pixels on.
+        resolutions = (first, 2 * first) if min(size) >= 256 else (first,)
+        assert list(resolutions) == look_resolutions(*size, first, 2, facts["chroma_stride"])
         wanted = [processor.working_size(*size, one) for one in resolutions]
         assert [(one["height"], one["width"]) for one in own] == wanted
 

@@ -354,9 +354,8 @@ class ColorizationPipeline(SavingMixin):
         height, width = frame.inner_size
         levels = Levels.measure(seen[0].numpy())
         looks: list[Look] = []
-        for size in look_resolutions(
-            height, width, options.processing_resolution, options.second_look
-        ):
+        sizes = options.processing_resolution, options.second_look
+        for size in look_resolutions(height, width, *sizes, self.image_processor.chroma_stride):
             working = levels.apply(self.image_processor.preprocess(seen, size))
             raster = None
             if self._takes_hints:

@@ -18,6 +18,9 @@ LARGEST_RATIO, ANY_RATIO = 200, 4096
 CHUNK_PIXELS = 1 << 19
 # The second look starts from noise at this share of the schedule.
 SECOND_LOOK_START = 0.4
+# The second look needs so many of the picture's own pixels along a side of each cell of chroma,
+# where a cell has more working pixels than that.
+ENOUGH_DETAIL = 4
 # The most steps of a schedule of which a weak change of colours runs the last part.
 LONGEST_SCHEDULE = 500
 
@@ -58,17 +61,26 @@ def fit_size(height: int, width: int, resolution: float, multiple: int = 1) -> t
     return height, width
 
 
-def look_resolutions(height: int, width: int, resolution: float, second_look: float) -> list[float]:
+def look_resolutions(
+    height: int, width: int, resolution: float, second_look: float, chroma_stride: int = 1
+) -> list[float]:
     """Short sides of the working pictures: one, or two where the picture has enough pixels.
+
+    The second look may be larger than the picture, as long as each of its cells of chroma gets
+    `ENOUGH_DETAIL` pixels of the picture along a side.
 
     Args:
         height: of the picture, in pixels.
         width: of the picture, in pixels.
         resolution: of the first look.
         second_look: how many times as fine the second look is; 1 means that there is none.
+        chroma_stride: working pixels to a cell of chroma, along a side.
     """
     finer = resolution * second_look
-    return [resolution, finer] if resolution < finer <= min(height, width) else [resolution]
+    least = finer * min(ENOUGH_DETAIL / chroma_stride, 1)
+    return (
+        [resolution, finer] if resolution < finer and least <= min(height, width) else [resolution]
+    )
 
 
 def second_look_steps(steps: int) -> int:

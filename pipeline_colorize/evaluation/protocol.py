@@ -295,8 +295,8 @@ def grid_of(
     if second_look is None:
         second_look = pipe.config.default_second_look
     processor, (height, width) = pipe.image_processor, truth.shape[:2]
-    finest = look_resolutions(height, width, resolution, second_look)[-1]
-    rows, columns = processor.working_size(height, width, finest)
+    looks = look_resolutions(height, width, resolution, second_look, processor.chroma_stride)
+    rows, columns = processor.working_size(height, width, looks[-1])
     return rows // processor.chroma_stride, columns // processor.chroma_stride
 
 

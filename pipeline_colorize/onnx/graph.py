@@ -38,7 +38,7 @@ from pipeline_colorize.core.colorimetry import (
 from pipeline_colorize.core.finishing import EVEN_VARIANCE, GUIDE_DETAIL, TEXTURE_HALF_POINT
 from pipeline_colorize.core.hints import HINT_FADE
 from pipeline_colorize.core.options import LEAST_CANDIDATES, SECOND_LOOK_CANDIDATES
-from pipeline_colorize.core.sizes import LONGEST_RATIO
+from pipeline_colorize.core.sizes import ENOUGH_DETAIL, LONGEST_RATIO
 
 from .files import INT8, graph_file, weights_file
 from .runtime import FORMAT
@@ -887,6 +887,8 @@ def properties(parts: dict[str, dict], steps: int | None = None) -> dict:
     }
     if unet.get("doubtful_hints"):
         facts["doubtful_hints"] = True
+    if stride > ENOUGH_DETAIL:
+        facts["enough_detail"] = ENOUGH_DETAIL
     schedule = ScheduleTable(facts)
     how = facts["default_num_inference_steps"], facts["default_eta"]
     facts["schedule"] = schedule.rows(*how).tolist()

@@ -377,7 +377,8 @@ class ORTColorizationPipeline:
         hints = hints if frame.is_whole else move_hints(hints, frame.box)
         looks: list[_Look] = []
         sizes = options.processing_resolution, options.second_look
-        for resolution in look_resolutions(*frame.inner_size, *sizes):
+        cell = self.properties["chroma_stride"]
+        for resolution in look_resolutions(*frame.inner_size, *sizes, cell):
             look = self._look(light, frame, hints, resolution, *looks)
             if mend is not None:
                 self._know(look, mend, options)

@@ -161,7 +161,8 @@ def parts(pipe: ColorizationPipeline, size: tuple[int, int]) -> dict[str, Callab
         "grey encoder, once": encode,
         f"denoiser, {len(scheduler.timesteps)} steps of {candidates}": denoise,
     }
-    *_, finest = look_resolutions(*size, resolution, config.default_second_look)
+    sizes = *size, resolution, config.default_second_look
+    finest = look_resolutions(*sizes, processor.chroma_stride)[-1]
     if finest > resolution:
         scheduler.set_timesteps(second_look_steps(config.default_num_inference_steps))
         start = SECOND_LOOK_START * scheduler.config.num_train_timesteps

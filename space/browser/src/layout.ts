@@ -25,6 +25,7 @@ export interface ModelFacts {
   chroma_stride: number; // working pixels to a cell of the grid
   stride: number; // sides of the working picture are multiples of this
   guide_detail: number; // pixels of the guide to a cell
+  enough_detail?: number; // pixels of the photograph to a cell that a second look needs
   agreement_sharpness: number; // these five: see pipeline_colorize/core/agreement.py and hints.py
   typical_spread: [number, number]; // in a*b*, and as a share of the chroma
   hint_override: number;
@@ -44,11 +45,13 @@ export function round(value: number): number {
 
 /**
  * Sizes at which colours are invented: the short side at the model's resolution, in whole strides,
- * and finer, where the photograph has so many pixels.
+ * and finer, where each cell of chroma then has enough pixels of the photograph.
  */
 export function workingSizes(photo: Size, model: ModelFacts): Size[] {
   const { default_processing_resolution: resolution, default_second_look: times } = model;
-  const again = times > 1 && resolution * times <= Math.min(photo.width, photo.height);
+  const { enough_detail: enough = model.chroma_stride } = model;
+  const least = (resolution * times * enough) / model.chroma_stride;
+  const again = times > 1 && least <= Math.min(photo.width, photo.height);
   const resolutions = again ? [resolution, resolution * times] : [resolution];
   return resolutions.map((one) => workingSize(photo, one, model));
 }
