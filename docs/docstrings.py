@@ -18,7 +18,7 @@ class PlainDocstrings(griffe.Extension):
 
 
 def rewrite(text: str) -> str:
-    """The docstring with fences around its examples, and stars that stand for themselves."""
+    """Put fences around the examples of a docstring, and let stars stand for themselves."""
     text = STAR.sub(r"\\*", text)
     return text if "```" in text else EXAMPLE.sub(fence, text)
 

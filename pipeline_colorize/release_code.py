@@ -53,7 +53,7 @@ _BASES = {"pipeline": "DiffusionPipeline", "unet": "ModelMixin", "scheduler": "S
 
 
 def package_code(folder: Path) -> dict[str, str]:
-    """The code files of a model that ships, by their names; they import from the package.
+    """Return the code files of a model that ships, by their names; they import from the package.
 
     With them, `DiffusionPipeline.from_pretrained(FOLDER, trust_remote_code=True)` works.
 
@@ -81,7 +81,7 @@ def write_package_code(folder: Path) -> None:
 
 
 def travelling_source(file: Path) -> str:
-    """The source of a file as a release holds it: self-contained, under a name that is unique.
+    """Write the source of a file as a release holds it: self-contained, under a unique name.
 
     It has the siblings that it imports before it, without what nothing there uses. Their docstrings
     are cut to the first paragraph, since the whole ones are in the package.
@@ -147,7 +147,7 @@ def _collect(file: Path, imports: dict[str, None], siblings: dict[str, str]) -> 
 
 
 def _condensed(source: str) -> str:
-    """A source with the first paragraph of each docstring, and with few empty lines."""
+    """Return a source with the first paragraph of each docstring, and with few empty lines."""
     lines = source.splitlines(keepends=True)
     for node in reversed(_docstrings(ast.parse(source))):
         whole = "".join(lines[node.lineno - 1 : node.end_lineno]).rstrip()
@@ -160,7 +160,7 @@ def _condensed(source: str) -> str:
 
 
 def _docstrings(tree: ast.Module) -> list[ast.Expr]:
-    """The docstrings of more than one line, in the order of their lines."""
+    """Return the docstrings of more than one line, in the order of their lines."""
     found = []
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node):
@@ -206,7 +206,7 @@ def _unused(tree: ast.Module, kept: set[str]) -> list[ast.stmt]:
 
 
 def _defined(node: ast.stmt) -> set[str]:
-    """The names that a statement of a module gives to a function, class or constant."""
+    """Return the names that a statement of a module gives to a function, class or constant."""
     if isinstance(node, ast.FunctionDef | ast.ClassDef):
         return {node.name}
     if isinstance(node, ast.Assign):
@@ -220,7 +220,7 @@ def _defined(node: ast.stmt) -> set[str]:
 
 
 def _used(statement: ast.stmt) -> set[str]:
-    """The names, attributes and texts in a statement."""
+    """Return the names, attributes and texts in a statement."""
     names = (
         getattr(node, "id", None) or getattr(node, "attr", None) or getattr(node, "value", None)
         for node in ast.walk(statement)

@@ -64,14 +64,14 @@ def for_people() -> Iterator[None]:
 
 
 def chosen_model() -> str | None:
-    """The model that this Space was asked to show: by the environment, or by a file beside this."""
+    """Find the model that this Space is to show: by the environment, or by a file beside this."""
     file = HERE / "model.txt"
     beside = file.read_text("utf-8").strip() if file.is_file() else None
     return os.environ.get("COLORIZE_MODEL") or beside
 
 
 def examples() -> list[dict[str, str]]:
-    """The photographs that SOURCES.md lists as black and white."""
+    """Return the photographs that SOURCES.md lists as black and white."""
     folder = HERE / "examples"
     file = folder / "SOURCES.md"
     text = file.read_text("utf-8") if file.is_file() else ""
@@ -81,7 +81,7 @@ def examples() -> list[dict[str, str]]:
 
 
 def answered(make: Callable[[], Response]) -> Response:
-    """What is made, or why it cannot be."""
+    """Return what is made, or why it cannot be."""
     try:
         return make()
     except Refused as refusal:
@@ -113,7 +113,7 @@ class Space:
     # --- endpoints --------------------------------------------------------------------------------
 
     def add_endpoints(self) -> None:
-        """What programs and agents call, and the one that the page calls."""
+        """Return what programs and agents call, and the one that the page calls."""
         one = gr.File(label="photograph")
         many = gr.File(label="photographs", file_count="multiple")
         inputs = control_inputs(self.models[0])
@@ -153,7 +153,7 @@ class Space:
         self.function, self.film_function = functions[self.invent], functions[self.film]
 
     def settings(self, controls: Controls, photographs: int = 1) -> Settings:
-        """What was asked for, as the command line has it; Refused where it is too much."""
+        """Return what was asked for, as the command line has it; Refused where it is too much."""
         given = dataclasses.asdict(controls)
         return coloring.read_settings(given, self.models, self.limits, photographs)
 
@@ -269,7 +269,7 @@ class Space:
     # --- what the page asks for besides -----------------------------------------------------------
 
     def routes(self) -> list:
-        """The page, its examples, and the pictures of results; they come before Gradio's own."""
+        """List the routes of the page, examples and results, which come before Gradio's own."""
         files = sorted((HERE / "page").iterdir())
         own = [
             Route("/", file_endpoint(HERE / "page" / "index.html")),

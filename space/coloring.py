@@ -63,7 +63,7 @@ class Refused(Exception):
 
 
 def installed_models(named: str | None) -> list[str]:
-    """The model that was asked for, if any, and those that came with the package."""
+    """Return the model that was asked for, if any, and those that came with the package."""
     found = shipped_models()
     first = [named] if named else ["default"] if "default" in found else []
     return list(dict.fromkeys([*first, *found]))
@@ -71,7 +71,7 @@ def installed_models(named: str | None) -> list[str]:
 
 @functools.cache
 def load(model: str) -> ColorizationPipeline:
-    """A model by name, folder, or "user/name@revision"; Refused says what is wrong with it."""
+    """Load a model by name, folder, or "user/name@revision"; Refused says what is wrong."""
     name, _, revision = (model, "", "") if Path(model).is_dir() else model.partition("@")
     try:
         pipe = ColorizationPipeline.from_pretrained(name, revision=revision or None)
@@ -82,7 +82,7 @@ def load(model: str) -> ColorizationPipeline:
 
 
 def model_facts(model: str) -> dict[str, object]:
-    """What the page must know of a model."""
+    """Return what the page must know of a model."""
     pipe = load(model)
     return {
         "model": model,
@@ -94,12 +94,12 @@ def model_facts(model: str) -> dict[str, object]:
 
 
 def takes_hints(pipe: ColorizationPipeline) -> bool:
-    """Whether the model knows what to do with points of colour."""
+    """Tell whether the model knows what to do with points of colour."""
     return bool(getattr(pipe.unet.config, "hint_channels", 0))
 
 
 def own_copy(settings: Settings) -> ColorizationPipeline:
-    """A pipeline with the shared network and a scheduler for one job alone."""
+    """Return a pipeline with the shared network and a scheduler for one job alone."""
     pipe = copy.copy(load(settings.model))
     if pipe.scheduler is not None:
         kind = type(pipe.scheduler)
@@ -124,7 +124,7 @@ class Source:
 
 
 def look(path: str, limits: Limits) -> tuple[Source, photo.Photo]:
-    """A photograph as the page shows it, and as it was read."""
+    """Return a photograph as the page shows it, and as it was read."""
     read = open_photograph(path, limits)
     height, width = read.image.shape[:2]
     return Source(path, width, height, as_shown(read), read.warnings), read
@@ -154,13 +154,13 @@ def open_photograph(path: str, limits: Limits) -> photo.Photo:
 
 
 def as_shown(read: photo.Photo) -> Image.Image:
-    """A photograph in 8 bits at the page's size."""
+    """Return a photograph in 8 bits at the page's size."""
     stride = max(1, max(read.image.shape[:2]) // (4 * SHOWN))  # first, for the memory of the rest
     return shrunk(as_picture(np.ascontiguousarray(read.image[::stride, ::stride])), SHOWN)
 
 
 def shrunk(picture: Image.Image, side: int) -> Image.Image:
-    """A copy whose long side has at most `side` pixels."""
+    """Return a copy whose long side has at most `side` pixels."""
     smaller = picture.copy()
     smaller.thumbnail((side, side), Image.Resampling.LANCZOS)
     return smaller
@@ -199,7 +199,7 @@ def read_touches(text: str, settings: Settings, limits: Limits) -> tuple[Touch, 
 
 
 def read_lines(text: object, what: str) -> list[str]:
-    """The lines of a text that somebody sent; Refused where it is none, or too long."""
+    """Return the lines of a text that somebody sent; Refused where it is none, or too long."""
     if text is not None and not isinstance(text, str):
         raise Refused(f"{what} are lines of text; they cannot be {short(text)}.")
     lines = list(filter(None, map(str.strip, (text or "")[: LONGEST_POINTS + 1].splitlines())))
@@ -236,7 +236,7 @@ class References:
 
 
 def _colors_of(path: str, limits: Limits) -> np.ndarray:
-    """The pixels of a picture in colour; Refused where it has none."""
+    """Return the pixels of a picture in colour; Refused where it has none."""
     given = open_photograph(path, limits)
     if not given.in_color:
         raise Refused(f"{Path(path).name} cannot be followed: it has no colours of its own.")
@@ -257,7 +257,7 @@ class Invented:
 def read_settings(
     given: dict[str, object], models: list[str], limits: Limits, photographs: int = 1
 ) -> Settings:
-    """What somebody asks for, as the command line has it; Refused where it is too much or nonsense.
+    """Read what somebody asks for as options of a call; Refused where it is too much or nonsense.
 
     Args:
         given: `model`, `sampler`, `points` and the numbers of `Limits.ranges`; what is missing, or
@@ -310,7 +310,7 @@ def check_work(settings: Settings, limits: Limits, photographs: int) -> None:
 
 @on_gpu
 def invent(image: np.ndarray, settings: Settings) -> Iterator[tuple[torch.Tensor, int] | Invented]:
-    """The colours (samples, 2, h, w) after each step, of how many, and at the end what came out.
+    """Yield the colours (samples, 2, h, w) after each step, of how many; at the end the output.
 
     Leaving it early stops the model after the step that it is in.
     """
@@ -342,7 +342,7 @@ def invent(image: np.ndarray, settings: Settings) -> Iterator[tuple[torch.Tensor
 
 
 def call(pipe: ColorizationPipeline, image: np.ndarray, settings: Settings, report, **options):
-    """The pipeline's output, as chroma; Refused, where it cannot be had."""
+    """Return the pipeline's output, as chroma; Refused, where it cannot be had."""
     try:
         return pipe(
             image,
@@ -369,7 +369,7 @@ def call(pipe: ColorizationPipeline, image: np.ndarray, settings: Settings, repo
 def with_given_colors(
     settings: Settings, touches: tuple[Touch, ...], references: References
 ) -> Settings:
-    """The settings with all colours that the whole picture follows; the last ones count most."""
+    """Add all colours that the whole picture follows to the settings; the last ones count most."""
     given = [hint for touch in touches if touch.is_hint for hint in touch.hints()]
     points = references.points + settings.hint + tuple(map(astuple, given))
     return replace(settings, hint=points)
@@ -402,7 +402,7 @@ def invent_anew(image: np.ndarray, old: torch.Tensor, mask: np.ndarray, settings
 
 
 def colored(pipe: ColorizationPipeline, shown: Image.Image, chroma: torch.Tensor) -> Image.Image:
-    """A small picture with colours (2, h, w)."""
+    """Return a small picture with colours (2, h, w)."""
     luminance = pipe.image_processor.to_luminance(shown)
     return Image.fromarray(pipe.image_processor.colorize(luminance, chroma).numpy())
 
@@ -423,7 +423,7 @@ class Result:
     stopped: threading.Event = field(default_factory=threading.Event)
 
     def chroma(self, wish: "Wish") -> torch.Tensor:
-        """What is to be seen of it: (2, h, w)."""
+        """Return what is to be seen of it: (2, h, w)."""
         if self.invented is not None and wish.step is None:
             chroma = self.invented.chroma[wish.sample]
         elif not self.film:
@@ -435,7 +435,7 @@ class Result:
         return (chroma + offset) * wish.saturation if wish.is_toned else chroma
 
     def mark(self, wish: "Wish") -> photo.Mark:
-        """What a file of it says about how its colours came to be."""
+        """Return what a file of it says about how its colours came to be."""
         return mark(self.settings, wish, self.touches, self.references)
 
 
@@ -457,7 +457,7 @@ class Wish:
 
 
 def read_wish(given: Mapping[str, str], result: Result) -> Wish:
-    """A wish as it comes in the query of an address; Refused says what is wrong with it."""
+    """Return a wish as it comes in the query of an address; Refused says what is wrong with it."""
     ranges = {
         "sample": Range("answer", 0, result.settings.samples - 1, 0),
         "step": Range("step", 1, 10_000, None),
@@ -487,7 +487,7 @@ def run(
     touches: tuple[Touch, ...] = (),
     references: object = None,
 ) -> Iterator[tuple[int, int] | dict]:
-    """Which step of how many is done, one after the other, and in the end what the page must know.
+    """Yield which step of how many is done, and in the end what the page must know.
 
     `made` is given the result as soon as there is one, to look at while it comes about.
     """
@@ -519,7 +519,7 @@ def thinned(film: list) -> list:
 
 
 def write(result: Result, kind: str, wish: Wish, folder: Path, limits: Limits) -> Path:
-    """A picture or file of a result, of one of the kinds that the page knows, in `folder`."""
+    """Write a picture or file of a result to `folder`, of one of the kinds that the page knows."""
     if kind == "before":
         path = folder / "before.jpg"
         result.source.shown.save(path, quality=92)
@@ -544,7 +544,7 @@ def write(result: Result, kind: str, wish: Wish, folder: Path, limits: Limits) -
 def mark(
     settings: Settings, wish: Wish, touches: tuple[Touch, ...] = (), references: str = ""
 ) -> photo.Mark:
-    """What a file says about how its colours came to be, as in those of `colorize`."""
+    """Return what a file says about how its colours came to be, as in those of `colorize`."""
     if wish.saturation != 1:
         settings = replace(settings, saturation=wish.saturation)
     made = provenance(own_copy(settings), settings, wish.sample)
@@ -560,7 +560,7 @@ def mark(
 
 
 def save_shown(result: Result, wish: Wish, picture: Image.Image, path: Path) -> Path:
-    """A picture of the page as a file, marked like a result."""
+    """Return a picture of the page as a file, marked like a result."""
     photo.write_picture(path, picture, result.mark(wish))
     return path
 
@@ -568,7 +568,7 @@ def save_shown(result: Result, wish: Wish, picture: Image.Image, path: Path) -> 
 def save_full(
     read: photo.Photo, settings: Settings, chroma: torch.Tensor, made: photo.Mark, path: Path
 ) -> Path:
-    """The photograph in colour as `colorize` writes it: size, depth, metadata, mark."""
+    """Return the photograph in colour as `colorize` writes it: size, depth, metadata, mark."""
     processor = load(settings.model).image_processor
     luminance = processor.to_luminance(read.image)
     image: np.ndarray | Image.Image
@@ -591,7 +591,7 @@ def result_name(path: str, sample: int, samples: int) -> str:
 
 
 def save_film(result: Result, wish: Wish, folder: Path) -> Path:
-    """How the colours of a sample came about, as a GIF."""
+    """Return how the colours of a sample came about, as a GIF."""
     pipe, small = load(result.settings.model), shrunk(result.source.shown, FILM)
     frames = [
         colored(pipe, small, result.chroma(replace(wish, step=step + 1)))
@@ -603,12 +603,12 @@ def save_film(result: Result, wish: Wish, folder: Path) -> Path:
 
 
 def in_256_colors(frame: Image.Image) -> Image.Image:
-    """A picture as a GIF holds it; what Pillow does by itself takes twenty times as long."""
+    """Return a picture as a GIF holds it; what Pillow does by itself takes twenty times as long."""
     return frame.quantize(palette=frame.quantize(method=Image.Quantize.FASTOCTREE))
 
 
 def unsure(result: Result) -> Image.Image:
-    """The photograph, with a glow where the samples disagree."""
+    """Return the photograph, with a glow where the samples disagree."""
     if result.invented is None or result.invented.spread is None:
         raise Refused("One answer alone has nothing to differ from.")
     grey = result.source.shown.convert("L").convert("RGB")
@@ -618,7 +618,7 @@ def unsure(result: Result) -> Image.Image:
 
 
 def glow_cover(spread: np.ndarray) -> np.ndarray:
-    """How much a glow covers each place, uint8: only those that are less sure than most."""
+    """Return how much a glow covers each place, uint8: only those that are less sure than most."""
     start = max(np.percentile(spread, _SURE_SHARE), _SURE)
     full = max(np.percentile(spread, _UNSURE_SHARE), start + _GLOW_RANGE)
     return (((spread - start) / (full - start)).clip(0, 1) * _GLOW_COVER).astype(np.uint8)
@@ -628,7 +628,7 @@ def glow_cover(spread: np.ndarray) -> np.ndarray:
 
 
 def waited_for() -> bool:
-    """Whether there is still somebody who wants this, as far as is known."""
+    """Tell whether there is still somebody who wants this, as far as is known."""
     return True
 
 
@@ -669,7 +669,7 @@ def color_one(
     wanted: Callable[[], bool] = waited_for,
     references: object = None,
 ) -> list[Path]:
-    """All colourings of one photograph as files; Refused where nobody wants them any more."""
+    """Write all colourings of one photograph; Refused where nobody wants them any more."""
     read = open_photograph(path, limits)
     found = References.read(references, read, settings, limits)
     given = with_given_colors(settings, (), found)
@@ -687,7 +687,7 @@ def color_one(
 
 
 def free_name(name: str, taken: set[str]) -> str:
-    """A name that is not in `taken`, and is from now on."""
+    """Return a name that is not in `taken`, and is from now on."""
     path, number = Path(name), 1
     while name.lower() in taken:
         number += 1

@@ -145,7 +145,7 @@ class _Watch:
 
 @on_gpu
 def color_keyframe(light: np.ndarray, settings: Settings, options: dict[str, Any]) -> np.ndarray:
-    """Chroma a*b* (2, rows, columns) of a grey signal (h, w) in [0, 1]."""
+    """Find chroma a*b* (2, rows, columns) of a grey signal (h, w) in [0, 1]."""
     chroma = call(own_copy(settings), light, settings, None, **options).images[0]
     return np.asarray(chroma.float().cpu(), np.float32)
 
@@ -169,7 +169,7 @@ class _Keyframes:
 
 
 def plays_everywhere(path: str) -> bool:
-    """Whether all sound of a film is of a kind that browsers play in an MP4 file."""
+    """Tell whether all sound of a film is of a kind that browsers play in an MP4 file."""
     with FilmReader(path) as reader:
         audio = reader.container.streams.audio
         return all(codec_name(stream) in _SOUND for stream in audio)
@@ -203,5 +203,5 @@ def with_playable_sound(source: Path, target: Path) -> None:
 
 
 def encoded(aac, resampler, frame) -> list:
-    """The packets of a frame of sound; `None` for what is left."""
+    """Return the packets of a frame of sound; `None` for what is left."""
     return [packet for even in resampler.resample(frame) for packet in aac.encode(even)]

@@ -35,7 +35,7 @@ _REMEMBERED = 10_000  # visitors who left
 
 
 def in_one_line(error: Exception) -> str:
-    """An exception and the place that it comes from, for the log."""
+    """Return an exception and the place that it comes from, for the log."""
     places = traceback.extract_tb(error.__traceback__)
     place = f" ({places[-1].filename}:{places[-1].lineno})" if places else ""
     return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}{place}"
@@ -103,7 +103,7 @@ class Fence:
 
 
 def add_headers(message: dict, path: str) -> None:
-    """What every answer says; photographs and results are nobody's to keep."""
+    """Return what every answer says; photographs and results are nobody's to keep."""
     headers = MutableHeaders(scope=message)
     for name, value in HEADERS.items():
         headers[name] = value
@@ -122,7 +122,7 @@ async def _answer(send, status: int, text: str) -> None:
 
 
 def listener(scope: dict) -> str | None:
-    """The session or job whose outcome a request waits for, if it is such a request."""
+    """Return the session or job whose outcome a request waits for, if it is such a request."""
     if scope["method"] != "GET":
         return None
     if scope["path"].endswith("/queue/data"):
@@ -158,7 +158,7 @@ class Presence:
                 self._left.popitem(last=False)
 
     def waits_for(self, event) -> bool:
-        """Whether somebody waits, or may be about to, for an event of Gradio's queue."""
+        """Tell whether somebody waits, or may be about to, for an event of Gradio's queue."""
         names = (event.session_hash, event._id)
         if any(self._listening.get(name) for name in names):
             return True
@@ -196,14 +196,14 @@ class FairQueue:
         return self._get_events()
 
     def jobs(self, waiting: bool = True) -> Counter[str]:
-        """How many jobs each visitor has, with those that wait or without."""
+        """Return how many jobs each visitor has, with those that wait or without."""
         events = [event for job in self.queue.active_jobs if job for event in job]
         if waiting:
             events += [event for line in self.lines() for event in line]
         return Counter(address(event.request) for event in events)
 
     def lines(self) -> list[list]:
-        """The waiting events, in order, of each kind of work."""
+        """Return the waiting events, in order, of each kind of work."""
         return [line.queue for line in self.queue.event_queue_per_concurrency_id.values()]
 
     def take_turns(self) -> None:
@@ -240,5 +240,5 @@ def _exchange(queue: Any, push: Callable, get_events: Callable) -> None:
 
 
 def address(request) -> str:
-    """Where a request comes from."""
+    """Tell where a request comes from."""
     return request.client.host if request is not None and request.client else "unknown"

@@ -22,7 +22,7 @@ class Range:
     whole: bool = True
 
     def read(self, value: object) -> float | None:
-        """The number itself; a ValueError for people where it is not one of these."""
+        """Return the number itself; a ValueError for people where it is not one of these."""
         if value is None:
             return self.default
         number = value if isinstance(value, int | float) and not isinstance(value, bool) else None
@@ -37,12 +37,12 @@ class Range:
 
 
 def work(samples: int, steps: int, candidates: int, resolution: int) -> float:
-    """What a photograph costs: millions of working pixels that the network goes over in all."""
+    """Count what a photograph costs: millions of working pixels that the network sees."""
     return samples * steps * candidates * resolution**2 / 1e6
 
 
 def short(value: object) -> str:
-    """What somebody sent, so that it can stand in a message."""
+    """Return what somebody sent, so that it can stand in a message."""
     try:
         text = " ".join(str(value).split())
     except ValueError:  # whole numbers of thousands of digits
@@ -70,7 +70,7 @@ class Limits:
     keep_minutes: float = 60  # until uploads and results are deleted
 
     def ranges(self) -> dict[str, Range]:
-        """The numbers that a job has, by name; all of them are read by this."""
+        """Return the numbers that a job has, by name; all of them are read by this."""
         return {
             "samples": Range("number of colourings", 1, self.max_samples, 1),
             "seed": Range("seed", 0, 2**63 - 1, 0),
@@ -81,7 +81,7 @@ class Limits:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Limits":
-        """The settings of this machine; ValueError names a variable that cannot be understood."""
+        """Read the settings of this machine; ValueError names a variable that makes no sense."""
         kinds = get_type_hints(cls)
         values: dict[str, Any] = {}
         for field in fields(cls):
@@ -103,5 +103,5 @@ def _positive(name: str, text: str, kind: Callable[[str], float]) -> float:
 
 
 def switched_on(name: str, environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether a variable says yes."""
+    """Tell whether a variable says yes."""
     return environment.get(name, "").strip().lower() in ("1", "true", "yes", "on")

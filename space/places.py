@@ -57,7 +57,7 @@ class Touch:
         return f"{path},{self.radius:g},{'thing' if self.is_thing else 'brush'},{self.what}"
 
     def mask(self, image: np.ndarray) -> np.ndarray:
-        """Where the place is in a photograph (H, W, C): (H, W), float32 in [0, 1].
+        """Tell where the place is in a photograph (H, W, C): (H, W), float32 in [0, 1].
 
         Raises:
             ValueError: if it lies outside.
@@ -78,13 +78,13 @@ class Touch:
         return mask
 
     def hints(self, mask: np.ndarray | None = None) -> list[Hint]:
-        """The place's colour, as hints that fill it, or the `mask` of a thing."""
+        """Return the place's colour, as hints that fill it, or the `mask` of a thing."""
         if mask is not None:
             return region_hints(mask, self.what)
         return [Hint(x, y, self.what, self.radius) for x, y in self.path]
 
 
 def on_grid(mask: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """A mask (H, W) as the share of each cell of a grid that it covers."""
+    """Return a mask (H, W) as the share of each cell of a grid that it covers."""
     image = Image.fromarray(mask).resize((shape[1], shape[0]), Image.Resampling.BOX)
     return np.asarray(image)

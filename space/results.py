@@ -49,7 +49,7 @@ class Results:
                 self._held.popitem(last=False)
 
     def get(self, name: str) -> Result:
-        """The result; Gone where there is none."""
+        """Return the result; Gone where there is none."""
         with self._lock:
             self._drop_old()
             if name not in self._held:

@@ -1,6 +1,7 @@
 """Limits of style that no linter counts, over all code but the tests."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,20 @@ def test_functions_are_short_and_take_few_parameters(file):
         if name not in CALLS and not name.endswith("__init__"):
             assert len(parameters(function)) <= MOST_PARAMETERS, name
         assert lines(function) <= MOST_LINES, name
+
+
+NOUN_PHRASE = re.compile(r"(The|An?|How|What|Which|Whether|Where|When|All|L\*|Chroma)\b|[^\w`]|`")
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
+def test_docstrings_say_what_a_function_does(file):
+    """Each begins with a verb; those of properties name what they hold, those of commands ask."""
+    for name, function in functions(file):
+        decorators = " ".join(ast.unparse(one) for one in function.decorator_list)
+        if "property" in decorators or "command" in decorators:
+            continue
+        docstring = ast.get_docstring(function) or ""
+        assert not NOUN_PHRASE.match(docstring), (name, docstring)
 
 
 def test_the_formatter_decides_nearly_everywhere():

@@ -54,7 +54,7 @@ def invent_chroma(
 
 
 def _as_array(image: Image.Image) -> np.ndarray:
-    """An upright array in sRGB, with alpha where the picture has it."""
+    """Return an upright array in sRGB, with alpha where the picture has it."""
     upright = upright_srgb(image)
     pixels, alpha = pil_to_array(upright), alpha_of(upright)
     if alpha is None:

@@ -34,7 +34,7 @@ class Taps:
 
     @classmethod
     def of(cls, cells: int, size: int, start: int, stop: int) -> "Taps":
-        """The taps of pixels `start` to `stop` of `size` pixels that lie over `cells` cells."""
+        """Find the taps of pixels `start` to `stop` of `size` that lie over `cells` cells."""
         position = (np.arange(start, stop) + 0.5) * (cells / size) - 0.5
         first = np.floor(position)
         distance = np.abs(position[:, None] - first[:, None] - np.arange(-1, 3))
@@ -95,7 +95,7 @@ def _pool(x: np.ndarray) -> np.ndarray:
 
 
 def merge(luminance: np.ndarray, chroma: np.ndarray) -> np.ndarray:
-    """L* (R, W) and a*b* (2, R, W) to sRGB (R, W, 3), float32 in [0, 1].
+    """Convert L* (R, W) and a*b* (2, R, W) to sRGB (R, W, 3), float32 in [0, 1].
 
     Colours beyond the gamut of sRGB lose chroma at constant lightness and hue.
     """
@@ -111,7 +111,7 @@ def merge(luminance: np.ndarray, chroma: np.ndarray) -> np.ndarray:
 
 
 def neutral(luminance: np.ndarray) -> np.ndarray:
-    """L* (R, W) to grey sRGB (R, W, 3), float32 in [0, 1]."""
+    """Convert L* (R, W) to grey sRGB (R, W, 3), float32 in [0, 1]."""
     grey = _encode(_uncurved((luminance + np.float32(16)) / np.float32(116)))
     return np.repeat(grey[..., None], 3, axis=-1)
 
@@ -146,7 +146,7 @@ def _less_chroma(light: np.ndarray, delta_x: np.ndarray, delta_z: np.ndarray) ->
 
 
 def _encode(linear: np.ndarray) -> np.ndarray:
-    """The transfer curve of sRGB, within [0, 1]."""
+    """Return the transfer curve of sRGB, within [0, 1]."""
     low = np.float32(LINEAR_SRGB_BELOW)
     power = np.exp(np.log(np.maximum(linear, low)) * np.float32(1 / 2.4))
     curve = power * np.float32(1.055) - np.float32(0.055)

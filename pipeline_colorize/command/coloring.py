@@ -82,7 +82,7 @@ def call_model(
 
 
 def _dials(pipe, settings: Settings, count: int) -> dict[str, Any]:
-    """The options of a call for `count` photographs that say how colours are invented."""
+    """Return the options of a call for `count` photographs that say how colours are invented."""
     return {
         "num_inference_steps": settings.steps,
         "num_candidates": settings.candidates,
@@ -109,7 +109,7 @@ def _invent_chroma(pipe, one: photo.Photo, hints: list[Hint], settings: Settings
 
 
 def _inner_box(one: photo.Photo, box: Box) -> Box | None:
-    """The box of what lies inside margins; `None` where there are none."""
+    """Return the box of what lies inside margins; `None` where there are none."""
     height, width = one.image.shape[:2]
     return None if box == (0, height, 0, width) else box
 

@@ -37,7 +37,7 @@ def read_references(texts: tuple[str, ...]) -> "tuple[Reference, ...]":
 
 
 def _path_and_time(text: str) -> tuple[Path, float | None]:
-    """The file or folder, and the time behind an @, if there is one."""
+    """Return the file or folder, and the time behind an @, if there is one."""
     before, at, after = text.rpartition("@")
     if at and not Path(text).exists():
         with contextlib.suppress(ValueError):

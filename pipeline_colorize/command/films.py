@@ -152,7 +152,7 @@ def _check(settings: Settings) -> None:
 
 
 def film_options(settings: Settings, pipe: Any) -> "FilmOptions":
-    """How a film is coloured and written, by what was asked for, and the mark that it gets."""
+    """Say how a film is coloured and written, by what was asked for, and with which mark."""
     from pipeline_colorize.video import FilmOptions
 
     end = settings.end

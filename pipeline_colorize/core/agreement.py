@@ -115,7 +115,7 @@ def _nearness_to_others(groups: np.ndarray, free: np.ndarray) -> np.ndarray:
 def balance_factor(
     groups: np.ndarray, weights: np.ndarray, balance: float, influence: np.ndarray | None
 ) -> np.ndarray:
-    """The factor that makes the colour a group agrees on as strong as true colours are.
+    """Find the factor that makes the colour a group agrees on as strong as true colours are.
 
     A guided network has too much colour where it is sure, as in a face, and too little where it is
     not. The spread of its candidates shows how sure it is, over windows of half the picture's

@@ -44,7 +44,7 @@ def srgb_to_linear(rgb: torch.Tensor) -> torch.Tensor:
 
 
 def bytes_to_linear(pixels: torch.Tensor) -> torch.Tensor:
-    """8-bit sRGB, any shape, to linear RGB in [0, 1], by a table: exact, and ten times quicker."""
+    """Convert 8-bit sRGB, any shape, to linear RGB in [0, 1] by a table: exact, and quicker."""
     table = srgb_to_linear(torch.arange(256, device=pixels.device) / 255)
     return table.index_select(0, pixels.flatten().int()).view(pixels.shape)
 
@@ -83,7 +83,7 @@ def xyz_to_lab(xyz: torch.Tensor) -> torch.Tensor:
 
 
 def lab_to_xyz(lab: torch.Tensor) -> torch.Tensor:
-    """L*a*b* (..., 3, H, W) to CIE XYZ."""
+    """Convert L*a*b* (..., 3, H, W) to CIE XYZ."""
     lightness, a, b = lab.unbind(-3)
     fy = (lightness + 16) / 116
     curve = torch.stack([fy + a / 500, fy, fy - b / 200], dim=-3)
@@ -114,7 +114,7 @@ def rgb_to_luminance(rgb: torch.Tensor) -> torch.Tensor:
 
 
 def _inside(linear: torch.Tensor) -> torch.Tensor:
-    """Which colours of linear RGB (..., 3, H, W) a screen can show, (..., H, W)."""
+    """Tell which colours of linear RGB (..., 3, H, W) a screen can show, (..., H, W)."""
     inside = (linear >= -GAMUT_TOLERANCE / 12.92) & (linear <= 1 + GAMUT_TOLERANCE)
     return inside.all(dim=-3)
 
@@ -146,7 +146,7 @@ def fit_gamut(lab: torch.Tensor) -> torch.Tensor:
 
 
 def merge_luminance(luminance: torch.Tensor, chroma: torch.Tensor) -> torch.Tensor:
-    """L* (..., 1, H, W) and a*b* (..., 2, H, W) to sRGB in [0, 1] with exactly that luminance."""
+    """Join L* (..., 1, H, W) and a*b* (..., 2, H, W) to sRGB in [0, 1] with that luminance."""
     lab = torch.cat([luminance, chroma], dim=-3)
     return lab_to_rgb(fit_gamut(lab)).clamp(0, 1)
 
@@ -166,7 +166,7 @@ def core_chroma(chroma: torch.Tensor, coring: float) -> torch.Tensor:
 
 
 def undo_coring(chroma: torch.Tensor, coring: float) -> torch.Tensor:
-    """What `core_chroma` turns into `chroma`: the real root of a cubic, by Cardano's formula."""
+    """Find what `core_chroma` turns into `chroma`: the real root of a cubic, as Cardano did."""
     wanted = chroma.square().sum(-3, keepdim=True).sqrt()
     cube, rest = (wanted / 3) ** 3, wanted * coring**2 / 2
     root = cube + rest + (rest * (2 * cube + rest)).sqrt()

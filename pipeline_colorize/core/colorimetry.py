@@ -54,7 +54,7 @@ def y_to_lightness(y: np.ndarray) -> np.ndarray:
 
 
 def lightness_to_y(lightness: np.ndarray) -> np.ndarray:
-    """L* in [0, 100], any shape, to CIE Y relative to white, which is the linear light of grey."""
+    """Convert L* in [0, 100], any shape, to CIE Y relative to white: the linear light of grey."""
     curve = (lightness + 16) / 116
     return np.where(
         curve > LAB_CURVE_EPSILON, curve**3, (curve - LAB_OFFSET).clip(min=0) / LAB_SLOPE

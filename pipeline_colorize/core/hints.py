@@ -102,7 +102,7 @@ def draw_hints(
 
 
 def hint_influence(hints: np.ndarray) -> np.ndarray:
-    """How far hints decide the colour of each cell: their confidence, and less around them.
+    """Return how far hints decide the colour of each cell: their confidence, and less around them.
 
     Args:
         hints: (1, 3, h, w), as from `draw_hints`.
@@ -120,7 +120,7 @@ def hint_influence(hints: np.ndarray) -> np.ndarray:
 
 
 def move_hints(hints: list[Hint], box: tuple[int, int, int, int]) -> list[Hint]:
-    """The places of hints inside a part of a picture, `(top, bottom, left, right)`.
+    """Return the places of hints inside a part of a picture, `(top, bottom, left, right)`.
 
     Raises:
         ValueError: if a hint lies outside, where nothing is coloured.
@@ -205,6 +205,6 @@ def _as_hint(given) -> Hint:
 
 
 def _is_place(hint: Hint) -> bool:
-    """Whether a hint's numbers of pixels, and its confidence, are numbers."""
+    """Tell whether a hint's numbers of pixels, and its confidence, are numbers."""
     numbers = (hint.x, hint.y, hint.radius or 0, hint.confidence)
     return all(isinstance(one, int | float | np.number) for one in numbers)

@@ -19,7 +19,7 @@ from .transparency import Light, alpha_of_array, see_light
 
 
 def _pixels_to_luminance(pixels: torch.Tensor) -> torch.Tensor:
-    """(1 or 3, H, W) uint8 or float sRGB in [0, 1] to L* (1, H, W), chunk by chunk."""
+    """Convert (1 or 3, H, W) uint8 or float sRGB in [0, 1] to L* (1, H, W) by chunks."""
     if pixels.dtype == torch.uint8 and pixels.shape[0] == 1:
         table = linear_to_luminance(bytes_to_linear(torch.arange(256)).view(1, 1, 256)).flatten()
         return table[pixels.int()]
@@ -33,7 +33,7 @@ def _pixels_to_luminance(pixels: torch.Tensor) -> torch.Tensor:
 
 
 def _resized(luminance: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """L* (1, H, W) at another size."""
+    """Resize L* (1, H, W)."""
     small = F.interpolate(
         luminance[None], size, mode="bilinear", antialias=True, align_corners=False
     )
@@ -41,7 +41,7 @@ def _resized(luminance: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
 
 
 def _tensor_to_array(image: torch.Tensor) -> np.ndarray:
-    """A tensor ([C, ]H, W) to an array (H, W[, C])."""
+    """Return a tensor ([C, ]H, W) to an array (H, W[, C])."""
     image = image.detach().cpu()
     image = image.float() if image.dtype == torch.bfloat16 else image
     return (image.movedim(0, -1) if image.ndim == 3 else image).numpy()
@@ -81,7 +81,7 @@ class ColorizationImageProcessor:
         return self._luminance_and_alpha(image)[0]
 
     def see(self, image: PIL.Image.Image | np.ndarray | torch.Tensor) -> Light:
-        """The luminance of a picture as it is written, and as it decides the colours."""
+        """Return the luminance of a picture as it is written, and as it decides the colours."""
         luminance, alpha = self._luminance_and_alpha(image)
         return see_light(luminance[0].numpy(), alpha)
 
@@ -124,12 +124,12 @@ class ColorizationImageProcessor:
         return fit_size(height, width, resolution, self.stride)
 
     def preprocess(self, luminance: torch.Tensor, resolution: float) -> torch.Tensor:
-        """L* (1, H, W) at its working size, (1, 1, h, w)."""
+        """Bring L* (1, H, W) to its working size, (1, 1, h, w)."""
         height, width = luminance.shape[1:]
         return _resized(luminance, self.working_size(height, width, resolution))[None]
 
     def preview(self, luminance: torch.Tensor, resolution: float) -> torch.Tensor:
-        """L* (1, H, W) with the short side at `resolution`, and its own aspect ratio."""
+        """Bring the short side of L* (1, H, W) to `resolution`, at its own aspect ratio."""
         height, width = luminance.shape[1:]
         return _resized(luminance, fit_size(height, width, resolution))
 
@@ -168,11 +168,11 @@ class ColorizationImageProcessor:
         return result
 
     def resize(self, luminance: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-        """L* (1, H, W) at another size (height, width)."""
+        """Resize L* (1, H, W) to (height, width)."""
         return _resized(luminance, size)
 
     def grey(self, luminance: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-        """L* (1, H, W) as grey sRGB in [0, 1] of another size, (3, H', W')."""
+        """Turn L* (1, H, W) into grey sRGB in [0, 1] of another size, (3, H', W')."""
         if tuple(luminance.shape[1:]) != size:
             luminance = _resized(luminance, size)
         return self.colorize_float(luminance, torch.zeros(2, 1, 1))
@@ -188,7 +188,7 @@ class ColorizationImageProcessor:
             yield rows, merge_luminance(guide, full)
 
     def upsample_chroma(self, luminance: torch.Tensor, chroma: torch.Tensor) -> torch.Tensor:
-        """Chroma (C, h, w) to the size of `luminance` (1, H, W), with edges where L* has them."""
+        """Bring chroma (C, h, w) to the size of `luminance` (1, H, W), with the edges of L*."""
         slope, offset = fit_guided_upsampling(luminance, chroma)
         down, across = interpolation_matrices(chroma.shape[1:], luminance.shape[1:])
         return down @ slope @ across * luminance + down @ offset @ across
@@ -222,7 +222,7 @@ def meet_hints(color: torch.Tensor, hints: torch.Tensor) -> torch.Tensor:
 
 
 def _fade(x: torch.Tensor) -> torch.Tensor:
-    """What is in the cells of hints, over the cells around them as well, (N, C, h, w)."""
+    """Return what is in the cells of hints, over the cells around them as well, (N, C, h, w)."""
     fade = torch.from_numpy(HINT_FADE).to(x)[None, None]
     return F.conv2d(x.flatten(0, 1)[:, None], fade, padding=len(HINT_FADE) // 2).view_as(x)
 
@@ -275,7 +275,7 @@ def _box(x: torch.Tensor) -> torch.Tensor:
 def fit_guided_upsampling(
     luminance: torch.Tensor, chroma: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Chroma as a locally linear function of luminance: chroma = slope * L* + offset.
+    """Fit chroma as a locally linear function of luminance: chroma = slope * L* + offset.
 
     The fast guided filter (He and Sun 2015), fitted on the grid; then the offset is corrected
     twice so that the result, averaged over each cell, gives back the chroma of the cell

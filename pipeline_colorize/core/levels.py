@@ -60,7 +60,7 @@ class Levels:
         return cls(float(gain), float(middle - gain * (dark + light) / 2))
 
     def apply(self, luminance):
-        """The luminance, an array or tensor, as the network sees it.
+        """Bring luminance, an array or tensor, to what the network sees.
 
         It is what was given where nothing has faded.
         """
@@ -76,5 +76,5 @@ def _judged(luminance: np.ndarray) -> np.ndarray:
 
 
 def _ramp(value: float, start: float, end: float) -> float:
-    """0 at `start` and before, 1 at `end` and behind, and a straight line between."""
+    """Rise from 0 at `start` and before to 1 at `end` and behind, on a straight line."""
     return float(np.clip((value - start) / (end - start), 0, 1))

@@ -60,7 +60,7 @@ def group_looks(looks: list[Look], batch_size: int | None) -> list[list[Look]]:
 
 
 def leave_grey(look: Look, num_samples: int, grid: tuple[int, int]) -> None:
-    """A picture that an interruption came before has the colours it had, or none; and no spread."""
+    """Leave the colours that a picture had, or none, where an interruption came before it."""
     before = torch.zeros(1, 2, *grid) if look.given is None else look.given
     look.chroma = before.repeat(num_samples, 1, 1, 1)
     look.spread, look.estimates = torch.zeros(grid), []

@@ -36,12 +36,12 @@ def see(image: PIL.Image.Image | np.ndarray) -> Light:
 
 
 def _linear_levels(count: int) -> np.ndarray:
-    """The linear light of each level of whole numbers, float32."""
+    """Return the linear light of each level of whole numbers, float32."""
     return decode_srgb((np.arange(count) / (count - 1)).astype(np.float32))
 
 
 def _pixels_to_luminance(pixels: np.ndarray) -> np.ndarray:
-    """(H, W, 1 or 3) uint8 or float sRGB in [0, 1] to L* (H, W), chunk by chunk."""
+    """Convert (H, W, 1 or 3) uint8 or float sRGB in [0, 1] to L* (H, W) by chunks."""
     curve = _linear_levels(256)
     is_grey, is_coarse = pixels.shape[2] == 1, pixels.dtype == np.uint8
     if is_grey and is_coarse:

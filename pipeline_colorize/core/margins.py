@@ -115,7 +115,7 @@ def picture_box(luminance: np.ndarray) -> Box:
 
 
 def _margin_depths(luminance: np.ndarray) -> Box:
-    """The lines of margin at the top, bottom, left and right, as far as they are one margin."""
+    """Count the lines of margin at the top, bottom, left and right, as far as they are one."""
     height, width = luminance.shape
     if min(height, width) < MIN_SIDE:
         return 0, 0, 0, 0
@@ -142,7 +142,7 @@ def _from_each_side(luminance: np.ndarray) -> list[np.ndarray]:
 
 
 def _exact_depth(view: np.ndarray, margin: _Margin, deepest: int, step: int) -> int:
-    """The depth of a margin in lines of `view`, of which every `step`th was measured."""
+    """Return the depth of a margin in lines of `view`, of which every `step`th was measured."""
     if not margin.straight:
         return max(0, (min(margin.depth, deepest) - 1) * step + 1)
     start, end = (margin.depth - 1) * step, margin.depth * step
@@ -150,12 +150,12 @@ def _exact_depth(view: np.ndarray, margin: _Margin, deepest: int, step: int) -> 
 
 
 def _sharpest(lines: np.ndarray, level: float) -> int:
-    """The line at which the mean distance from a level rises most."""
+    """Return the line at which the mean distance from a level rises most."""
     return 1 + int(np.argmax(np.diff(np.abs(lines - level).mean(1))))
 
 
 def _measured(views: list[np.ndarray]) -> list[_Margin]:
-    """The margins of four views, measured again without what lies in each other's margins."""
+    """Measure the margins of four views again, without what lies in each other's margins."""
     margins = [_margin(view) for view in views]
     top, bottom, left, right = (margin.depth if margin.straight else 0 for margin in margins)
     height, width = views[0].shape
@@ -194,7 +194,7 @@ def _margin(lines: np.ndarray) -> _Margin:
 
 
 def _edge(share: np.ndarray, even: np.ndarray) -> tuple[int, int]:
-    """The last even line of a margin and the first filled line of the picture, or zeros."""
+    """Return the last even line of a margin and the first filled line of the picture, or zeros."""
     gap, band = max(2, round(MIN_GAP * len(even))), MAX_BAND * len(even)
     filled = int(np.argmax(share >= FILLED))
     while filled:
@@ -207,7 +207,7 @@ def _edge(share: np.ndarray, even: np.ndarray) -> tuple[int, int]:
 
 
 def _believed(margins: list[_Margin]) -> list[bool]:
-    """Which sides' margins are none of the picture's own even grounds."""
+    """Tell which sides' margins are none of the picture's own even grounds."""
     best = [False] * 4
     for straight in (margin for margin in margins if margin.straight):
         like = [m.depth > 0 and abs(m.level - straight.level) <= SAME_LEVEL for m in margins]
@@ -218,7 +218,7 @@ def _believed(margins: list[_Margin]) -> list[bool]:
 
 
 def _are_margins(alike: list[_Margin]) -> bool:
-    """Whether margins of one level are straight and sharp enough for their number."""
+    """Tell whether margins of one level are straight and sharp enough for their number."""
     if len(alike) == 1:
         return alike[0].is_sharp(_OF_ONE)
     if len(alike) == 2:
@@ -245,7 +245,7 @@ class Frame:
 
     @classmethod
     def find(cls, light: Light, find_margins: bool) -> "Frame":
-        """The frame of a picture: what is fully transparent around it is a margin as well.
+        """Return the frame of a picture: what is fully transparent around it is a margin as well.
 
         Args:
             light: of the picture.
@@ -276,7 +276,7 @@ class Frame:
         return slice(top, bottom), slice(left, right)
 
     def scaled(self, inner: tuple[int, int]) -> "Frame":
-        """The frame of the same picture in another size, in which the photograph has `inner`."""
+        """Make the frame of the same picture in another size: the photograph then has `inner`."""
         scales = [new / old for new, old in zip(inner, self.inner_size, strict=True)]
         top, left = (round(self.box[2 * axis] * scales[axis]) for axis in (0, 1))
         after = [
@@ -304,7 +304,7 @@ class Frame:
 
 
 def _placing(cells: int, size: int, start: int, end: int) -> np.ndarray:
-    """The matrix that takes values of cells between two pixels to cells of the same size all over.
+    """Make the matrix that takes values of cells between two pixels to cells of one size.
 
     Between the centres of cells it interpolates linearly; cells whose centre is in the margin get
     nothing.

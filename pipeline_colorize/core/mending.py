@@ -66,7 +66,7 @@ class Mend:
         return self.colors.shape[0] == 2
 
     def chroma_on(self, grid: Sequence[int], frame: Frame) -> np.ndarray:
-        """The chroma of each cell of a grid over the photograph, (2, rows, columns), in a*b*."""
+        """Average chroma by cell of a grid over the photograph, (2, rows, columns), in a*b*."""
         if self.is_chroma:
             return np.stack([_resize(plane, grid, frame) for plane in self.colors])
         pixels = np.ascontiguousarray(self.colors[frame.inside])
@@ -79,14 +79,14 @@ class Mend:
         return np.moveaxis(cells, -1, 0).astype(np.float32)
 
     def free_cells(self, grid: Sequence[int], frame: Frame) -> np.ndarray:
-        """Which cells of a grid over the photograph get new colours, (rows, columns), 0 or 1."""
+        """Mark the cells of a grid over the photograph that get new colours: (rows, columns)."""
         mask = np.ascontiguousarray(self.mask[frame.inside])
         size = (grid[1], grid[0])
         share = np.asarray(PIL.Image.fromarray(mask).resize(size, PIL.Image.Resampling.BOX))
         return (share >= min(FREE_SHARE, max(share.max(), 1e-6))).astype(np.float32)
 
     def resized(self, size: tuple[int, int]) -> "Mend":
-        """The same at another size (height, width) of the whole picture; chroma stays as it is."""
+        """Bring the mend to another size (height, width) of the picture; chroma stays as it is."""
         if self.mask.shape == size:
             return self
         new = (size[1], size[0])
@@ -97,11 +97,11 @@ class Mend:
         return Mend(np.asarray(pixels.resize(new, PIL.Image.Resampling.BOX)), mask)
 
     def overlay(self, luminance: np.ndarray, cell: float) -> "Overlay":
-        """The pixels that are there, with the light of a photograph; see `weight`."""
+        """Return the pixels that are there, with the light of a photograph; see `weight`."""
         return Overlay(with_light_of(self.colors, luminance), self.weight(luminance, cell))
 
     def weight(self, luminance: np.ndarray, cell: float) -> np.ndarray:
-        """How far the new colours count at each pixel, (H, W), float32 in [0, 1].
+        """Return how far the new colours count at each pixel, (H, W), float32 in [0, 1].
 
         It is 0 wherever the mask is, and never above it. Towards the edge of the mask it fades
         over about a cell, but for edges that the light has as well (He and Sun 2015).
@@ -122,7 +122,7 @@ class Mend:
 
 
 def _resize(plane: np.ndarray, grid: Sequence[int], frame: Frame) -> np.ndarray:
-    """A plane over the whole picture on a grid over the photograph, antialiased."""
+    """Return a plane over the whole picture on a grid over the photograph, antialiased."""
     scale = [cells / pixels for cells, pixels in zip(plane.shape, frame.size, strict=True)]
     top, bottom, left, right = frame.box
     box = (left * scale[1], top * scale[0], right * scale[1], bottom * scale[0])
@@ -133,7 +133,7 @@ def _resize(plane: np.ndarray, grid: Sequence[int], frame: Frame) -> np.ndarray:
 def _fit_mask(
     inside: np.ndarray, luminance: np.ndarray, cell: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The slope and offset of a guided filter of a mask, at `CELL_DETAIL` pixels a cell."""
+    """Return the slope and offset of a guided filter of a mask, at `CELL_DETAIL` pixels a cell."""
     shrink = max(cell / CELL_DETAIL, 1)
     size = [max(round(side / shrink), 1) for side in inside.shape]
     mask, light = (
@@ -155,7 +155,7 @@ def _fit_mask(
 
 
 def _rows_of(plane: np.ndarray, rows: slice, size: tuple[int, ...]) -> np.ndarray:
-    """Some rows of a plane that is interpolated to another size, (rows, W)."""
+    """Return some rows of a plane that is interpolated to another size, (rows, W)."""
     scale = plane.shape[0] / size[0]
     box = (0, rows.start * scale, plane.shape[1], rows.stop * scale)
     image = PIL.Image.fromarray(plane.astype(np.float32))
@@ -171,7 +171,7 @@ class Overlay:
     weight: np.ndarray  # (H, W), float32 in [0, 1]
 
     def under(self, new: Pixels) -> Pixels:
-        """The picture with new colours where they count, of the kind of `new`."""
+        """Return the picture with new colours where they count, of the kind of `new`."""
         return blend(_converted(self.old, new.dtype), new, self.weight)
 
 
@@ -187,7 +187,7 @@ def _converted(pixels: Pixels, kind: np.dtype) -> Pixels:
 
 
 def undo_dials(chroma: np.ndarray, saturation: float, coring: float, texture: float) -> np.ndarray:
-    """The network's chroma that is shown as `chroma`.
+    """Return the network's chroma that is shown as `chroma`.
 
     Args:
         chroma: (2, h, w), a*b* on the grid, as it is shown.
@@ -202,7 +202,7 @@ def undo_dials(chroma: np.ndarray, saturation: float, coring: float, texture: fl
 
 
 def _without_coring(chroma: np.ndarray, coring: float) -> np.ndarray:
-    """The chroma (2, h, w) that coring turns into `chroma`; see `undo_coring` for torch."""
+    """Return the chroma (2, h, w) that coring turns into `chroma`; see `undo_coring` for torch."""
     wanted = np.sqrt(np.square(chroma).sum(0, keepdims=True))
     cube, rest = (wanted / 3) ** 3, wanted * coring**2 / 2
     root = cube + rest + np.sqrt(rest * (2 * cube + rest))
@@ -212,7 +212,7 @@ def _without_coring(chroma: np.ndarray, coring: float) -> np.ndarray:
 
 
 def _without_texture(chroma: np.ndarray, texture: float) -> np.ndarray:
-    """The chroma (2, h, w) whose fine variation `lift_texture` raises to that of `chroma`.
+    """Return the chroma (2, h, w) whose fine variation `lift_texture` raises to that of `chroma`.
 
     The lift has a slope of 1 to `texture`, so each of the steps comes nearer.
     """
@@ -338,7 +338,7 @@ def read_mend(color: Any, mask: Any, size: tuple[int, int]) -> Mend | None:
 
 
 def _listed(given: Any, dimensions: int = 4) -> Any:
-    """A batch as a list; one picture as it is. A channel of one is no picture of a batch."""
+    """Return a batch as a list; one picture as it is. A channel of one is no picture of a batch."""
     if not hasattr(given, "shape"):
         return given
     shape = given.shape
@@ -347,7 +347,7 @@ def _listed(given: Any, dimensions: int = 4) -> Any:
 
 
 def _as_array(given: Any, name: str) -> np.ndarray:
-    """A PIL picture, array or tensor as an array whose channels, if any, come last."""
+    """Return a PIL picture, array or tensor as an array whose channels, if any, come last."""
     if isinstance(given, PIL.Image.Image):
         return np.asarray(upright_srgb(given).convert("L" if name == "mask_image" else "RGB"))
     if isinstance(given, np.ndarray):

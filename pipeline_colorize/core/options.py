@@ -25,7 +25,7 @@ SECOND_LOOK_CANDIDATES = 4
 
 
 def share_candidates(candidates: int, samples: int) -> int:
-    """The number of candidates that each of several results is made of.
+    """Return the number of candidates that each of several results is made of.
 
     They share those of one, so that they differ more and cost less, but each has
     `LEAST_CANDIDATES` or, where that is less, as many as one result would have.
@@ -92,12 +92,12 @@ class ColorizationOptions:
         return cls(**given)
 
     def candidates_each(self, second_look: bool = False) -> int:
-        """The number of colourings that each result is made of, in one of the looks."""
+        """Return the number of colourings that each result is made of, in one of the looks."""
         candidates = share_candidates(self.num_candidates, self.num_samples)
         return min(candidates, SECOND_LOOK_CANDIDATES) if second_look else candidates
 
     def toning(self, balance: float, second_look: bool) -> tuple[float, float]:
-        """The `balance` and the `second_look` of `agreement_weights` in one of the looks.
+        """Return the `balance` and the `second_look` of `agreement_weights` in one of the looks.
 
         Colours that are only brought part of the way back to noise have their balance already.
         """
@@ -106,7 +106,7 @@ class ColorizationOptions:
         return balance if self.strength == 1 else 0, 0
 
     def drawn(self, second_look: bool = False) -> int:
-        """The number of colourings that are drawn for each picture in one of the looks."""
+        """Return the number of colourings that are drawn for each picture in one of the looks."""
         return self.num_samples * self.candidates_each(second_look)
 
     def __post_init__(self):
@@ -166,7 +166,7 @@ def per_picture(name: str, given: Any, count: int) -> list:
 
 
 def generators_by_picture(given: Any, count: int, kind: type) -> list:
-    """The generator of each picture: one of a list, or the same for all; `None` where none is.
+    """List the generator of each picture: its own, or the same for all; `None` where none is.
 
     Raises:
         ValueError: if the list is longer or shorter than `count`, or holds something else.

@@ -37,12 +37,12 @@ def upright_srgb(image: PIL.Image.Image) -> PIL.Image.Image:
 
 
 def upright_alpha(image: PIL.Image.Image) -> np.ndarray | None:
-    """The alpha of a picture that is turned upright, as in `alpha_of`."""
+    """Return the alpha of a picture that is turned upright, as in `alpha_of`."""
     return alpha_of(ImageOps.exif_transpose(image)) if image.has_transparency_data else None
 
 
 def alpha_of(image: PIL.Image.Image) -> np.ndarray | None:
-    """The alpha of a picture as (H, W) in [0, 1]; `None` where it has none.
+    """Return the alpha of a picture as (H, W) in [0, 1]; `None` where it has none.
 
     It is a channel, or a transparent colour of a palette or a PNG.
     """

@@ -343,7 +343,7 @@ class ColorizationPipeline(SavingMixin):
         colors: tuple[Any, Any],
         options: ColorizationOptions,
     ) -> list[Look]:
-        """The first look at a picture, and the second where it has enough pixels."""
+        """Return the first look at a picture, and the second where it has enough pixels."""
         light = self.image_processor.see(image)
         check_sides(*light.luminance.shape)
         mend = read_mend(*colors, light.luminance.shape)
@@ -439,7 +439,7 @@ class ColorizationPipeline(SavingMixin):
 
 
 def _with_defaults(unet, **given: float | None) -> dict[str, float]:
-    """The options of a pipeline: given ones, else those that the network came with, else plain.
+    """Choose the options of a pipeline: given ones, else those of the network, else plain ones.
 
     A network keeps the options of the first pipeline that holds it, so that
     `ColorizationPipeline(**pipe.components)` has them, too.

@@ -55,7 +55,7 @@ class ResultMaker:
         self.processor, self.dials, self.options = processor, dials, options
 
     def make(self, looks: list[Look]) -> ColorizationPipelineOutput:
-        """The results of the last look at each picture, picture by picture, sample by sample."""
+        """Make the results of the last look, picture by picture, sample by sample."""
         images = []
         for look in looks:
             chroma = self.dials.show(look.chroma, look.influence)
@@ -76,7 +76,7 @@ class ResultMaker:
         return output
 
     def _size(self, look: Look, full: bool) -> tuple[torch.Tensor, torch.Tensor, Frame]:
-        """The luminance that the photograph gets, what guides its colours, and its frame."""
+        """Return the luminance that the photograph gets, what guides its colours, and its frame."""
         if full:
             return look.luminance, look.seen, look.frame
         luminance, seen = (
@@ -99,7 +99,7 @@ class ResultMaker:
         return torch.from_numpy(rgb).movedim(-1, 0) if output_type == "pt" else rgb
 
     def _before(self, look: Look) -> Overlay | None:
-        """The picture that is mended, at the size of the results; `None` if nothing of it stays."""
+        """Bring the mended picture to the size of the results; `None` if nothing of it stays."""
         mend = look.mend
         if mend is None or mend.is_everywhere or self.options.output_type == "latent":
             return None
@@ -118,7 +118,7 @@ class ResultMaker:
         return mend.resized(frame.size).overlay(luminance, cell)
 
     def _float_pixels(self, look: Look, chroma: torch.Tensor) -> np.ndarray:
-        """A photograph in colour, in its neutral margins, (H, W, 3) in [0, 1]."""
+        """Return a photograph in colour, in its neutral margins, (H, W, 3) in [0, 1]."""
         luminance, seen, frame = self._size(look, self.options.match_input_resolution)
         rgb = self.processor.colorize_float(luminance, chroma, seen)
         if not frame.is_whole:
@@ -128,7 +128,7 @@ class ResultMaker:
         return rgb.movedim(0, -1).numpy()
 
     def _pixels(self, look: Look, chroma: torch.Tensor, full: bool) -> np.ndarray:
-        """A photograph in colour, in its neutral margins, (H, W, 3) uint8."""
+        """Return a photograph in colour, in its neutral margins, (H, W, 3) uint8."""
         luminance, seen, frame = self._size(look, full)
         pixels = self.processor.colorize(luminance, chroma, seen).numpy()
         if not frame.is_whole:

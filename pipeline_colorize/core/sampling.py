@@ -36,18 +36,18 @@ class ChromaDials:
     saturation: float = 1.0
 
     def show(self, chroma: torch.Tensor, influence: np.ndarray | None = None) -> torch.Tensor:
-        """Chroma (N, 2, h, w) as it is shown, with hints as they were given."""
+        """Bring chroma (N, 2, h, w) to what is shown, with hints as they were given."""
         near_hints = None if influence is None else torch.from_numpy(influence)
         chroma = lift_texture(chroma, self.texture, near_hints)
         return core_chroma(chroma, self.coring) * self.saturation
 
     def undo(self, chroma: torch.Tensor, saturation: float) -> torch.Tensor:
-        """The chroma that `show` turns into `chroma` at a saturation, apart from texture."""
+        """Return the chroma that `show` turns into `chroma` at a saturation, apart from texture."""
         return undo_coring(chroma / saturation, self.coring)
 
 
 def shown_chroma(look: Look, chroma: torch.Tensor, dials: ChromaDials) -> torch.Tensor:
-    """Chroma (N, 2, h, w) of a look as it is shown, with the colours that are kept as they were."""
+    """Bring chroma (N, 2, h, w) to what is shown, with the colours that are kept as they were."""
     shown = dials.show(chroma, look.influence)
     if look.mend is None or look.free is None:
         return shown
@@ -120,11 +120,11 @@ class ColorSampler:
             self._finish(look, *(chroma[index] for chroma in split))
 
     def count_steps(self, second_look: bool) -> int:
-        """How many steps a batch takes in one of the looks."""
+        """Return how many steps a batch takes in one of the looks."""
         return 1 if self.scheduler is None else len(self._timesteps(second_look))
 
     def shown(self, step: SamplingStep) -> torch.Tensor:
-        """The colours of each result after a step as they are shown, (B * samples, 2, h, w).
+        """Return the colours of each result after a step as they are shown, (B * samples, 2, h, w).
 
         They cover the whole picture, with zeros in its margins.
         """
@@ -138,7 +138,7 @@ class ColorSampler:
         return torch.cat(results)
 
     def to_chroma(self, color: torch.Tensor) -> torch.Tensor:
-        """The network's colour (N, 2 or 3, h, w) as a*b* (N, 2, h, w), on the CPU."""
+        """Return the network's colour (N, 2 or 3, h, w) as a*b* (N, 2, h, w), on the CPU."""
         color = color.float().cpu()
         if color.shape[1] == 3:
             return rgb_to_lab((color / 2 + 0.5).clamp(0, 1))[:, 1:]
@@ -160,13 +160,13 @@ class ColorSampler:
             look.estimates = look.previous.estimates + look.estimates
 
     def _drawn(self, batch: list[Look]) -> int:
-        """The number of colourings that are drawn for each picture of a batch."""
+        """Return the number of colourings that are drawn for each picture of a batch."""
         return self.options.drawn(second_look=batch[0].previous is not None)
 
     def _agreement(
         self, look: Look, chroma: torch.Tensor, influence
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The order of the candidates, result by result, and their weights in that order."""
+        """Return the order of the candidates, result by result, and their weights in that order."""
         second = look.previous is not None
         candidates, drawn = self.options.candidates_each(second), chroma.numpy()
         order = np.arange(len(drawn)) if second else warmth_order(drawn, candidates)
@@ -179,7 +179,7 @@ class ColorSampler:
     # --- what the network gets --------------------------------------------------------------------
 
     def _scaled_hints(self, batch: list[Look]) -> torch.Tensor | None:
-        """The hints (B, 3, h, w) in the network's units; `None` for models without."""
+        """Return the hints (B, 3, h, w) in the network's units; `None` for models without."""
         if batch[0].hints is None:
             return None
         hints = torch.cat([look.hints for look in batch if look.hints is not None])
@@ -190,7 +190,7 @@ class ColorSampler:
 
     @staticmethod
     def _condition(batch: list[Look], hints: torch.Tensor | None) -> torch.Tensor:
-        """(B, K, H, W): luminance as L/50 - 1, then the hints where the model has them."""
+        """Join luminance as L/50 - 1 and, where the model has them, hints: (B, K, H, W)."""
         luminance = torch.cat([look.working for look in batch]) / 50 - 1
         if hints is None:
             return luminance
@@ -211,7 +211,7 @@ class ColorSampler:
         return _meet(self.on_step(step), hints)
 
     def _denoise(self, batch, grid, condition, hints) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """The clean colour (B * drawn, C, h, w), and the estimates of it if they are asked for."""
+        """Draw the clean colour (B * drawn, C, h, w), with estimates of it if they are wanted."""
         generators = self._generators(batch)
         estimates: list[torch.Tensor] = []
         shape = (len(batch) * self._drawn(batch), color_channels(self.unet), *grid)
@@ -249,7 +249,7 @@ class ColorSampler:
         return [look.generator for look in batch for _ in range(self._drawn(batch))]
 
     def _start(self, batch, grid, noise) -> tuple[torch.Tensor, torch.Tensor]:
-        """The latents to begin with, and the timesteps from there on.
+        """Return the latents to begin with, and the timesteps from there on.
 
         A second look begins with the colours of the first, brought to its finer grid and to the
         noise at `SECOND_LOOK_START` (Meng et al. 2022, SDEdit).
@@ -264,13 +264,13 @@ class ColorSampler:
         return self._with_noise(start, noise, timesteps[:1]), timesteps
 
     def _with_noise(self, clean, noise, timestep: torch.Tensor) -> torch.Tensor:
-        """Colours at the noise of a timestep (1,), or as they are if there is none (0,)."""
+        """Return colours at the noise of a timestep (1,), or as they are if there is none (0,)."""
         if len(timestep) == 0:
             return clean
         return self.scheduler.add_noise(clean, noise, timestep.expand(len(clean)))
 
     def _keeper(self, batch: list[Look], noise) -> Callable[..., torch.Tensor]:
-        """What puts given colours back outside the mask, at the noise of a timestep.
+        """Return what puts given colours back outside the mask, at the noise of a timestep.
 
         So the network sees them at each step, and what it invents agrees with them (Lugmayr et al.
         2022, RePaint, eq. 8).
@@ -302,7 +302,7 @@ class ColorSampler:
         return scheduler.timesteps[begin:]
 
     def _step_arguments(self, index: int, generators, make_noise) -> dict:
-        """The arguments that this scheduler's `step` takes beside the usual three."""
+        """Return the arguments that this scheduler's `step` takes beside the usual three."""
         accepted, eta = inspect.signature(self.scheduler.step).parameters, self.options.eta
         extra = {"eta": eta, "generator": generators}
         if eta > 0 and "variance_noise" in accepted:  # DDIM refuses a generator beside the noise
@@ -341,7 +341,7 @@ class StepReport:
 def run_network(
     network, config, sample: torch.Tensor, timestep, condition: torch.Tensor
 ) -> torch.Tensor:
-    """The network's prediction; training and sampling call it in this one way.
+    """Return the network's prediction; training and sampling call it in this one way.
 
     Args:
         network: takes the condition beside the sample, or, if it is a stock one of diffusers, as
@@ -361,12 +361,12 @@ def run_network(
 
 
 def color_channels(unet) -> int:
-    """The channels of the colour that a network gives: 2 for chroma a*b*, 3 for RGB."""
+    """Return the channels of the colour that a network gives: 2 for chroma a*b*, 3 for RGB."""
     return getattr(unet.config, "sample_channels", None) or unet.config.out_channels
 
 
 def chroma_scale(unet) -> float:
-    """What a network's chroma is multiplied by to be a*b*."""
+    """Return what a network's chroma is multiplied by to be a*b*."""
     return getattr(unet.config, "ab_scale", 110.0)
 
 
@@ -375,7 +375,7 @@ def _meet(color: torch.Tensor, hints: torch.Tensor | None) -> torch.Tensor:
 
 
 def _colors_before(look: Look, grid: tuple[int, int]) -> torch.Tensor:
-    """The colours (N, 2, h, w) that a look begins with: those of the first look, or given ones.
+    """Find the colours (N, 2, h, w) that a look begins with: the first look's, or given ones.
 
     Where there are both, what the first look has changed is added to the given colours, which so
     keep what its coarse grid does not hold.
@@ -390,5 +390,5 @@ def _colors_before(look: Look, grid: tuple[int, int]) -> torch.Tensor:
 
 
 def _on_grid(chroma: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
-    """Chroma (N, 2, h, w) on a grid of another size."""
+    """Bring chroma (N, 2, h, w) to a grid of another size."""
     return F.interpolate(chroma, grid, mode="bilinear", antialias=True, align_corners=False)

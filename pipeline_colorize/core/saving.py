@@ -33,7 +33,7 @@ def native_dtype() -> torch.dtype:
 
 
 def _home(module: str) -> ModuleType:
-    """A module of the home package, which a release does without.
+    """Return a module of the home package, which a release does without.
 
     It is imported by name, since diffusers refuses a file whose imports are not installed.
     """
@@ -41,7 +41,7 @@ def _home(module: str) -> ModuleType:
 
 
 def _travelling_source(module: ModuleType, file: Path) -> str:
-    """The source of a module as a release holds it: the one that it came with, or a new one."""
+    """Read the source of a module as a release holds it: as it came, or made anew."""
     if hasattr(module, "_SOURCE"):  # it came from a release
         return module._SOURCE
     home = module.__name__.partition(".")[0]
@@ -49,7 +49,7 @@ def _travelling_source(module: ModuleType, file: Path) -> str:
 
 
 def _without_local_path(file: Path) -> dict:
-    """The configuration in a file, without the path of this machine that diffusers puts there."""
+    """Read the configuration in a file, without the local path that diffusers puts there."""
     config = json.loads(file.read_text("utf-8"))
     config.pop("_name_or_path", None)
     return config
@@ -60,7 +60,7 @@ def _write_json(file: Path, config: dict) -> None:
 
 
 def _uncompiled(module):
-    """The network or scheduler itself, where `torch.compile` stands before it."""
+    """Return the network or scheduler itself, where `torch.compile` stands before it."""
     return getattr(module, "_orig_mod", module)
 
 
@@ -131,7 +131,7 @@ class SavingMixin(DiffusionPipeline):
 
     @staticmethod
     def _module_of(key: str, module: str, name: str) -> str:
-        """The module that a component's class is imported from: ours, or diffusers."""
+        """Return the module that a component's class is imported from: ours, or diffusers."""
         room = __name__.rpartition(".")[0]
         if module == key:
             module = f"{room}.{_FILES.get(name, key)}"
@@ -187,14 +187,14 @@ class SavingMixin(DiffusionPipeline):
             self.push_to_hub(repo_id, variant=variant, **options)
 
     def _as_variant(self, variant: str):
-        """The network in the precision that the variant names."""
+        """Return the network in the precision that the variant names."""
         unet, dtype = _uncompiled(self.unet), _VARIANTS.get(variant)
         if dtype is None or unet.dtype == dtype:
             return unet
         return copy.deepcopy(unet).to(dtype)
 
     def _as_stored(self):
-        """The network as its files hold it, where nothing but loading has changed it."""
+        """Return the network as its files hold it, where nothing but loading has changed it."""
         unet, variant = _uncompiled(self.unet), getattr(self, "_stored_variant", None)
         folder = unet.config.get("_name_or_path", "")
         if variant is None or unet.dtype != torch.bfloat16 or not os.path.isdir(folder):

@@ -201,7 +201,7 @@ class OffsetCosineScheduler(SchedulerMixin, ConfigMixin):
     def _clean_and_noise(
         self, output: torch.Tensor, timestep: torch.Tensor, sample: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The estimates of the clean sample and of the noise that make up `sample`."""
+        """Return the estimates of the clean sample and of the noise that make up `sample`."""
         signal, rate = self._rates(timestep, sample)
         clean = clean_estimate(self.config.prediction_type, output, sample, signal, rate)
         if self.config.clip_sample:
@@ -245,7 +245,7 @@ class OffsetCosineScheduler(SchedulerMixin, ConfigMixin):
         return OffsetCosineSchedulerOutput(previous, clean)
 
     def _towards(self, clean, noise, timestep, target, eta, generator, variance_noise):
-        """The sample at timestep `target`, given the estimates at `timestep`."""
+        """Return the sample at timestep `target`, given the estimates at `timestep`."""
         _, rate = self._rates(timestep, clean)
         target_signal, target_rate = self._rates(target, clean)
         if eta == 0:

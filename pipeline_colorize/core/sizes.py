@@ -84,7 +84,7 @@ def look_resolutions(
 
 
 def second_look_steps(steps: int) -> int:
-    """The number of steps of a whole schedule, of which the second look runs the last part.
+    """Return the number of steps of a whole schedule, of which the second look runs the last part.
 
     That part begins at `SECOND_LOOK_START`.
     """
@@ -92,7 +92,7 @@ def second_look_steps(steps: int) -> int:
 
 
 def look_schedule(steps: int, second_look: bool = False, strength: float = 1) -> tuple[int, float]:
-    """The part of a schedule that a look runs through.
+    """Return the part of a schedule that a look runs through.
 
     A look that begins with colours which are there starts part of the way back to noise, so a
     longer schedule is taken, of which it runs the last part: four steps or more in a first look.

@@ -23,7 +23,7 @@ _BOX, _BILINEAR = PIL.Image.Resampling.BOX, PIL.Image.Resampling.BILINEAR
 
 
 def alpha_of_array(pixels: np.ndarray) -> np.ndarray | None:
-    """The alpha of a picture array (H, W[, C]) as (H, W) in [0, 1]; `None` where it has none.
+    """Read the alpha of an array (H, W[, C]) as (H, W) in [0, 1]; `None` where it has none.
 
     It is the last of two or four channels, of uint8, uint16, bool or floating point in [0, 1].
     """
@@ -77,7 +77,7 @@ def see_light(luminance: np.ndarray, alpha: np.ndarray | None) -> Light:
 def hidden_rows(
     values: np.ndarray, alpha: np.ndarray, nothing: float = 0
 ) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
-    """The rows of a plane in which something is hidden, as they are written and as they decide.
+    """Yield the rows of a plane with hidden parts, as they are written and as they decide.
 
     A few rows come at a time, so that large pictures take little memory.
 
@@ -103,7 +103,7 @@ def hidden_rows(
 
 
 def _surroundings(values: np.ndarray, alpha: np.ndarray, top: float) -> np.ndarray:
-    """The mean of what is visible around each cell of a grid over a plane, float32.
+    """Return the mean of what is visible around each cell of a grid over a plane, float32.
 
     Means over cells are taken from coarse to fine, and a cell has of its own mean as much as is
     visible of it (pull and push, Gortler et al. 1996).
@@ -122,7 +122,7 @@ def _surroundings(values: np.ndarray, alpha: np.ndarray, top: float) -> np.ndarr
 
 
 def _cells(values: np.ndarray, alpha: np.ndarray, top: float) -> tuple[np.ndarray, np.ndarray]:
-    """The means over cells of what is visible and of how visible it is, on a coarse grid."""
+    """Return the means over cells of what is visible and of how visible it is, on a coarse grid."""
     size = max(values.shape)
     rows, columns = (
         np.linspace(0, side, max(1, round(side * min(1, CELLS / size))) + 1).astype(int)
@@ -150,7 +150,7 @@ def _resized_plane(plane: np.ndarray, rows: int, columns: int, method: int) -> n
 
 
 def _visible_box(visible: np.ndarray) -> tuple[int, int, int, int]:
-    """The rows and columns that hold all visible pixels; the whole where there are none."""
+    """Return the rows and columns that hold all visible pixels; the whole where there are none."""
     rows, columns = (np.flatnonzero(visible.any(axis)) for axis in (1, 0))
     if not len(rows):
         return 0, visible.shape[0], 0, visible.shape[1]

@@ -241,7 +241,7 @@ class Trunk(nn.Module):
             part.requires_grad_(False)
 
     def forward(self, luminance: torch.Tensor) -> list[torch.Tensor]:
-        """(B, 1, H, W) in [-1, 1] to maps (B, channels, H / stride, W / stride) and halvings."""
+        """Turn (B, 1, H, W) in [-1, 1] into maps (B, C, H / stride, W / stride) and halvings."""
         x = luminance
         if self.scale > 1:
             x = F.interpolate(x, scale_factor=self.scale, mode="bilinear")
@@ -289,7 +289,7 @@ class GreyEncoder(nn.Module):
                 nn.init.zeros_(projection.bias)
 
     def forward(self, x, luminance=None):
-        """(B, in_channels, h, w) on the grid; for a trunk, the luminance (B, 1, H, W) in full."""
+        """Read (B, in_channels, h, w) on the grid; a trunk, the luminance (B, 1, H, W) in full."""
         h = self.conv_in(x)
         maps = [] if self.trunk is None else self.trunk(luminance)
         features = []
@@ -500,7 +500,7 @@ class ColorizationUNet(ModelMixin, ConfigMixin):
         return (*features, last_map) if config.cross_attention else features
 
     def _memory_format(self, x: torch.Tensor) -> torch.Tensor:
-        """`x` in the memory format of the weights: mixing the two costs a copy a layer."""
+        """Bring `x` to the memory format of the weights: mixing the two costs a copy a layer."""
         if self.conv_in.weight.is_contiguous(memory_format=torch.channels_last):
             return x.contiguous(memory_format=torch.channels_last)
         return x
@@ -562,7 +562,7 @@ class ColorizationUNet(ModelMixin, ConfigMixin):
     def _match(
         self, features: tuple[torch.Tensor, ...], sample: torch.Tensor
     ) -> tuple[torch.Tensor, ...]:
-        """The features of each picture, repeated for each of its samples."""
+        """Return the features of each picture, repeated for each of its samples."""
         pictures, _, height, width = features[0].shape
         repeats = max(sample.shape[0] // pictures, 1)
         wanted = (pictures * repeats, self.config.sample_channels, height, width)

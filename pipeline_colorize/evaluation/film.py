@@ -38,7 +38,7 @@ Frames = Sequence[np.ndarray]
 
 
 def color_consistency(frames: Frames) -> float:
-    """How much the colours of a film change in time: CDC (Liu et al. 2021, TCVC).
+    """Return how much the colours of a film change in time: CDC (Liu et al. 2021, TCVC).
 
     The Jensen-Shannon divergence (natural logarithm) between the histograms of frames that are 1, 2
     and 4 apart, averaged over red, green and blue, all pairs and the three distances. Less is
@@ -59,13 +59,13 @@ def color_consistency(frames: Frames) -> float:
 
 
 def _histograms(frame: np.ndarray) -> np.ndarray:
-    """The shares (3, 256) of the values of each channel."""
+    """Return the shares (3, 256) of the values of each channel."""
     counts = [np.bincount(frame[..., channel].ravel(), minlength=256) for channel in range(3)]
     return np.stack(counts) / (frame.shape[0] * frame.shape[1])
 
 
 def _divergence(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """The Jensen-Shannon divergence of shares (..., 256)."""
+    """Return the Jensen-Shannon divergence of shares (..., 256)."""
     middle = (first + second) / 2
     with np.errstate(divide="ignore", invalid="ignore"):
         parts = [np.where(p > 0, p * np.log(p / middle), 0).sum(-1) for p in (first, second)]
@@ -73,7 +73,7 @@ def _divergence(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def warping_error(frames: Frames, truth: Frames) -> float:
-    """How much the colour of a thing changes from one frame to the next, in a*b*.
+    """Return how much the colour of a thing changes from one frame to the next, in a*b*.
 
     The mean distance in a*b* between each place of a frame and where it was in the frame before, by
     the flow of the true film's light. Places count where the flow agrees with that in the other
@@ -122,7 +122,7 @@ def _moved(plane: np.ndarray, flow: np.ndarray) -> np.ndarray:
 
 
 def compare_films(result: Frames, truth: Frames) -> dict[str, float]:
-    """All figures of a film, and the truth's own, named `true_...`, beside them.
+    """Return all figures of a film, and the truth's own, named `true_...`, beside them.
 
     Args:
         result: its frames.
@@ -156,7 +156,7 @@ def _read_frame(file: Path) -> np.ndarray:
 
 
 def read_clip(source: str | Path, limit: int | None = None) -> list[np.ndarray]:
-    """The frames of a folder of pictures, sorted by name, of a film, or of a pan over a photograph.
+    """Read the frames of a film, of a sorted folder of pictures, or of a pan over a photograph.
 
     Args:
         source: the folder or file.
@@ -239,7 +239,7 @@ def evaluate_film(
 
 
 def _colored_alone(colorizer: VideoColorizer, lights: list[np.ndarray]) -> list[np.ndarray]:
-    """The chroma of frames that know nothing of each other: not even the noise is shared."""
+    """Return the chroma of frames that know nothing of each other: not even the noise is shared."""
     own = copy.copy(colorizer)
     chroma = []
     for number, light in enumerate(lights):
@@ -264,7 +264,7 @@ def _merged(luma: list[np.ndarray], chroma: Sequence[np.ndarray]) -> list[np.nda
 
 
 def to_table(results: dict[str, dict[str, dict[str, float]]]) -> str:
-    """A Markdown table of the figures by clip and method."""
+    """Return a Markdown table of the figures by clip and method."""
     lines = [
         "| clip | method | CIEDE2000 | PSNR | colourfulness (true) | CDC x 1e4 (true) | "
         "warping error (true) |",

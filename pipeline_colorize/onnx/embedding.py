@@ -60,7 +60,7 @@ def _graphs(graph):
 
 
 def is_linked(file: Path) -> bool:
-    """Whether a file is a symbolic link, or has another name by a hard one."""
+    """Tell whether a file is a symbolic link, or has another name by a hard one."""
     return file.is_symlink() or file.stat().st_nlink > 1
 
 

@@ -9,22 +9,22 @@ WEIGHTS_NAME = "diffusion_pytorch_model.safetensors"
 
 
 def weights_file(folder: Path) -> Path:
-    """The weights of the model in a folder."""
+    """Return the weights of the model in a folder."""
     return folder / "unet" / WEIGHTS_NAME
 
 
 def file_name(variant: str | None) -> str:
-    """The name of a model's ONNX file, "model.int8.onnx" for the variant "int8"."""
+    """Return the name of a model's ONNX file, "model.int8.onnx" for the variant "int8"."""
     return f"model.{variant}.onnx" if variant else FILE_NAME
 
 
 def graph_file(folder: Path, variant: str | None = None) -> Path:
-    """The graph of the model in a folder, which lies beside the weights and points into them."""
+    """Return the place of a model's graph, which lies beside the weights and points into them."""
     return weights_file(folder).with_name(file_name(variant))
 
 
 def find_file(folder: Path, variant: str | None = None) -> Path | None:
-    """The ONNX file of the model in `folder`, or `None`.
+    """Return the ONNX file of the model in `folder`, or `None`.
 
     It is the graph beside the weights, or else a file that holds everything, in the folder itself.
     A file that was made of other weights is left alone.
@@ -36,7 +36,7 @@ def find_file(folder: Path, variant: str | None = None) -> Path | None:
 
 
 def fits_weights(file: Path) -> bool:
-    """Whether an ONNX file was made of the weights that lie beside it, if there are any.
+    """Tell whether an ONNX file was made of the weights that lie beside it, if there are any.
 
     The file names their SHA-256.
     """

@@ -68,7 +68,7 @@ class Weights:
         self._start = 8 + size
 
     def place(self, name: str) -> tuple[int, int, int]:
-        """The ONNX type of a tensor, and the offset and length of its bytes in the file."""
+        """Return the ONNX type of a tensor, and the offset and length of its bytes in the file."""
         entry = self._header[name]
         begin, end = entry["data_offsets"]
         kind = {"F16": TensorProto.FLOAT16, "F32": TensorProto.FLOAT}[entry["dtype"]]
@@ -108,7 +108,7 @@ class Graph:
         return Graph(self.file, self.precision, self, self.ranges)
 
     def name(self, of: str) -> str:
-        """A name that no other tensor has."""
+        """Return a name that no other tensor has."""
         return f"{of}_{next(self.numbers)}"
 
     def add(self, op: str, *inputs: str, outputs: int = 1, **attributes):
@@ -118,7 +118,7 @@ class Graph:
         return names[0] if outputs == 1 else names
 
     def constant(self, value, dtype=np.float32) -> str:
-        """A constant tensor; equal ones are kept once."""
+        """Return a constant tensor; equal ones are kept once."""
         array = np.asarray(value, dtype)
         key = (array.dtype.str, array.shape, array.tobytes())
         if key not in self._known:
@@ -127,11 +127,11 @@ class Graph:
         return self._known[key]
 
     def ints(self, *values: int) -> str:
-        """A constant one-dimensional int64 tensor."""
+        """Return a constant one-dimensional int64 tensor."""
         return self.constant(values, np.int64)
 
     def weight(self, name: str, shape: tuple[int, ...] | None = None) -> str:
-        """A tensor of the network in float32, if need be in another shape; it counts as used.
+        """Add a tensor of the network in float32, if need be in another shape; it counts as used.
 
         Vectors are stored in float32: they are small, and biases lose most by rounding.
         """
@@ -150,7 +150,7 @@ class Graph:
         return self.add("Mul", self.add("Cast", levels, to=TensorProto.FLOAT), self.constant(scale))
 
     def whole_weight(self, name: str, scale: np.ndarray) -> str:
-        """A tensor of the network on whole multiples of `scale`, which has one for each channel.
+        """Add a tensor of the network on whole multiples of `scale`, one for each channel.
 
         One that lies in the file of weights is rounded when the graph is loaded.
         """
@@ -164,7 +164,7 @@ class Graph:
         return self.add("DequantizeLinear", levels, self.constant(scale), axis=0)
 
     def _external(self, name: str, shape: tuple[int, ...]) -> str:
-        """A tensor that lies in the file of weights.
+        """Return a tensor that lies in the file of weights.
 
         It belongs to the graph that uses it: runtimes prepare the weights of a loop beforehand
         only where they lie in it.
@@ -184,22 +184,22 @@ class Graph:
         return self._known[key]
 
     def slice(self, x: str, axis: int, start: int, stop: int) -> str:
-        """`x` from `start` to `stop` along an axis."""
+        """Cut `x` from `start` to `stop` along an axis."""
         return self.add("Slice", x, self.ints(start), self.ints(stop), self.ints(axis))
 
     def dim(self, x: str, axis: int) -> str:
-        """The size of an axis, (1,) int64."""
+        """Return the size of an axis, (1,) int64."""
         return self.add("Shape", x, start=axis, end=axis + 1)
 
     def build(self, name: str, inputs: list, outputs: list) -> onnx.GraphProto:
-        """The graph with `outputs`, pairs of a tensor and its name and type outside."""
+        """Return the graph with `outputs`, pairs of a tensor and its name and type outside."""
         for tensor, info in outputs:
             self.nodes.append(helper.make_node("Identity", [tensor], [info.name]))
         infos = [info for _, info in outputs]
         return helper.make_graph(self.nodes, name, inputs, infos, self.initializers)
 
     def branch(self, condition: str, then: "Graph", otherwise: "Graph", outputs: list) -> list[str]:
-        """An `If`; `outputs` are (tensor of `then`, tensor of `otherwise`, ONNX type, rank)."""
+        """Add an `If`; `outputs` are (tensor of `then`, of `otherwise`, ONNX type, rank)."""
         graphs = {}
         for index, (key, graph) in enumerate([("then", then), ("else", otherwise)]):
             infos = [
@@ -227,14 +227,14 @@ def _levels(low: float, high: float) -> tuple[np.float32, np.uint8]:
 
 
 def rounded(g: Graph, x: str, low: float, high: float) -> str:
-    """`x` on 256 levels between two values."""
+    """Round `x` to 256 levels between two values."""
     scale, zero = _levels(low, high)
     places = g.constant(scale), g.constant(zero, np.uint8)
     return g.add("DequantizeLinear", g.add("QuantizeLinear", x, *places), *places)
 
 
 def whole_number_convolution(g: Graph, x: str, name: str, **attributes) -> str:
-    """A convolution that runtimes compute in 8 bits, since all around it is rounded to them."""
+    """Add a convolution that runtimes compute in 8 bits: all around it is rounded to them."""
     low, high, low_after, high_after = g.ranges[name]
     weight = g.weights[f"{name}.weight"].astype(np.float32)
     scale = np.maximum(np.abs(weight).max(axis=(1, 2, 3)) / WEIGHT_LEVELS, 1e-8)
@@ -253,7 +253,7 @@ def whole_number_convolution(g: Graph, x: str, name: str, **attributes) -> str:
 
 
 def convolution(g: Graph, x: str, name: str, **attributes) -> str:
-    """A convolution that keeps the size, or divides it by its stride."""
+    """Return a convolution that keeps the size, or divides it by its stride."""
     pad = g.weights[f"{name}.weight"].shape[2] // 2
     if name in g.ranges:
         return whole_number_convolution(g, x, name, pads=[pad] * 4, **attributes)
@@ -298,7 +298,7 @@ def normalise(g: Graph, x: str, groups: int) -> str:
 
 
 def _column(g: Graph, name: str) -> str:
-    """A vector of the network that is to multiply or shift channels."""
+    """Return a vector of the network that is to multiply or shift channels."""
     return g.weight(name, (1, len(g.weights[name]), 1, 1))
 
 
@@ -392,7 +392,7 @@ def core(g: Graph, chroma: str, coring: float) -> str:
 
 
 def undo_core(g: Graph, chroma: str, coring: float) -> str:
-    """What `core` turns into `chroma` (color.py, `undo_coring`)."""
+    """Return what `core` turns into `chroma` (color.py, `undo_coring`)."""
     if not coring:
         return chroma
     wanted = g.add("ReduceL2", chroma, g.ints(1), keepdims=1)
@@ -421,7 +421,7 @@ def lift_texture(g: Graph, chroma: str, texture: float, influence: str | None) -
 
 
 def given_colors(g: Graph, config: dict) -> str | None:
-    """The input `hints` in the network's units; `None` where it takes none."""
+    """Return the input `hints` in the network's units; `None` where it takes none."""
     if not config["hint_channels"]:
         return None
     chroma = undo_core(g, g.slice("hints", 1, 0, 2), config["chroma_coring"])
@@ -446,7 +446,7 @@ def meet_hints(g: Graph, hints: str | None, color: str) -> str:
 
 
 def hint_influence(g: Graph, hints: str) -> str:
-    """How far hints decide each cell's colour (hints.py, `hint_influence`)."""
+    """Return how far hints decide each cell's colour (hints.py, `hint_influence`)."""
     fade = g.constant(HINT_FADE[None, None])
     influence = g.add("Conv", g.slice(hints, 1, 2, 3), fade, pads=[len(HINT_FADE) // 2] * 4)
     return g.add("Min", influence, g.constant(1))
@@ -475,7 +475,7 @@ def trunk(g: Graph, config: dict, luminance: str) -> list[str]:
 
 
 def encode(g: Graph, config: dict, luminance: str, hints: str | None) -> str:
-    """All that depends on the picture alone, flat: (F,)."""
+    """Return all that depends on the picture alone, flat: (F,)."""
     x = g.add("Sub", g.add("Mul", luminance, g.constant(1 / 50)), g.constant(1))
     maps = trunk(g, config, x) if config.get("encoder_trunk") else None
     if config["chroma_stride"] > 1:
@@ -498,7 +498,7 @@ def encode(g: Graph, config: dict, luminance: str, hints: str | None) -> str:
 
 
 def unpack(g: Graph, config: dict, features: str, sample: str) -> list[str]:
-    """`encode`'s result as feature maps, repeated for each sample."""
+    """Unpack `encode`'s result to feature maps, repeated for each sample."""
     channels = condition_channels(config)
     batch = g.dim(sample, 0)
     grid = g.add("Shape", sample, start=2, end=4)
@@ -529,7 +529,7 @@ def embed_time(g: Graph, config: dict, timestep: str) -> str:
 
 
 def predict(g: Graph, config: dict, sample: str, timestep: str, features: list[str]) -> str:
-    """The network's word about a sample."""
+    """Predict by the network, as the scheduler's `prediction_type` says."""
     groups, widths = config["norm_num_groups"], config["block_out_channels"]
     embedding = embed_time(g, config, timestep)
     maps: list[str | None] = [*features]
@@ -557,7 +557,7 @@ def predict(g: Graph, config: dict, sample: str, timestep: str, features: list[s
 
 
 def estimate(g: Graph, scheduler: dict, output: str, sample: str, signal: str, rate: str) -> str:
-    """The clean sample that the network's word stands for (scheduler.py, `clean_estimate`)."""
+    """Find the clean sample that a prediction stands for (scheduler.py, `clean_estimate`)."""
     kind, clean = scheduler["prediction_type"], output
     if kind == "epsilon":
         clean = g.add("Div", g.add("Sub", sample, g.add("Mul", rate, output)), signal)
@@ -572,7 +572,7 @@ def estimate(g: Graph, scheduler: dict, output: str, sample: str, signal: str, r
 def one_step(
     outer: Graph, config: dict, scheduler: dict, features: list[str], hints: str | None
 ) -> onnx.GraphProto:
-    """The loop's body: from one noise level to the next (scheduler.py, `step`)."""
+    """Return the loop's body: from one noise level to the next (scheduler.py, `step`)."""
     g = outer.inner()
     index, going, sample = (g.name(name) for name in ("index", "going", "sample"))
     row = g.add("Gather", "schedule", index, axis=0)
@@ -627,7 +627,7 @@ def sampling(outer: Graph, config: dict, scheduler: dict, hints: str | None) -> 
 
 
 def cubic(g: Graph, distance: str) -> str:
-    """The bicubic kernel, a = -0.75 as in torch, at a distance in cells."""
+    """Return the bicubic kernel, a = -0.75 as in torch, at a distance in cells."""
     x = g.add("Abs", distance)
     near = g.add("Sub", g.add("Mul", x, g.constant(1.25)), g.constant(2.25))
     near = g.add("Add", g.add("Mul", g.add("Mul", near, x), x), g.constant(1))
@@ -639,7 +639,7 @@ def cubic(g: Graph, distance: str) -> str:
 
 
 def _range(g: Graph, start: str, count: str) -> str:
-    """`count` whole numbers from `start` on, both (1,) int64, as floats."""
+    """Make `count` whole numbers from `start` on, both (1,) int64, as floats."""
     first, last = g.add("Squeeze", start), g.add("Squeeze", g.add("Add", start, count))
     whole = g.add("Range", first, last, g.constant(1, np.int64))
     return g.add("Cast", whole, to=TensorProto.FLOAT)
@@ -659,7 +659,7 @@ def interpolation(g: Graph, cells: str, start: str, count: str, size: str) -> st
 
 
 def bring_up(g: Graph, x: str, down: str, across: str) -> str:
-    """(..., h, w) through the matrices of both directions."""
+    """Bring (..., h, w) up by the matrices of both directions."""
     x = g.add("Pad", x, g.ints(0, 0, 2, 2, 0, 0, 2, 2), mode="edge")
     return g.add("MatMul", g.add("MatMul", down, x), across)
 
@@ -736,7 +736,7 @@ def fit_gamut(g: Graph, light: str, delta: str) -> str:
 
 
 def to_srgb(g: Graph, linear_rgb: str) -> str:
-    """The transfer curve, within [0, 1]; a logarithm and exponential are quicker than a power."""
+    """Apply the transfer curve, within [0, 1]; logarithm and exponential beat a power."""
     power = g.add("Log", g.add("Max", linear_rgb, g.constant(LINEAR_SRGB_BELOW)))
     power = g.add("Exp", g.add("Mul", power, g.constant(1 / 2.4)))
     curve = g.add("Sub", g.add("Mul", power, g.constant(1.055)), g.constant(0.055))
@@ -776,7 +776,7 @@ def merge(g: Graph, chroma: str) -> tuple[str, str]:
 
 
 def finishing(outer: Graph, config: dict, sample: str, hints: str | None) -> tuple[str, str, str]:
-    """Chroma on the grid, and the rows that were asked for in sRGB."""
+    """Finish chroma on the grid, and the rows that were asked for in sRGB."""
     sample = meet_hints(outer, hints, sample)
     cells = outer.add("Shape", "guide", start=2, end=4)
     cells = outer.add("Div", cells, outer.ints(GUIDE_DETAIL))
@@ -852,7 +852,7 @@ def read_model(folder: Path) -> tuple[dict[str, dict], Weights]:
 
 
 def properties(parts: dict[str, dict], steps: int | None = None) -> dict:
-    """The properties of the file, which a runtime needs beside the graph; see docs/onnx.md."""
+    """Collect the properties that a runtime needs beside the graph; see docs/onnx.md."""
     pipeline, unet, scheduler = parts["pipeline"], parts["unet"], parts["scheduler"]
     names = ("num_inference_steps", "processing_resolution", "eta", "temperature", "saturation")
     facts = {f"default_{name}": pipeline[f"default_{name}"] for name in names}
@@ -958,7 +958,7 @@ def write_model(
     steps: int | None = None,
     ranges: Ranges | None = None,
 ) -> onnx.ModelProto:
-    """`export_model` to a file, which appears whole or not at all; returns the model."""
+    """Write what `export_model` returns to a file, which appears whole or not at all."""
     return _write(export_model(folder, precision, steps, ranges), output)
 
 
@@ -978,7 +978,7 @@ def write_graph(folder: Path, ranges: Ranges | None = None) -> Path:
 
 
 def stored_ranges(file: Path) -> Ranges:
-    """The ranges that the file of a graph in 8 bits was written with."""
+    """Return the ranges that the file of a graph in 8 bits was written with."""
     return read_properties(onnx.load(file, load_external_data=False))["ranges"]
 
 
@@ -994,5 +994,5 @@ def _write(model: onnx.ModelProto, output: Path) -> onnx.ModelProto:
 
 
 def read_properties(model: onnx.ModelProto) -> dict:
-    """The properties that are stored in a file; see docs/onnx.md."""
+    """Return the properties that are stored in a file; see docs/onnx.md."""
     return {entry.key: json.loads(entry.value) for entry in model.metadata_props}

@@ -35,7 +35,7 @@ class TorchGenerator:
         return self._twister.randint(0, 1 << 32, count, dtype=np.uint32)
 
     def _many(self, count: int) -> np.ndarray:
-        """In blocks of 16; where they do not come out even, the last one is put over the end."""
+        """Draw in blocks of 16; where these do not come out even, the last covers the end."""
         bits = self._bits(count)
         blocks = _normal_blocks(bits[: count // 16 * 16])
         if count % 16 == 0:
@@ -62,7 +62,7 @@ class TorchGenerator:
 
 
 def _normal_blocks(bits: np.ndarray) -> np.ndarray:
-    """Random 32-bit numbers, a multiple of 16, to as many normal ones."""
+    """Turn random 32-bit numbers, a multiple of 16, into as many normal ones."""
     units = ((bits & 0xFFFFFF).astype(np.float32) * np.float32(2**-24)).reshape(-1, 2, 8)
     radius = np.sqrt(-2 * np.log(1 - units[:, 0]))
     angle = np.float32(2 * math.pi) * units[:, 1]

@@ -63,7 +63,7 @@ def _as_list(image) -> list:
 
 
 def _grey_canvas(luminance: np.ndarray, frame: Frame, kind: type) -> np.ndarray:
-    """A picture (H, W, 3) that is neutral in its margins, and has yet to get its photograph.
+    """Return a picture (H, W, 3) that is neutral in its margins, and has yet to get its photograph.
 
     Args:
         luminance: (H, W), L* of the whole picture.
@@ -114,7 +114,7 @@ class _Look:
 
 
 def _threads() -> int:
-    """The number in OMP_NUM_THREADS, which launchers set, else one a processor that may be used."""
+    """Count threads: OMP_NUM_THREADS, which launchers set, else one a processor we may use."""
     if given := os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]:
         return int(given)
     if hasattr(os, "sched_getaffinity"):
@@ -141,7 +141,7 @@ def _open_session(model: Path | bytes):
 
 
 def _read_properties(session, model: Path | bytes) -> dict:
-    """The properties of a file, by the names that they have in this version."""
+    """Return the properties of a file, by the names that they have in this version."""
     name = "The graph" if isinstance(model, bytes) else str(model)
     properties = session.get_modelmeta().custom_metadata_map
     readable = [str(number) for number in (FORMAT, *_OLDER_FORMATS)]
@@ -158,7 +158,7 @@ def folder_of(
     token: str | None = None,
     variant: str | None = None,
 ) -> Path:
-    """The folder of a model that ships, of one on this machine, or of one fetched from the Hub.
+    """Find the folder of a model that ships, lies on this machine, or is fetched from the Hub.
 
     Of a repository, only what onnxruntime needs is fetched.
 
@@ -369,7 +369,7 @@ class ORTColorizationPipeline:
     def _prepare(
         self, image, hints: list[Hint], colors: tuple, options: ColorizationOptions
     ) -> list[_Look]:
-        """The first look at a picture, and the second where it has enough pixels."""
+        """Return the first look at a picture, and the second where it has enough pixels."""
         light = see(image)
         check_sides(*light.luminance.shape)
         mend = read_mend(colors[0], colors[1], light.luminance.shape)
@@ -425,7 +425,7 @@ class ORTColorizationPipeline:
     def _noise(
         self, look: _Look, generator: TorchGenerator, steps: int, options: ColorizationOptions
     ) -> np.ndarray:
-        """(1 + steps, drawn, 2, h, w), in the order in which torch's pipeline draws it."""
+        """Draw (1 + steps, drawn, 2, h, w) in the order in which torch's pipeline draws it."""
         grid = look.hints.shape[2:]
         drawn = options.drawn(second_look=look.previous is not None)
         noise = np.zeros((1 + steps, drawn, 2, *grid), np.float32)
@@ -471,7 +471,7 @@ class ORTColorizationPipeline:
         )
 
     def _colors_before(self, look: _Look, strength: float) -> np.ndarray | None:
-        """The colours that a look begins with, (N, 2, h, w) in the network's units, or `None`.
+        """Find the colours that a look begins with, (N, 2, h, w) in the network's units, or `None`.
 
         They are those of the first look. Where some are given, what the first look has changed is
         added to them.
@@ -484,7 +484,7 @@ class ORTColorizationPipeline:
         return look.given + self._on_finer_grid(first.sample - first.given, look)
 
     def _on_finer_grid(self, sample: np.ndarray, second: _Look) -> np.ndarray:
-        """The sample of the first look (samples, 2, h, w), on the grid of the second."""
+        """Return the sample of the first look (samples, 2, h, w), on the grid of the second."""
         grid = second.hints.shape[2:]
         planes = [resize_plane(plane, *grid) for plane in sample.reshape(-1, *sample.shape[2:])]
         return np.stack(planes).reshape(-1, 2, *grid)
@@ -509,7 +509,7 @@ class ORTColorizationPipeline:
         [look.chroma] = self._run(["chroma"], look, sample=look.sample, saturation=factor)
 
     def _finish(self, look: _Look, factor, options: ColorizationOptions) -> list:
-        """The results in the form that was asked for."""
+        """Return the results in the form that was asked for."""
         if options.output_type == "latent":
             return list(look.frame.place(self._shown(look)))
         kind = np.uint8 if options.output_type == "pil" else np.float32
@@ -522,7 +522,7 @@ class ORTColorizationPipeline:
         return results
 
     def _pixels(self, look: _Look, sample: np.ndarray, factor, kind: type) -> np.ndarray:
-        """A sample (2, h, w) as pixels (H, W, 3), uint8 or float32, in its neutral margins."""
+        """Turn a sample (2, h, w) into pixels (H, W, 3), uint8 or float32, with neutral margins."""
         whole = _grey_canvas(look.whole_luminance, look.frame, kind)
         result = whole[look.frame.inside]
         for rows in row_chunks(*look.luminance.shape):
@@ -533,14 +533,14 @@ class ORTColorizationPipeline:
 
     @staticmethod
     def _shown(look: _Look) -> np.ndarray:
-        """Chroma (N, 2, h, w) as it is shown, with the colours that are kept as they were."""
+        """Bring chroma (N, 2, h, w) to what is shown; colours that are kept stay as they were."""
         if look.mend is None or look.free is None:
             return look.chroma
         given = look.mend.chroma_on(look.chroma.shape[2:], look.frame)
         return np.where(look.free > 0, look.chroma, given)
 
     def _before(self, look: _Look, factor, kind: type) -> Overlay | None:
-        """The picture that is mended; `None` if nothing of it stays."""
+        """Return the picture that is mended; `None` if nothing of it stays."""
         mend = look.mend
         if mend is None or mend.is_everywhere:
             return None
@@ -569,7 +569,7 @@ class ORTColorizationPipeline:
         return colored
 
     def _intermediates(self, look: _Look, factor) -> list[list[PIL.Image.Image]]:
-        """The clean estimates of each sample, with the short side of the last look."""
+        """Return the clean estimates of each sample, with the short side of the last look."""
         height, width = look.luminance.shape
         size = fit_size(height, width, look.resolution)
         luminance, seen = (

@@ -26,7 +26,7 @@ class ScheduleTable:
         self._alpha = (np.cos(angle) ** 2).astype(np.float32)
 
     def timesteps(self, steps: int) -> np.ndarray:
-        """The timesteps of a run from noisy to clean, (steps,)."""
+        """Return the timesteps of a run from noisy to clean, (steps,)."""
         total = self._total
         if not 1 <= steps <= total:
             raise ValueError(f"Steps must be between 1 and {total}, not {steps}.")
@@ -35,7 +35,7 @@ class ScheduleTable:
         return np.linspace(total - 1, 0, steps).round().astype(int)
 
     def rows(self, steps: int, eta: float) -> np.ndarray:
-        """(timestep, signal, rate, next signal, direction, fresh noise) of each step, (steps, 6).
+        """List timestep, signal, rate, next signal, direction, fresh noise by step: (steps, 6).
 
         The next sample is `next signal` times the clean estimate, plus `direction` times the
         estimated noise, plus `fresh noise` times new noise (Song et al. 2021, DDIM, eq. 12, 16).
@@ -58,7 +58,7 @@ class ScheduleTable:
     def look_rows(
         self, steps: int, eta: float, second_look: bool = False, strength: float = 1
     ) -> np.ndarray:
-        """The rows of a look, which may start part of the way back to noise (`look_schedule`)."""
+        """List the rows of a look, which may start from less than full noise (`look_schedule`)."""
         whole, share = look_schedule(steps, second_look, strength)
         rows = self.rows(whole, eta)
         return rows[rows[:, 0] < share * self._total]

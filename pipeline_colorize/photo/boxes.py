@@ -20,7 +20,7 @@ class Box:
     end: int
 
     def content(self, file: BinaryIO, most: int = LARGEST_PROFILE) -> bytes:
-        """The content; nothing where it is longer than `most` bytes."""
+        """Return the content; nothing where it is longer than `most` bytes."""
         if self.end - self.start > most:
             return b""
         file.seek(self.start)
@@ -28,7 +28,7 @@ class Box:
 
 
 def boxes(file: BinaryIO, start: int = 0, end: int | None = None) -> Iterator[Box]:
-    """The boxes between two places of a file, as far as they are sound."""
+    """Return the boxes between two places of a file, as far as they are sound."""
     end = file.seek(0, os.SEEK_END) if end is None else end
     for _ in range(_MOST_BOXES):
         file.seek(start)

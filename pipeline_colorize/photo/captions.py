@@ -55,7 +55,7 @@ _PNG_TECHNICAL = frozenset(["Software", "Creation Time", "date:create", "date:mo
 
 
 def iptc_properties(block: bytes) -> tuple[dict[Property, list[str]], list[str]]:
-    """The captions of an IPTC-IIM block as XMP properties.
+    """Return the captions of an IPTC-IIM block as XMP properties.
 
     Returns:
         The properties, and the names of fields that XMP has no place for.
@@ -81,7 +81,7 @@ def iptc_properties(block: bytes) -> tuple[dict[Property, list[str]], list[str]]
 
 
 def _iptc_fields(block: bytes) -> Iterator[tuple[int, int, bytes]]:
-    """(record, number, value) of each field, as far as the block is sound (IIM 4.2, 1.5)."""
+    """Yield record, number, value of each field, as far as the block is sound (IIM 4.2, 1.5)."""
     at = 0
     while at + 5 <= len(block) and block[at] == 0x1C:
         record, number, length = struct.unpack_from(">BBH", block, at + 1)
@@ -103,13 +103,13 @@ def _iptc_text(value: bytes, is_utf8: bool) -> str:
 
 
 def _iptc_date(digits: str) -> str:
-    """A date as XMP writes it; in IIM, unknown months and days are 00."""
+    """Return a date as XMP writes it; in IIM, unknown months and days are 00."""
     parts = [digits[:4], digits[4:6], digits[6:]]
     return "-".join(parts[: 1 + (parts[1] != "00") + (parts[1] != "00" and parts[2] != "00")])
 
 
 def text_properties(texts: dict[str, str]) -> tuple[dict[Property, list[str]], list[str]]:
-    """The texts of a PNG, or a comment, as XMP properties.
+    """Return the texts of a PNG, or a comment, as XMP properties.
 
     Returns:
         The properties, and the names of texts that XMP has no place for.

@@ -33,7 +33,7 @@ _TINT_CELLS = 160  # to the longer side
 
 
 def is_in_color(pixels: np.ndarray, to_srgb: Callable = lambda cells: cells) -> bool:
-    """Whether a picture has colours that no toning, yellowing or uneven light explains.
+    """Tell whether a picture has colours that no toning, yellowing or uneven light explains.
 
     Args:
         pixels: (H, W, C), as uint8, uint16 or float in [0, 1].

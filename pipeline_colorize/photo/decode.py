@@ -67,7 +67,7 @@ def read(path: str | Path, page: int | None = None) -> Photo:
 
 
 def count_pages(path: str | Path) -> int:
-    """How many photographs a file holds: pages of a TIFF without its thumbnails, otherwise 1.
+    """Count the photographs in a file: pages of a TIFF without its thumbnails, otherwise 1.
 
     Raises:
         PhotoError: where the file cannot be opened.
@@ -79,7 +79,7 @@ def count_pages(path: str | Path) -> int:
 
 
 def read_packet(path: str | Path) -> bytes:
-    """The XMP packet of a file, without its pixels where Pillow knows its format; or nothing.
+    """Read the XMP packet of a file, if any; where Pillow knows the format, without its pixels.
 
     Raises:
         PhotoError: where the file cannot be opened.
@@ -182,7 +182,7 @@ def _go_to_page(opened: Image.Image, file: BinaryIO, page: int | None) -> list[s
 
 
 def _read_rare_tiff(file: BinaryIO, page: int, sidecar: bytes) -> Photo:
-    """A TIFF of a kind that Pillow does not know, such as RGB in floating point."""
+    """Return a TIFF of a kind that Pillow does not know, such as RGB in floating point."""
     import tifffile
 
     notes: list[str] = []
@@ -219,7 +219,7 @@ def photo_of(
     sidecar: bytes,
     notes: list[str],
 ) -> Photo:
-    """A photograph from what Pillow knows of it, and pixels where those are decoded already."""
+    """Make a photograph of what Pillow knows, and of pixels that are decoded already, if any."""
     stored = None
     if isinstance(opened, TiffImagePlugin.TiffImageFile):  # which may be turned when it is loaded
         stored = orientation_of(opened.tag_v2)
@@ -362,7 +362,7 @@ def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def _turn(orientation: int, upright: np.ndarray) -> Turn:
-    """How a picture was turned that is upright now."""
+    """Return how a picture was turned that is upright now."""
     height, width = upright.shape[:2]
     return Turn(orientation, *((height, width) if orientation > 4 else (width, height)))
 

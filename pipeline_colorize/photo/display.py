@@ -15,7 +15,7 @@ def as_picture(image: Image.Image | np.ndarray) -> Image.Image:
 
 
 def side_by_side(pictures: list[Image.Image], height: int) -> Image.Image:
-    """Pictures in a row on white, all as high as the lowest of them, and at most `height`.
+    """Return pictures in a row on white, all as high as the lowest of them, and at most `height`.
 
     Lower where the row would be too wide for a JPEG.
     """

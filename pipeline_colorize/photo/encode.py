@@ -75,7 +75,7 @@ def copy_dates(source: str | Path, target: str | Path) -> None:
 
 
 def fitted(photo: Photo, kind: str) -> tuple[Photo, list[str]]:
-    """A photograph whose metadata a format can hold, and notes about what it cannot."""
+    """Return a photograph whose metadata a format can hold, and notes about what it cannot."""
     wanted: dict[Property, list[str]] = {}
     lost: list[str] = []
     iptc, exif, texts = photo.iptc, photo.exif, photo.texts
@@ -197,7 +197,7 @@ def _unturned(block: bytes) -> bytes:
 
 
 def _iptc_segment(iptc: bytes) -> bytes:
-    """An APP13 segment of JPEG that holds IPTC-IIM alone, of all that Photoshop puts there."""
+    """Make an APP13 segment of JPEG with IPTC-IIM alone, of all that Photoshop puts there."""
     if not iptc:
         return b""
     resource = struct.pack(">4sHHI", b"8BIM", IPTC_RESOURCE, 0, len(iptc)) + iptc
@@ -206,7 +206,7 @@ def _iptc_segment(iptc: bytes) -> bytes:
 
 
 def _extended_segments(extended: bytes) -> bytes:
-    """The APP1 segments of JPEG that continue an XMP packet (XMP Specification 3, 1.1.3.1)."""
+    """Make the APP1 segments of JPEG that continue an XMP packet (XMP Specification 3, 1.1.3.1)."""
     name = hashlib.md5(extended).hexdigest().upper().encode()
     segments = b""
     for place in range(0, len(extended), _EXTENSION_PART):

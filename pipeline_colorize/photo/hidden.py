@@ -6,7 +6,7 @@ from ..core.transparency import hidden_rows
 
 
 def without_hidden(color: np.ndarray, alpha: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """A picture as it is written, and as it is judged.
+    """Return a picture as it is written, and as it is judged.
 
     Args:
         color: (H, W, C), uint8, uint16 or floating point.

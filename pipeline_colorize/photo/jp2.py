@@ -17,7 +17,7 @@ _PROFILE_METHODS = (2, 3)  # a restricted profile, and any
 
 
 def read_boxes(file: BinaryIO) -> dict[str, bytes]:
-    """The parts that a file has of `icc_profile`, `exif`, `xmp` and `iptc`."""
+    """Return the parts that a file has of `icc_profile`, `exif`, `xmp` and `iptc`."""
     file.seek(0)
     if file.read(len(_SIGNATURE)) != _SIGNATURE:
         return {}  # a bare codestream

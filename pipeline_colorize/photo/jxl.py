@@ -70,7 +70,7 @@ class _Bits:
         return bool(self.take(1))
 
     def number(self, *forms: tuple[int, int]) -> int:
-        """A number in one of four forms: what it starts from, and how many bits are added."""
+        """Read a number in one of four forms: what it starts from, and how many bits are added."""
         start, count = forms[self.take(2)]
         return start + self.take(count)
 
@@ -196,7 +196,7 @@ def _read_colors(bits: _Bits, header: Header) -> None:
 
 
 def _from_table(bits: _Bits, table: Mapping[int, tuple[float, ...]]) -> tuple[float, ...]:
-    """A white point or primaries: of a standard, or written out."""
+    """Return a white point or primaries: of a standard, or written out."""
     kind = bits.kind()
     if kind == _CUSTOM:
         return tuple(bits.coordinate() for _ in table[1])
@@ -247,7 +247,7 @@ class JpegXlFile(ImageFile.ImageFile):
         return start
 
     def pixels(self, notes: list[str]) -> np.ndarray:
-        """(H, W) or (H, W, C) as the file has them: uint8, uint16 or floating point."""
+        """Decode (H, W) or (H, W, C) as the file has them: uint8, uint16 or floating point."""
         import imagecodecs
 
         if self.header.note:
@@ -274,7 +274,7 @@ class JpegXlFile(ImageFile.ImageFile):
 
 
 def _unpacked(content: bytes) -> bytes:
-    """What Brotli has compressed; nothing where it is damaged or too long."""
+    """Return what Brotli has compressed; nothing where it is damaged or too long."""
     import imagecodecs
 
     with contextlib.suppress(Exception):  # imagecodecs has its own error classes

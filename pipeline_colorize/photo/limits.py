@@ -80,7 +80,7 @@ def check_directories(file: BinaryIO, start: int = 0) -> None:
 
 
 def full_pages(file: BinaryIO) -> list[int]:
-    """Which directories of a TIFF, counted from 0, hold pages and no thumbnails or masks.
+    """Tell which directories of a TIFF, counted from 0, hold pages and no thumbnails or masks.
 
     All of them where each calls itself one.
     """
@@ -106,7 +106,7 @@ class _Directory:
 
 
 def _directories(file: BinaryIO, start: int) -> Iterator[_Directory]:
-    """The directories of a TIFF or EXIF block that begins at `start`, each page's own after it."""
+    """Walk the directories of a TIFF or EXIF block from `start`, each page's own after it."""
     file.seek(start)
     head = file.read(16)
     order = {b"II": "<", b"MM": ">"}.get(head[:2])
@@ -127,7 +127,7 @@ def _directories(file: BinaryIO, start: int) -> Iterator[_Directory]:
 
 
 def _directory(file: BinaryIO, place: int, number: str, entry: str) -> tuple[list[_Tag], int]:
-    """The tags of one directory, and the place of the next; nothing where it is cut off."""
+    """Return the tags of one directory, and the place of the next; nothing where it is cut off."""
     file.seek(min(place, 1 << 62))
     head = file.read(struct.calcsize(number))
     if len(head) < struct.calcsize(number):

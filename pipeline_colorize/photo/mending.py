@@ -50,7 +50,7 @@ SOUND_PICTURE = "the file has damaged metadata, which was left out; its picture 
 
 
 def mended(file: BinaryIO) -> tuple[BinaryIO, str] | None:
-    """A damaged file as one that can be read, and a note about it; `None` where there is no way."""
+    """Make a damaged file readable, with a note about it; `None` where there is no way."""
     file.seek(0)
     data = file.read()
     if data.startswith(_PNG):
@@ -70,7 +70,7 @@ def mended(file: BinaryIO) -> tuple[BinaryIO, str] | None:
 
 
 def needs_all(file: BinaryIO) -> bool:
-    """Whether a file is of a format of which nothing can be decoded where a part is missing."""
+    """Tell whether nothing of a file can be decoded if a part is missing, by its format."""
     file.seek(0)
     start = file.read(12)
     is_heif = start[4:8] == b"ftyp" and start[8:12] in _HEIF_BRANDS
@@ -86,7 +86,7 @@ def check_enough(image: np.ndarray) -> None:
 
 
 def _share_there(lines: np.ndarray) -> float:
-    """The share of lines that is left without those at the end that are painted in one colour."""
+    """Measure the share of lines that is left without those of one colour at the end."""
     lines = lines.reshape(len(lines), lines.shape[1], -1)
     painted = (lines == lines[-1, -1]).all((1, 2))[::-1]
     return 0.0 if painted.all() else 1 - int(np.argmin(painted)) / len(lines)
@@ -95,7 +95,7 @@ def _share_there(lines: np.ndarray) -> float:
 def _filled(
     data: bytes, length: int, least: float, end: bytes = b""
 ) -> tuple[BinaryIO, str] | None:
-    """A cut-off file with zeros up to its length, and the marker that it ends with.
+    """Return a cut-off file with zeros up to its length, and the marker that it ends with.
 
     Decoders read zeros as pixels like those before, or as none. `None` for a file that is not cut
     off, or has less than a share of `least` of its bytes.
@@ -107,7 +107,7 @@ def _filled(
 
 
 def _mended_gif(data: bytes) -> tuple[BinaryIO, str] | None:
-    """A GIF that is cut off in its first picture, with zeros for the missing codes.
+    """Return a GIF that is cut off in its first picture, with zeros for the missing codes.
 
     A code of zero is a pixel of the palette's first colour. `None` where nothing is cut off there.
     """
@@ -132,7 +132,7 @@ def _bytes_of_palette(flags: int) -> int:
 
 
 def _end_of_blocks(data: bytes, at: int) -> int:
-    """Where a GIF's blocks end, of which each begins with its length; the last one has none.
+    """Tell where a GIF's blocks end, of which each begins with its length; the last one has none.
 
     A place behind the end of the file stands for blocks that are cut off.
     """
@@ -142,7 +142,7 @@ def _end_of_blocks(data: bytes, at: int) -> int:
 
 
 def _end_of_jpeg2000(data: bytes) -> int:
-    """Where a JPEG 2000 file says that it ends: by its box, or by the parts of its tiles."""
+    """Tell where a JPEG 2000 file says that it ends: by its box, or by the parts of its tiles."""
     start = data.find(b"jp2c") - 4
     length = int.from_bytes(data[start : start + 4], "big") if start >= 0 else 0
     if length > 1:
@@ -157,7 +157,7 @@ def _end_of_jpeg2000(data: bytes) -> int:
 
 
 def _with_zeros(data: bytes) -> tuple[BinaryIO, str] | None:
-    """A BMP, PNM, PCX or TGA with zeros for its missing pixels, which are black then.
+    """Return a BMP, PNM, PCX or TGA with zeros for its missing pixels, which are black then.
 
     Packed or not, six bytes are enough for a pixel. `None` for any other format.
     """
@@ -174,7 +174,7 @@ def _with_zeros(data: bytes) -> tuple[BinaryIO, str] | None:
 
 
 def _mended_png(data: bytes) -> tuple[BinaryIO, str] | None:
-    """A PNG without the chunks whose checksums are wrong, and with pixels to its last row."""
+    """Leave out the chunks of a PNG whose checksums are wrong, and fill it to its last row."""
     chunks = list(_png_chunks(data))
     if not chunks or chunks[0][0] != b"IHDR" or len(chunks[0][1]) != 13:
         return None
@@ -195,7 +195,7 @@ def _mended_png(data: bytes) -> tuple[BinaryIO, str] | None:
 
 
 def _inflated(packed: bytes, needed: int) -> bytes:
-    """What comes before the place at which compressed bytes are damaged or end."""
+    """Return what comes before the place at which compressed bytes are damaged or end."""
     decoder, rows = zlib.decompressobj(), bytearray()
     with contextlib.suppress(zlib.error):
         for start in range(0, len(packed), _STEP):
@@ -217,7 +217,7 @@ def _png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bool]]:
 
 
 def _bytes_of_rows(header: bytes) -> int:
-    """How many bytes the rows of a PNG have, each with the number of its filter."""
+    """Return how many bytes the rows of a PNG have, each with the number of its filter."""
     width, height, depth, color, _, _, interlaced = struct.unpack(">IIBBBBB", header)
     if color not in _CHANNELS:
         raise PhotoError("the file is damaged in its header")
@@ -234,6 +234,6 @@ def _bytes_of_rows(header: bytes) -> int:
 
 
 def png_chunk(name: bytes, data: bytes) -> bytes:
-    """A chunk of a PNG with its length and checksum."""
+    """Return a chunk of a PNG with its length and checksum."""
     body = name + data
     return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))

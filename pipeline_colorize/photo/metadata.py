@@ -43,7 +43,7 @@ def drop_large_parts(opened: Image.Image, notes: list[str]) -> None:
 
 
 def read_exif(opened: Image.Image, notes: list[str]) -> Image.Exif:
-    """The EXIF data of a file; empty, with a note, where it is damaged."""
+    """Return the EXIF data of a file; empty, with a note, where it is damaged."""
     try:
         _check_exif(opened)
         return _with_directories(opened.getexif())
@@ -53,7 +53,7 @@ def read_exif(opened: Image.Image, notes: list[str]) -> Image.Exif:
 
 
 def read_tiff_exif(file: BinaryIO, page: int, notes: list[str]) -> Image.Exif:
-    """The tags of a TIFF that Pillow cannot open; empty, with a note, where they are damaged."""
+    """Read the tags of a TIFF that Pillow cannot open; where damaged, none, with a note."""
     import tifffile
 
     file.seek(0)
@@ -77,13 +77,13 @@ def _with_directories(exif: Image.Exif) -> Image.Exif:
 
 
 def orientation_of(exif: Mapping[int, Any]) -> int:
-    """How a picture must be turned, as EXIF counts from 1 (upright) to 8."""
+    """Return how a picture must be turned, as EXIF counts from 1 (upright) to 8."""
     value = exif.get(ExifTags.Base.Orientation, 1)
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
 def as_bytes(value: object) -> bytes:
-    """What a TIFF tag holds, if it is bytes; some programs say that they are numbers."""
+    """Return what a TIFF tag holds, if it is bytes; some programs say that they are numbers."""
     if isinstance(value, tuple) and all(isinstance(item, int) and item < 256 for item in value):
         return bytes(value)
     return value if isinstance(value, bytes) else b""
@@ -180,7 +180,7 @@ def _turn_subject(details: MutableMapping[int, Any], turn: Turn) -> None:
 
 
 def read_xmp(opened: Image.Image, notes: list[str]) -> bytes:
-    """The XMP packet of a file, or nothing; of a JPEG with the parts that it is continued in."""
+    """Read the XMP packet of a file, if any; of a JPEG with the parts that continue it."""
     xmp = opened.info.get("xmp", b"")
     if not xmp and isinstance(opened, PngImagePlugin.PngImageFile):
         xmp = _raw_profile(opened, "xmp")
@@ -201,7 +201,7 @@ def read_xmp(opened: Image.Image, notes: list[str]) -> bytes:
 
 
 def read_iptc(opened: Image.Image) -> bytes:
-    """The IPTC-IIM block of a file, or nothing."""
+    """Return the IPTC-IIM block of a file, or nothing."""
     if isinstance(opened, TiffImagePlugin.TiffImageFile):
         # Its bytes, whatever type the tag has: many programs say that they are whole numbers.
         tags = opened.tag_v2._tagdata
@@ -215,7 +215,7 @@ def read_iptc(opened: Image.Image) -> bytes:
 
 
 def _from_resources(blocks: bytes) -> bytes:
-    """The IPTC-IIM block among Photoshop's image resources."""
+    """Return the IPTC-IIM block among Photoshop's image resources."""
     at = blocks.find(b"8BIM")
     while 0 <= at <= len(blocks) - 12 and blocks[at : at + 4] == b"8BIM":
         number, name = struct.unpack_from(">HB", blocks, at + 4)
@@ -228,7 +228,7 @@ def _from_resources(blocks: bytes) -> bytes:
 
 
 def _raw_profile(opened: PngImagePlugin.PngImageFile, name: str) -> bytes:
-    """What ImageMagick keeps of other formats in a text of a PNG: a name, a length, and digits."""
+    """Read what ImageMagick keeps in a text of a PNG: a name, a length, and digits."""
     parts = str(opened.text.get(f"Raw profile type {name}", ""))[: 2 * LARGEST_TEXT].split(None, 2)
     try:
         return bytes.fromhex(parts[2])
@@ -237,7 +237,7 @@ def _raw_profile(opened: PngImagePlugin.PngImageFile, name: str) -> bytes:
 
 
 def read_texts(opened: Image.Image) -> dict[str, str]:
-    """The texts of a PNG by keyword, or the comment of another file."""
+    """Return the texts of a PNG by keyword, or the comment of another file."""
     if isinstance(opened, PngImagePlugin.PngImageFile):
         texts = {key: str(value) for key, value in opened.text.items()}
         return {

@@ -78,7 +78,7 @@ def jpeg2000_bits(file: BinaryIO) -> int:
 
 
 def _codestream_head(file: BinaryIO) -> bytes:
-    """The start of a codestream of JPEG 2000, up to the depth of its first component."""
+    """Return the start of a codestream of JPEG 2000, up to the depth of its first component."""
     for start in (0, *(box.start for box in boxes(file) if box.name == b"jp2c")):
         file.seek(start)
         head = file.read(_SIZ_BYTES)

@@ -28,14 +28,14 @@ HDR_NOTE = "it is an HDR picture, whose brightness may come out wrong"
 
 @functools.cache
 def srgb_profile() -> bytes:
-    """An sRGB ICC profile, the same bytes every time."""
+    """Return an sRGB ICC profile, the same bytes every time."""
     profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
     profile[24:36] = struct.pack(">6H", 1999, 10, 1, 0, 0, 0)  # littleCMS writes the time of day
     return bytes(profile)
 
 
 def to_srgb(image: Image.Image) -> Image.Image:
-    """A picture in 8-bit sRGB, by way of its ICC profile where it has a sound one for RGB.
+    """Return a picture in 8-bit sRGB, by way of its ICC profile where it has a sound one for RGB.
 
     What is transparent takes the colours of what lies around.
     """
@@ -53,7 +53,7 @@ def to_srgb(image: Image.Image) -> Image.Image:
 
 
 def read_profile(opened: Image.Image, space: str, notes: list[str]) -> bytes | None:
-    """The file's ICC profile, or one for what a file without a profile says about its colours."""
+    """Read the file's ICC profile, or make one for what it says about its colours otherwise."""
     profile: bytes | None = opened.info.get("icc_profile")
     if profile:
         return profile
@@ -66,7 +66,7 @@ def read_profile(opened: Image.Image, space: str, notes: list[str]) -> bytes | N
 
 
 def _profile_of_heif(codes: dict, space: str, notes: list[str]) -> bytes | None:
-    """An ICC profile for the codes of ITU-T H.273 that a HEIF file has in place of one."""
+    """Return an ICC profile for the codes of ITU-T H.273 that a HEIF file has in place of one."""
     curve = codes["transfer_characteristics"]
     if curve in HDR_CURVES:
         notes.append(HDR_NOTE)
@@ -82,7 +82,7 @@ def _profile_of_heif(codes: dict, space: str, notes: list[str]) -> bytes | None:
 def plain_profile(
     is_gray: bool, white: tuple[float, ...], primaries: tuple[float, ...], gamma: float | None
 ) -> bytes:
-    """An ICC profile for colours that are given by numbers.
+    """Return an ICC profile for colours that are given by numbers.
 
     Args:
         is_gray: whether it is a profile for grey.
@@ -120,7 +120,7 @@ def for_pipeline(
 
 
 def to_srgb_cells(cells: np.ndarray, space: str, profile: bytes | None) -> np.ndarray:
-    """A few stored colours (h, w, C) in [0, 1] as sRGB (h, w, 3) in [0, 1], colours and all."""
+    """Convert a few stored colours (h, w, C) in [0, 1] to sRGB (h, w, 3) in [0, 1]."""
     if space == "cmyk" and not profile:
         return _naive_rgb(cells)
     try:
@@ -161,7 +161,7 @@ def _transform(pixels: np.ndarray, source: bytes, target: bytes, dtype: str) -> 
 
 @functools.lru_cache(maxsize=8)
 def _is_srgb(profile: bytes) -> bool:
-    """Whether a profile leaves 8-bit sRGB as it is, but for the rounding between makers' profiles.
+    """Tell whether a profile is sRGB in 8 bits, but for the rounding of its makers.
 
     Those differ by up to 1.4 levels; wide gamuts and other curves by many more.
     """
@@ -193,7 +193,7 @@ def _gray_through_profile(color: np.ndarray, space: str, profile: bytes) -> np.n
 
 
 def _gray_of(wide: np.ndarray) -> np.ndarray:
-    """16-bit RGB (..., 3) of `_wide_profile` to the sRGB-encoded grey of the same luminance.
+    """Convert 16-bit RGB (..., 3) of `_wide_profile` to sRGB-encoded grey of its luminance.
 
     Going to sRGB itself would clip the colours outside it, and with them their luminance.
     """
@@ -218,7 +218,7 @@ def _wide_profile() -> bytes:
 
 @functools.cache
 def _wide_luminance() -> np.ndarray:
-    """(3, 65536): what each level of each channel of the wide RGB adds to sRGB's Y."""
+    """Tabulate what each level of each channel of the wide RGB adds to sRGB's Y: (3, 65536)."""
     primaries = np.eye(3, dtype=np.float32).reshape(3, 1, 3)
     # In floating point littleCMS does not clip; below zero it goes on in a straight line.
     srgb = _transform(primaries, _wide_profile(), srgb_profile(), "float32")[:, 0]
@@ -230,7 +230,7 @@ def _wide_luminance() -> np.ndarray:
 
 @functools.cache
 def _gray_of_root() -> np.ndarray:
-    """(65536,): sRGB-encoded grey by the square root of Y, which is even enough for a table."""
+    """Tabulate sRGB-encoded grey by the square root of Y, which is even enough: (65536,)."""
     y = np.linspace(0, 1, 65536) ** 2
     curve = 1.055 * y.clip(LINEAR_SRGB_BELOW) ** (1 / 2.4) - 0.055
     return np.where(y > LINEAR_SRGB_BELOW, curve, y * 12.92).astype(np.float32)

@@ -45,7 +45,7 @@ def decoded(file: BinaryIO) -> tuple[Image.Image, np.ndarray]:
 
 
 def _segments(data: bytes) -> tuple[bytes, bytes]:
-    """The segments of metadata, and what the frame's header says."""
+    """Return the segments of metadata, and what the frame's header says."""
     metadata, at = b"", 2
     while at + 4 <= len(data) and data[at] == 0xFF and data[at + 1] != _SCAN:
         marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")

@@ -86,7 +86,7 @@ class Mark:
     settings: dict[str, object]  # model, seed and whatever else it takes to get the same again
 
     def lines(self) -> dict[str, str]:
-        """The IPTC properties (Photo Metadata Standard 2025.1, Extension schema)."""
+        """Return the IPTC properties (Photo Metadata Standard 2025.1, Extension schema)."""
         return {
             "DigitalSourceType": DIGITAL_SOURCE_TYPE,
             "AISystemUsed": SYSTEM,
@@ -96,5 +96,5 @@ class Mark:
 
 
 def one_line(error: Exception) -> str:
-    """What an error says, on one line; its name where it says nothing."""
+    """Return what an error says, on one line; its name where it says nothing."""
     return " ".join(str(error).split()) or type(error).__name__

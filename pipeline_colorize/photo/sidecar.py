@@ -44,7 +44,7 @@ def read_sidecar(path: Path, notes: list[str]) -> Sidecar | None:
 
 
 def _is_for(xmp: bytes, suffix: str) -> bool:
-    """Whether a sidecar is for files of this ending, or does not say."""
+    """Tell whether a sidecar is for files of this ending, or does not say."""
     name = NAMESPACES["photoshop"], "SidecarForExtension"
     document = parse_xmp(xmp)
     found = [
@@ -57,7 +57,7 @@ def _is_for(xmp: bytes, suffix: str) -> bool:
 
 
 def sidecar_path(path: Path, is_appended: bool) -> Path | None:
-    """Where the sidecar of the result at `path` goes; `None` where another program's lies there."""
+    """Say where the sidecar of the result at `path` goes; `None` where another program has one."""
     file = path.with_name(path.name + ".xmp") if is_appended else path.with_suffix(".xmp")
     if file.exists() and not read_mark(file.read_bytes()[:LARGEST_TEXT]):
         return None

@@ -34,7 +34,7 @@ _PICTURES_IN_TIFF = frozenset([6, 7, 33003, 33004, 33005, 33007, 34712, 34892, 3
 
 
 def with_channels(pixels: np.ndarray) -> np.ndarray:
-    """(H, W) as (H, W, 1), and (H, W, C) as it is."""
+    """Give (H, W) an axis of channels, (H, W, 1), and leave (H, W, C) as it is."""
     return pixels[..., None] if pixels.ndim == 2 else pixels
 
 
@@ -104,7 +104,7 @@ def _stored(file: BinaryIO, index: int, notes: list[str]) -> _Stored:
 
 
 def _top(pixels: np.ndarray) -> int:
-    """The value of white."""
+    """Return the value of white."""
     return 1 if pixels.dtype.kind == "f" else np.iinfo(pixels.dtype).max
 
 
@@ -158,7 +158,7 @@ def _check_ends(page) -> None:
 
 
 def _salvaged(page: "tifffile.TiffPage") -> np.ndarray:
-    """The strips or tiles of a damaged page that can be decoded; the others are zeros."""
+    """Return the strips or tiles of a damaged page that can be decoded; the others are zeros."""
     pixels = np.zeros(page.shaped, page.dtype)
     file = page.parent.filehandle
     for index, (place, count) in enumerate(
@@ -180,7 +180,7 @@ def _salvaged(page: "tifffile.TiffPage") -> np.ndarray:
 
 
 def _unmultiplied(pixels: np.ndarray, extra: int) -> np.ndarray:
-    """Colours that a TIFF has multiplied by alpha, as they were."""
+    """Return colours that a TIFF has multiplied by alpha, as they were."""
     color, alpha = pixels[..., :-extra], pixels[..., -extra, None]
     top = _top(pixels)
     full = (color * (np.float32(top) / np.maximum(alpha, 1e-6 * top))).clip(0, top)
@@ -265,7 +265,7 @@ def _segment_rows(page: "tifffile.TiffPage") -> Iterator[np.ndarray]:
 
 
 def encoded_tiff(pixels: np.ndarray, photo: Photo, xmp: bytes) -> bytes:
-    """A TIFF of RGB or RGBA pixels (H, W, C), uint8 or uint16, with the photograph's metadata."""
+    """Write RGB or RGBA (H, W, C), uint8 or uint16, as a TIFF with the photograph's metadata."""
     file = io.BytesIO()
     write_tiff(file, pixels, pixels.shape, pixels.dtype, photo, xmp)
     return file.getvalue()
@@ -330,7 +330,7 @@ def write_tiff(
 
 
 def _tags(photo: Photo, xmp: bytes) -> list[tuple[int, int, int, Any, bool]]:
-    """The metadata that tifffile writes as it is."""
+    """Return the metadata that tifffile writes as it is."""
     exif = Image.Exif()
     exif.load(photo.exif)
     tags: list[tuple[int, int, int, Any, bool]] = [(274, 3, 1, 1, True)]

@@ -69,7 +69,7 @@ class Turn:
         return self.orientation > 4
 
     def point(self, x: float, y: float) -> tuple[float, float]:
-        """A point of the stored picture, both coordinates in [0, 1], in the upright one."""
+        """Return a point of the stored picture, both coordinates in [0, 1], in the upright one."""
         return {
             2: (1 - x, y),
             3: (1 - x, 1 - y),
@@ -81,13 +81,13 @@ class Turn:
         }.get(self.orientation, (x, y))
 
     def pixel(self, x: float, y: float) -> tuple[float, float]:
-        """A point in pixels."""
+        """Return a point in pixels."""
         across, down = self.point(x / self.width, y / self.height)
         sides = (self.height, self.width) if self.swaps else (self.width, self.height)
         return across * sides[0], down * sides[1]
 
     def box(self, x: float, y: float, w: float, h: float) -> tuple[float, float, float, float]:
-        """A rectangle by its left, top, width and height, in [0, 1]."""
+        """Return a rectangle by its left, top, width and height, in [0, 1]."""
         (left, top), (right, bottom) = self.point(x, y), self.point(x + w, y + h)
         return min(left, right), min(top, bottom), abs(right - left), abs(bottom - top)
 
@@ -151,7 +151,7 @@ def _turn_regions(document: minidom.Document, turn: Turn) -> None:
 
 
 def _turn_area(area: "_Fields", turn: Turn) -> None:
-    """An area is given by its centre, and by sides or a diameter."""
+    """Turn an area, which is given by its centre, and by sides or a diameter."""
     x, y = area.number("x"), area.number("y")
     is_relative = area.text("unit") != "pixel"
     x, y = turn.point(x, y) if is_relative else turn.pixel(x, y)
@@ -161,7 +161,7 @@ def _turn_area(area: "_Fields", turn: Turn) -> None:
 
 
 def _turn_boundary(boundary: "_Fields", turn: Turn) -> None:
-    """A rectangle is given by its top left corner; a circle and a corner by a point."""
+    """Turn a boundary: a rectangle by its top left corner, a circle or a corner by a point."""
     scale = (1.0, 1.0)
     if boundary.text("rbUnit") == "pixel":
         scale = float(turn.width), float(turn.height)
@@ -177,7 +177,7 @@ def _turn_boundary(boundary: "_Fields", turn: Turn) -> None:
 
 
 def _holders(document: minidom.Document, namespace: str, name: str) -> list[minidom.Element]:
-    """The elements that have a field, as an attribute or as a child."""
+    """Return the elements that have a field, as an attribute or as a child."""
     return [
         element
         for element in _elements(document)

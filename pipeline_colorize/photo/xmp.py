@@ -49,7 +49,7 @@ class Property:
 
 
 def parse_xmp(xmp: bytes) -> minidom.Document | None:
-    """The document of a packet; `None` where it is damaged, too large, or not plain XML.
+    """Return the document of a packet; `None` where it is damaged, too large, or not plain XML.
 
     A packet has no document type; one that has is refused, since entities can grow without end.
     """
@@ -65,7 +65,7 @@ def parse_xmp(xmp: bytes) -> minidom.Document | None:
 
 
 def _depth(document: minidom.Document) -> int:
-    """How many elements lie inside one another; what works on a document calls itself for each."""
+    """Count how many elements lie inside one another, for each of which a walk calls itself."""
     depth = 0
     nodes: list[Any] = list(document.childNodes)
     while nodes:
@@ -75,12 +75,12 @@ def _depth(document: minidom.Document) -> int:
 
 
 def xmp_bytes(document: minidom.Document) -> bytes:
-    """A document as the packet that a file holds."""
+    """Return a document as the packet that a file holds."""
     return "".join(node.toxml() for node in document.childNodes).encode()
 
 
 def descriptions(document: minidom.Document) -> list[minidom.Element]:
-    """The elements whose attributes and children are a photograph's properties."""
+    """Return the elements whose attributes and children are a photograph's properties."""
     return [
         child
         for rdf in document.getElementsByTagNameNS(RDF, "RDF")
@@ -90,13 +90,13 @@ def descriptions(document: minidom.Document) -> list[minidom.Element]:
 
 
 def attributes(element: minidom.Element) -> list[minidom.Attr]:
-    """The attributes of an element that are properties."""
+    """Return the attributes of an element that are properties."""
     outside = (None, RDF, _XML, _XMLNS)
     return [node for node in element.attributes.values() if node.namespaceURI not in outside]
 
 
 def properties(description: minidom.Element) -> Iterator[minidom.Attr | minidom.Element]:
-    """The properties of a description, each an attribute or an element."""
+    """Return the properties of a description, each an attribute or an element."""
     yield from attributes(description)
     yield from [node for node in description.childNodes if isinstance(node, minidom.Element)]
 
@@ -117,7 +117,7 @@ def remove_node(description: minidom.Element, node: minidom.Attr | minidom.Eleme
 
 
 def text_of(node: minidom.Node) -> str:
-    """All text inside an element, or an attribute's value."""
+    """Return all text inside an element, or an attribute's value."""
     if isinstance(node, minidom.Attr):
         return node.value
     return "".join(
@@ -183,13 +183,13 @@ def _plain(text: str) -> str:
 
 
 def _about(document: minidom.Document) -> str:
-    """The name that a packet gives to its photograph; all its descriptions must give the same."""
+    """Find the name that a packet gives to its photograph, the same in all descriptions."""
     found = descriptions(document)
     return found[0].getAttributeNS(RDF, "about") if found else ""
 
 
 def joined_xmp(main: bytes, other: bytes) -> bytes:
-    """A packet with the properties of another one that it lacks; a sound one stays as it is."""
+    """Add to a packet what it lacks of another one's properties; a sound one stays as it is."""
     document, second = parse_xmp(main), parse_xmp(other)
     if document is None or second is None:
         return (main or other) if second is None else other
@@ -212,7 +212,7 @@ def joined_xmp(main: bytes, other: bytes) -> bytes:
 
 
 def _with_namespaces(description: minidom.Element) -> minidom.Element:
-    """A description that names all its prefixes itself, as those above it did."""
+    """Return a description that names all its prefixes itself, as those above it did."""
     node = description.parentNode
     while isinstance(node, minidom.Element):
         for attribute in node.attributes.values():
@@ -269,7 +269,7 @@ def _move(node: minidom.Attr | minidom.Element, target: minidom.Document) -> Non
 
 
 def marked_xmp(xmp: bytes, mark: Mark) -> bytes:
-    """An XMP packet with the mark added; what else it says is kept, unless it is damaged."""
+    """Return an XMP packet with the mark added; what else it says is kept, unless it is damaged."""
     if (document := parse_xmp(xmp)) is not None:
         # What is well-formed may be odd all the same, and is no reason to lose a picture.
         with contextlib.suppress(Exception):
@@ -300,7 +300,7 @@ def set_upright(document: minidom.Document) -> None:
 
 
 def read_mark(xmp: bytes) -> dict[str, str]:
-    """The marked properties of an XMP packet, by IPTC name; empty where colours are not ours."""
+    """Read the marked properties of an XMP packet by IPTC name; none if it is not marked."""
     document = parse_xmp(xmp)
     if document is None:
         return {}

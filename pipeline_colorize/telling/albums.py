@@ -262,7 +262,7 @@ class Album:
         return choose_hints([match for *_, match in found], member.size, member.box, most)
 
     def _chroma_at(self, number: int, places: np.ndarray) -> np.ndarray:
-        """The a*b* of a picture at places (N, 2) as x, y in pixels, (N, 2)."""
+        """Return the a*b* of a picture at places (N, 2) as x, y in pixels, (N, 2)."""
         with np.load(self._file(number, "colors")) as file:
             chroma, (top, bottom, left, right) = file["chroma"], file["place"]
         inner = places - (left, top)
@@ -318,7 +318,7 @@ def color_album(
 
 
 def _generator(pipe: Any, seed: int) -> Any:
-    """Random numbers of the pipeline's own kind."""
+    """Make a generator of the pipeline's own kind."""
     if hasattr(pipe, "unet"):
         import torch
 

@@ -62,13 +62,13 @@ def choose_hints(
 
 
 def _as_hint(match: Match) -> Hint:
-    """A match as a hint, certain where it is nearly so."""
+    """Return a match as a hint, certain where it is nearly so."""
     confidence = 1.0 if match.confidence >= _CERTAIN else match.confidence
     return Hint(match.x, match.y, _as_color(match.chroma), confidence=confidence)
 
 
 def _as_color(chroma: np.ndarray) -> tuple[int, int, int]:
-    """A colour of sRGB, in 0..255, whose a*b* is as near as possible to `chroma` (2,)."""
+    """Return a colour of sRGB, in 0..255, whose a*b* is as near as possible to `chroma` (2,)."""
     from skimage.color import lab2rgb
 
     tried = np.array([[lightness, *chroma] for lightness in (60, 50, 70, 40, 80, 30, 90)])

@@ -117,14 +117,14 @@ def _resized(plane: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
 
 
 def _even(light: np.ndarray) -> np.ndarray:
-    """Light (h, w) without grain, of which the walker would take each speck for an edge."""
+    """Smooth light (h, w): the walker would take each speck of grain for an edge."""
     from scipy.ndimage import gaussian_filter, median_filter
 
     return gaussian_filter(median_filter(light.astype(np.float64), 3), 0.7) / 100
 
 
 def _grown(mask: np.ndarray, pixels: float) -> np.ndarray:
-    """A soft mask that is grown by so many pixels, or shrunk."""
+    """Return a soft mask that is grown by so many pixels, or shrunk."""
     from skimage.morphology import dilation, disk, erosion
 
     if round(abs(pixels)) == 0:

@@ -65,7 +65,7 @@ class Matches:
         return len(self.confidence)
 
     def reversed(self) -> "Matches":
-        """The same, seen from the second picture."""
+        """Return the same, seen from the second picture."""
         return Matches(self.theirs, self.ours, self.confidence)
 
 
@@ -167,7 +167,7 @@ def sample_grid(plane: np.ndarray, size: tuple[int, int], places: np.ndarray) ->
 
 
 def _mutual_pairs(ours: np.ndarray, theirs: np.ndarray) -> list[tuple[int, int, float]]:
-    """Pairs of features that are each other's nearest by far, with their confidence."""
+    """Return pairs of features that are each other's nearest by far, with their confidence."""
     import cv2
 
     if min(len(ours), len(theirs)) < 2:
@@ -183,13 +183,13 @@ def _mutual_pairs(ours: np.ndarray, theirs: np.ndarray) -> list[tuple[int, int, 
 
 
 def _confidence(ratio: float) -> float:
-    """The probability that a match has the right colour, by its distance and the second best's."""
+    """Estimate how likely a match has the right colour, by its distance and the second best's."""
     least, most = _CONFIDENCE
     return most - (most - least) * ratio
 
 
 def _agreeing(places: np.ndarray, other: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
-    """Which pairs (N,) one perspective map agrees on."""
+    """Tell which pairs (N,) one perspective map agrees on."""
     import cv2
 
     cv2.setRNGSeed(0)

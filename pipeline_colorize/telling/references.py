@@ -102,7 +102,7 @@ def hints_by_picture(images: Sequence[Any], references: Any) -> list[list[Hint]]
 
 
 def _as_pixels(image: Any) -> Any:
-    """A tensor ([C, ]H, W) as an array whose channels come last; anything else as it is."""
+    """Return a tensor ([C, ]H, W) as an array whose channels come last; anything else as it is."""
     if not hasattr(image, "detach"):
         return image
     image = image.float() if image.is_floating_point() else image
@@ -111,7 +111,7 @@ def _as_pixels(image: Any) -> Any:
 
 
 def _chroma_at(reference: Any, places: np.ndarray) -> np.ndarray:
-    """The mean a*b* of a picture around places (N, 2), (N, 2)."""
+    """Return the mean a*b* of a picture around places (N, 2), (N, 2)."""
     mend = read_mend(reference, None, see(reference).luminance.shape)
     assert mend is not None  # since there is a picture
     height, width = mend.mask.shape

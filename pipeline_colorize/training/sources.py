@@ -334,7 +334,7 @@ def _load_splits(name: str, streaming: bool) -> Any:
 
 
 def _is_of_a_folder(splits: Any) -> bool:
-    """Whether data sets that `datasets` took from its cache were made of a folder, not of the Hub.
+    """Tell whether what `datasets` took from its cache was made of a folder, not of the Hub.
 
     It keeps them by the last part of their names, below a hash of the folder or the Hub's commit.
     """

@@ -27,7 +27,7 @@ _XYZ_TO_RGB = np.linalg.inv(np.array(RGB_TO_XYZ))
 
 
 def _lab_to_signal(lightness: np.ndarray, ab: np.ndarray) -> np.ndarray:
-    """L* (h, w) and a*b* (2, h, w) to sRGB (3, h, w), beyond [0, 1] where it is out of gamut."""
+    """Convert L* (h, w) and a*b* (2, h, w) to sRGB (3, h, w), out of gamut beyond [0, 1]."""
     fy = (lightness + 16) / 116
     curve = np.stack([fy + ab[0] / 500, fy, fy - ab[1] / 200])
     line = (curve - LAB_OFFSET) / LAB_SLOPE
@@ -63,7 +63,7 @@ def ab_to_chroma(signal: np.ndarray, ab: np.ndarray, matrix: str) -> np.ndarray:
 
 
 def chroma_to_ab(signal: np.ndarray, chroma: np.ndarray, matrix: str) -> np.ndarray:
-    """The a*b* (2, h, w) of luma (h, w) in [0, 1] with Cb and Cr (2, h, w) around 0."""
+    """Return the a*b* (2, h, w) of luma (h, w) in [0, 1] with Cb and Cr (2, h, w) around 0."""
     rgb = chroma_to_rgb(signal, chroma, matrix).clip(0, 1)
     xyz = np.tensordot(np.array(RGB_TO_XYZ), decode_srgb(rgb), 1)
     x, y, z = lab_curve(xyz / np.reshape(WHITE_D65, (3, 1, 1)))
@@ -71,7 +71,7 @@ def chroma_to_ab(signal: np.ndarray, chroma: np.ndarray, matrix: str) -> np.ndar
 
 
 def chroma_to_rgb(signal: np.ndarray, chroma: np.ndarray, matrix: str) -> np.ndarray:
-    """R'G'B' (3, h, w) of luma (h, w) in [0, 1] with Cb and Cr (2, h, w) around 0."""
+    """Convert luma (h, w) in [0, 1] with Cb and Cr (2, h, w) around 0 to R'G'B' (3, h, w)."""
     red, blue = LUMA_WEIGHTS[matrix]
     r = signal + (2 - 2 * red) * chroma[1]
     b = signal + (2 - 2 * blue) * chroma[0]
@@ -115,7 +115,7 @@ def _larger(x: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def guided_coefficients(signal: np.ndarray, ab: np.ndarray, matrix: str):
-    """Cb and Cr as locally linear functions of luma: chroma = slope * luma + offset.
+    """Fit Cb and Cr as locally linear functions of luma: chroma = slope * luma + offset.
 
     The fast guided filter (He and Sun 2015) and back-projection (Irani and Peleg 1991), as the
     pipeline has them for photographs.
@@ -155,7 +155,7 @@ def chroma_planes(
     size: tuple[int, int],
     interlaced: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The Cb and Cr planes of a frame.
+    """Return the Cb and Cr planes of a frame.
 
     Args:
         luma: (H, W), its luma plane, whole numbers.
@@ -177,7 +177,7 @@ def chroma_planes(
 def full_chroma(
     signal: np.ndarray, ab: np.ndarray, matrix: str, guide: np.ndarray | None = None
 ) -> np.ndarray:
-    """Cb and Cr around 0, in the gamut, at the size of a guide.
+    """Bring Cb and Cr around 0 to the size of a guide, inside the gamut.
 
     Args:
         signal: (H, W), luma in [0, 1].
@@ -200,7 +200,7 @@ def full_chroma(
 
 
 def _chroma_guide(signal: np.ndarray, size: tuple[int, int], interlaced: bool) -> np.ndarray:
-    """Luma (H, W) at the size of the chroma planes, field by field where there are two."""
+    """Bring luma (H, W) to the size of the chroma planes, by field where there are two."""
     height, width = size
     if not interlaced or height == len(signal):
         return resize(signal, height, width)
@@ -212,7 +212,7 @@ def _chroma_guide(signal: np.ndarray, size: tuple[int, int], interlaced: bool) -
 
 
 def grid_chroma(rgb: np.ndarray, rows: int, columns: int) -> np.ndarray:
-    """The chroma a*b* (2, rows, columns) of a picture in RGB bytes (H, W, 3), averaged by cell."""
+    """Average a picture in RGB bytes (H, W, 3) to chroma a*b* by cell, (2, rows, columns)."""
     small = resize(rgb, rows * _DETAIL, columns * _DETAIL)
     ab = np.moveaxis(rgb_pixels_to_lab(small / 255)[..., 1:], -1, 0)
     return ab.reshape(2, rows, _DETAIL, columns, _DETAIL).mean((2, 4)).astype(np.float32)

@@ -30,11 +30,11 @@ class Codec:
     options: dict[str, str] = field(default_factory=dict)
 
     def depth_for(self, facts: FilmFacts) -> int:
-        """The bits of a sample in which a film is written."""
+        """Return the bits of a sample in which a film is written."""
         return next((d for d in self.depths if d >= facts.levels.depth), self.depths[-1])
 
     def limited(self, most_bits: int) -> "Codec":
-        """This codec with samples of at most so many bits, or of the fewest that it takes."""
+        """Limit this codec to samples of so many bits, or of the fewest that it takes."""
         depths = tuple(depth for depth in self.depths if depth <= most_bits)
         return replace(self, depths=depths or self.depths[:1])
 
@@ -49,7 +49,7 @@ class Codec:
         return f"yuv{chroma}p" + (f"{depth}le" if depth > 8 else "")
 
     def encoder_options(self, facts: FilmFacts, quality: int | None) -> dict[str, str]:
-        """The options of the encoder for a film and a quality; `None` is the default."""
+        """Return the options of the encoder for a film and a quality; `None` is the default."""
         options = dict(self.options)
         if self.quality:
             name, default = self.quality
@@ -129,7 +129,7 @@ _TAKES = {
 
 
 def choose_still(ending: str) -> Codec:
-    """How stills with this ending are written.
+    """Return how stills with this ending are written.
 
     Raises:
         FilmError: if they are not written.
@@ -140,7 +140,7 @@ def choose_still(ending: str) -> Codec:
 
 
 def choose_codec(ending: str, name: str | None) -> str:
-    """The codec for a result with this ending, by name; `None` is what the container begins with.
+    """Find the codec for a result with this ending by name; `None` is the container's default.
 
     Raises:
         FilmError: if results with this ending are not written, or cannot hold the codec.
@@ -155,6 +155,6 @@ def choose_codec(ending: str, name: str | None) -> str:
 
 
 def result_ending(source_ending: str) -> str:
-    """The ending of a result: the film's own if such files are written, else .mkv."""
+    """Return the ending of a result: the film's own if such files are written, else .mkv."""
     ending = source_ending.lower()
     return ending if ending in CONTAINERS else ".mkv"

@@ -34,7 +34,7 @@ _MEND_SHARE, _MENDS = 0.08, 2
 
 
 def keyframe_places(frames: int, interval: int) -> list[int]:
-    """Which frames of a part are keyframes: the first, the last, and some in even steps between.
+    """Choose the keyframes of a part: the first, the last, and some in even steps between.
 
     >>> keyframe_places(50, 24)
     [0, 16, 33, 49]
@@ -66,7 +66,7 @@ class Seen:
 
     @classmethod
     def of_frame(cls, light: np.ndarray, chroma: np.ndarray) -> "Seen":
-        """A frame of the film that has been coloured."""
+        """Return a frame of the film that has been coloured."""
         luma = np.rint(255 * light_to_signal(light)).astype(np.uint8)
         return cls(merge(luma, chroma), light, chroma)
 
@@ -146,7 +146,7 @@ class VideoColorizer:
     def _carried(
         self, lights: list, keys: list[int], planes: list[np.ndarray], fixed: set[int]
     ) -> list[np.ndarray]:
-        """Chroma of all frames from that of the keyframes, of which some are `fixed`."""
+        """Carry the chroma of keyframes, of which some are `fixed`, to all frames."""
         links = Links(lights, find_motion(lights))
         spans = list(pairwise(keys))
         back = [links.to_earlier(start, stop + 1)[-1] for start, stop in spans]
@@ -165,7 +165,7 @@ class VideoColorizer:
         ends: tuple[np.ndarray, np.ndarray],
         mends: int = _MENDS,
     ) -> list[np.ndarray]:
-        """Chroma from keyframe to keyframe; where the flow fails, it is invented in between."""
+        """Carry chroma from keyframe to keyframe; where the flow fails, invent it in between."""
         start, stop = span
         to_ends = links.to_earlier(start, stop + 1), links.to_later(start, stop + 1)
         frames, believed = between(*ends, *to_ends)
@@ -179,12 +179,12 @@ class VideoColorizer:
         return [*before, *after[1:]]
 
     def _mended(self, light: np.ndarray, plane: np.ndarray, sure: np.ndarray) -> np.ndarray:
-        """Chroma (rows, columns, 2) of a frame, invented anew where it cannot be believed."""
+        """Invent chroma (rows, columns, 2) of a frame anew where it cannot be believed."""
         mask = mend_mask(sure, *light.shape)
         return _last(self.color_keyframe(light, color_image=_first(plane), mask_image=mask))
 
     def _keyframe(self, light: np.ndarray, seen: Sequence[Seen]) -> np.ndarray:
-        """Chroma (2, rows, columns) of a keyframe, with the colours of what was seen before."""
+        """Colour a keyframe, (2, rows, columns), with the colours of what was seen before."""
         if not seen:
             return self.color_keyframe(light)
         pictures = [*self._options.get("reference_images", ()), *(one.picture for one in seen)]
@@ -270,7 +270,7 @@ class VideoColorizer:
         return VideoColorizerOutput([frame.astype(np.float32) / 255 for frame in colored])
 
     def _colored(self, part: list[tuple], lead) -> tuple[Iterator, tuple]:
-        """The coloured frames of a part, and what the next part of the same shot begins with."""
+        """Colour the frames of a part, and keep what the next part of the same shot begins with."""
         lights = [light for _, _, light in part]
         chroma = self.color_part(lights, lead)
         pairs = zip(part, chroma, strict=True)
@@ -279,12 +279,12 @@ class VideoColorizer:
 
 
 def _last(chroma: np.ndarray) -> np.ndarray:
-    """(2, h, w) as (h, w, 2)."""
+    """Turn (2, h, w) into (h, w, 2)."""
     return np.ascontiguousarray(np.moveaxis(chroma, 0, -1))
 
 
 def _first(plane: np.ndarray) -> np.ndarray:
-    """(h, w, 2) as (2, h, w)."""
+    """Turn (h, w, 2) into (2, h, w)."""
     return np.ascontiguousarray(np.moveaxis(plane, -1, 0))
 
 
@@ -297,12 +297,12 @@ RGB_LEVELS = Levels(full_range=True, matrix="bt709")
 
 
 def light_to_signal(light: np.ndarray) -> np.ndarray:
-    """The grey signal in [0, 1] of a working light in bytes."""
+    """Return the grey signal in [0, 1] of a working light in bytes."""
     return encode_srgb(lightness_to_y(light.astype(np.float32) / 2.55)).astype(np.float32)
 
 
 def to_luma(frame: Any) -> np.ndarray:
-    """The luma (H, W) in bytes of a frame as `VideoColorizer.stream` takes it."""
+    """Return the luma (H, W) in bytes of a frame as `VideoColorizer.stream` takes it."""
     array = np.asarray(frame.convert("RGB") if isinstance(frame, PIL.Image.Image) else frame)
     if array.dtype != np.uint8 or array.ndim not in (2, 3):
         raise ValueError(f"A frame is a picture of bytes, not {array.dtype} {array.shape}.")

@@ -295,7 +295,7 @@ class _Film:
         return found
 
     def _place_references(self, origin: int) -> list[tuple[Reference, int | None]]:
-        """The references, each with the frame that it is of, if its time is given."""
+        """Return the references, each with the frame that it is of, if its time is given."""
         placed: list[tuple[Reference, int | None]] = []
         seconds = [(time - origin) * self.facts.time_base for time in self.timeline.times]
         end = seconds[-1] + max(self.timeline.last, 1) * self.facts.time_base
@@ -336,7 +336,7 @@ class _Film:
                 self._reader.close()
 
     def _is_done(self, part: Part) -> bool:
-        """Whether a part is finished, with the pictures in colour that are given for it by now."""
+        """Tell whether a part is finished, with the colours that are given for it by now."""
         state = self.work.part_state(part.number)
         return state is not None and state.get("given") == self.given(part.shot)
 
@@ -387,7 +387,7 @@ class _Film:
         self.work.keep_picture(shot, content.getvalue())
 
     def given_chroma(self, part: Part, lights: list[np.ndarray]) -> dict[int, np.ndarray]:
-        """The colours of a part's frames that people have given, by the frames' places."""
+        """Return the colours of a part's frames that people have given, by the frames' places."""
         given: dict[int, np.ndarray] = {}
         size = self.facts.height, self.facts.width
         if not part.follows and self.work.own_picture(part.shot):
@@ -408,7 +408,7 @@ class _Film:
         return given
 
     def seen(self, part: Part, given: Collection[int]) -> list[Seen]:
-        """Pictures that may show what a part shows, but for those of its `given` frames."""
+        """Return pictures that may show what a part shows, but for those of its `given` frames."""
         shot, found = self.shots[part.shot - 1], []
         earlier = self.scenes[part.shot - 1]
         if earlier is not None and (frame := self.work.scene(earlier + 1)):
@@ -427,7 +427,7 @@ class _Film:
             self.work.keep_scene(part.shot, lights[place], chroma[place])
 
     def _frames(self, part: Part) -> Iterator:
-        """The frames of a part, from the reader that writes."""
+        """Return the frames of a part, from the reader that writes."""
         if self._reader is None:
             self._reader = _SequentialReader(self)
         return self._reader.take(part.start, part.stop)
@@ -442,7 +442,7 @@ class _Film:
         self.notes += assemble(self.source, self.target, self.facts, segments, clock, self._mark())
 
     def _clock(self) -> Clock:
-        """When the frames of the result are shown."""
+        """Tell when the frames of the result are shown."""
         base = self.facts.time_base
         times, last = self.timeline.times, self.timeline.last
         cut = self.options.start > 0 or self.options.stop is not None
@@ -457,7 +457,7 @@ class _Film:
         return clock.even(self.facts.rate) if self.avi else clock
 
     def _mark(self) -> dict[str, str]:
-        """The metadata about how the colours came to be."""
+        """Return the metadata about how the colours came to be."""
         line = references_line(one for one, _ in self.placed)
         if not line:
             return self.options.mark
@@ -511,7 +511,7 @@ class _Look:
             self.missing = missing
 
     def _new(self, light: np.ndarray) -> int | None:
-        """How many frames of a new shot there are, if it is known now that one has begun."""
+        """Return how many frames of a new shot there are, if it is known now that one has begun."""
         if self._given is not None:
             return 1 if self.count - 1 in self._given else None
         new = self._finder.add(light)
@@ -520,7 +520,7 @@ class _Look:
         return new
 
     def shots(self) -> list[Shot]:
-        """The shots of the stretch; the timeline loses the frames before it."""
+        """Return the shots of the stretch; the timeline loses the frames before it."""
         for times in (self.timeline.raw, self.timeline.times):
             del times[: self.skipped]
         if self._options.shots:
@@ -528,7 +528,7 @@ class _Look:
         return shots_between(self._starts, self.count)
 
     def area(self) -> Area:
-        """Where the picture lies within black bars."""
+        """Tell where the picture lies within black bars."""
         assert self.brightest is not None  # since there are frames
         top, bottom, left, right = picture_area(self.brightest)
         height, width = self.brightest.shape
@@ -544,7 +544,7 @@ class _SequentialReader:
         self._at, self._frames = -1, iter(())
 
     def take(self, start: int, stop: int) -> Iterator:
-        """The frames from `start` to `stop` - 1 of the stretch that is coloured."""
+        """Return the frames from `start` to `stop` - 1 of the stretch that is coloured."""
         if self._at != start:
             self._frames = self._enter(start)
         for index in range(start, stop):
@@ -579,7 +579,7 @@ class _PartColorer:
         )
 
     def __call__(self, part: Part) -> tuple[list[np.ndarray], list[str]]:
-        """The chroma of each frame, and digests of the pictures in colour that are given for it."""
+        """Find the chroma of each frame, with digests of the pictures in colour given for it."""
         film, digests = self._film, self._film.given(part.shot)
         lights = [
             area_light(luma_plane(planar(frame)), film.facts, film.area)
@@ -597,10 +597,10 @@ class _PartColorer:
 
 
 def picture_place(part: Part) -> int:
-    """The frame of a part that is shown as the picture of its shot: one in its middle."""
+    """Return the frame of a part that is shown as the picture of its shot: one in its middle."""
     return (part.stop - part.start) // 2
 
 
 def area_light(luma: np.ndarray, facts: FilmFacts, area: Area) -> np.ndarray:
-    """The working light (h, w) of the picture within black bars."""
+    """Return the working light (h, w) of the picture within black bars."""
     return working_light(np.ascontiguousarray(luma[area_slices(luma.shape, area)]), facts.levels)

@@ -20,7 +20,7 @@ class FlowFinder:
         self._search: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
 
     def __call__(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        """The flow from one working light to another.
+        """Return the flow from one working light to another.
 
         Args:
             first: (h, w), bytes.
@@ -37,7 +37,7 @@ class FlowFinder:
 
 
 def places(height: int, width: int) -> np.ndarray:
-    """The coordinates of all cells, (height, width, 2): across and down."""
+    """Return the coordinates of all cells, (height, width, 2): across and down."""
     across, down = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height))
     return np.stack([across, down.astype(np.float32)], axis=-1)
 
@@ -50,12 +50,12 @@ def sample(plane: np.ndarray, flow: np.ndarray, method: int = cv2.INTER_LINEAR) 
 
 
 def compose(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """The flow that follows `first` and then `second`, all (h, w, 2)."""
+    """Return the flow that follows `first` and then `second`, all (h, w, 2)."""
     return first + sample(second, first)
 
 
 def consistency(there: np.ndarray, back: np.ndarray) -> np.ndarray:
-    """How far a flow can be believed, by whether the flow back returns to where it began.
+    """Return how far a flow can be believed, by whether the flow back returns to where it began.
 
     Args:
         there: (h, w, 2).
@@ -75,7 +75,7 @@ def consistency(there: np.ndarray, back: np.ndarray) -> np.ndarray:
 
 
 def likeness(light: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """How alike two lights (h, w) in L* are, place by place, in [0, 1].
+    """Return how alike two lights (h, w) in L* are, place by place, in [0, 1].
 
     A change of the whole frame's brightness, such as old film's flicker, is left out.
     """

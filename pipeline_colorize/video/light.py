@@ -79,7 +79,7 @@ def resize(plane: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def working_light(luma: np.ndarray, levels: Levels, side: int = WORKING_SIDE) -> np.ndarray:
-    """The small light of a frame, as the network and the flow see it.
+    """Return the small light of a frame, as the network and the flow see it.
 
     Args:
         luma: (H, W), a luma plane of whole numbers.
@@ -94,7 +94,7 @@ def working_light(luma: np.ndarray, levels: Levels, side: int = WORKING_SIDE) ->
 
 
 def to_bytes(signal: np.ndarray) -> np.ndarray:
-    """L* as bytes, 255 for 100, of a grey signal in [0, 1], any shape, that is coded as sRGB."""
+    """Turn a grey signal in [0, 1], any shape, coded as sRGB, into L* as bytes, 255 for 100."""
     lightness = y_to_lightness(decode_srgb(signal.clip(0, 1)))
     return np.rint(lightness * 2.55).astype(np.uint8)
 

@@ -51,7 +51,7 @@ class Clock:
     whole: bool = True
 
     def even(self, rate: Fraction) -> "Clock":
-        """The same times, counted in frames of a constant rate, as AVI has them.
+        """Return the same times, counted in frames of a constant rate, as AVI has them.
 
         Args:
             rate: frames a second.
@@ -142,7 +142,7 @@ def _describe(video, original, facts: FilmFacts) -> None:
 
 
 def _copies(film: FilmReader, output) -> tuple[dict, list[str]]:
-    """The streams that are copied, by the index of the original; and a line for each other one."""
+    """List the streams that are copied, by their index; and a line for each other one."""
     copies, lost = {}, []
     for stream in film.container.streams:
         if stream.index == film.stream.index:
@@ -223,7 +223,7 @@ def _copy_tags(source, output, clock: Clock, mark: dict[str, str]) -> None:
 
 
 def _chapters(source, clock: Clock) -> list[dict]:
-    """The chapters of the stretch, moved to where they are in the result."""
+    """Return the chapters of the stretch, moved to where they are in the result."""
     kept = []
     for chapter in source.chapters():
         base = chapter["time_base"]
@@ -238,7 +238,7 @@ def _chapters(source, clock: Clock) -> list[dict]:
 
 
 def _video_packets(segments: list[Segment], clock: Clock, video) -> Iterator[tuple]:
-    """The coloured frames, with the film's own timestamps."""
+    """Return the coloured frames, with the film's own timestamps."""
     shift = round(clock.shift / clock.base)
     times = [time - shift for time in clock.times]
     ahead = max(place - shown for one in segments for place, shown in enumerate(one.order))
@@ -262,7 +262,7 @@ def _video_packets(segments: list[Segment], clock: Clock, video) -> Iterator[tup
 
 
 def _copied_packets(film: FilmReader, copies: dict, clock: Clock) -> Iterator[tuple]:
-    """The packets of all other streams, as they are but for the stretch that is taken."""
+    """Return the packets of all other streams, as they are but for the stretch that is taken."""
     streams = [film.container.streams[index] for index in copies]
     last = Fraction(-1 << 40)
     for packet in film.container.demux(streams):

@@ -39,7 +39,7 @@ class Motion:
 
 
 def find_motion(lights: list[np.ndarray]) -> Motion:
-    """The motion between all neighbours among working lights (h, w)."""
+    """Return the motion between all neighbours among working lights (h, w)."""
     find, motion = FlowFinder(), Motion([], [], [], [])
     for first, second in pairwise(lights):
         there, back = find(first, second), find(second, first)
@@ -72,12 +72,12 @@ class Links:
         self._motion, self._lights = motion, lights
 
     def small_light(self, index: int) -> np.ndarray:
-        """The light of a frame at the size of the flow, in L*."""
+        """Return the light of a frame at the size of the flow, in L*."""
         small = cv2.resize(self._lights[index], self._size, interpolation=cv2.INTER_AREA)
         return small.astype(np.float32) / 2.55
 
     def to_earlier(self, start: int, stop: int) -> list[Link]:
-        """Links of the frames from `start` to `stop` - 1, all to frame `start`."""
+        """Return links of the frames from `start` to `stop` - 1, all to frame `start`."""
         links = [self._none()]
         for index in range(start + 1, stop):
             step = self._motion.backward[index - 1], self._motion.sure_backward[index - 1]
@@ -85,7 +85,7 @@ class Links:
         return self._checked(links, range(start, stop), start)
 
     def to_later(self, start: int, stop: int) -> list[Link]:
-        """Links of the frames from `start` to `stop` - 1, all to frame `stop` - 1."""
+        """Return links of the frames from `start` to `stop` - 1, all to frame `stop` - 1."""
         links = [self._none()]
         for index in range(stop - 2, start - 1, -1):
             step = self._motion.forward[index], self._motion.sure_forward[index]
@@ -106,12 +106,12 @@ class Links:
 
 
 def _longer(flow: np.ndarray, sure: np.ndarray, rest: Link) -> Link:
-    """The link by one step and the link from there."""
+    """Return the link by one step and the link from there."""
     return Link(compose(flow, rest.flow), (sure * sample(rest.sure, flow)).astype(np.float32))
 
 
 def chain(first: Link, second: Link) -> Link:
-    """The link over a keyframe in between."""
+    """Return the link over a keyframe in between."""
     return _longer(first.flow, first.sure, second)
 
 
@@ -123,7 +123,7 @@ def _on_grid(link: Link, rows: int, columns: int) -> Link:
 
 
 def carry(chroma: np.ndarray, link: Link) -> tuple[np.ndarray, np.ndarray]:
-    """The chroma (rows, columns, 2) of a keyframe, brought along a link.
+    """Return the chroma (rows, columns, 2) of a keyframe, brought along a link.
 
     Returns:
         The chroma, and the confidence (rows, columns).
@@ -198,7 +198,7 @@ def agree_keyframes(
 def between(
     first: np.ndarray, second: np.ndarray, to_first: list[Link], to_second: list[Link]
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """The chroma of all frames from one keyframe to the next, both included.
+    """Return the chroma of all frames from one keyframe to the next, both included.
 
     Args:
         first: chroma (rows, columns, 2) of the first of these frames.
@@ -223,14 +223,14 @@ def between(
 
 
 def worst_frame(believed: list[np.ndarray]) -> tuple[int, float]:
-    """The frame of a span with the most places that cannot be believed, and their share."""
+    """Return the frame of a span with the most places that cannot be believed, and their share."""
     shares = [float((sure < _BELIEVED).mean()) for sure in believed]
     worst = int(np.argmax(shares))
     return worst, shares[worst]
 
 
 def mend_mask(sure: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Where to invent colours anew: (height, width) bytes, 255 where `sure` is small."""
+    """Tell where to invent colours anew: (height, width) bytes, 255 where `sure` is small."""
     doubt = cv2.dilate((sure < _BELIEVED).astype(np.float32), np.ones((3, 3)))
     full = cv2.resize(doubt, (width, height), interpolation=cv2.INTER_LINEAR)
     return np.rint(full * 255).astype(np.uint8)

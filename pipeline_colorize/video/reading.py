@@ -181,7 +181,7 @@ class FilmReader:
         raise FilmError("is damaged beyond use")
 
     def sought(self, start: int, timeline: Timeline) -> Iterator[av.VideoFrame] | None:
-        """The frames from `start` on, by the file's index; `None` if it cannot be entered there."""
+        """Seek the frames from `start` on by the file's index; `None` if that fails."""
         wanted = timeline.raw[start]
         if wanted < 0 or timeline.lost or is_numbered(str(self.path)):
             return None
@@ -210,7 +210,7 @@ def _words(error: Exception) -> str:
 
 
 def numbered_files(pattern: Path) -> list[Path]:
-    """The files of a pattern such as `frames/%06d.png`, by number; none if it is no pattern."""
+    """Find the files of a pattern such as `frames/%06d.png`, by number; none if it is none."""
     if not is_numbered(str(pattern)) or not pattern.parent.is_dir():
         return []
     found = [(number_of(file, pattern), file) for file in pattern.parent.iterdir()]
@@ -218,7 +218,7 @@ def numbered_files(pattern: Path) -> list[Path]:
 
 
 def number_of(file: Path, pattern: Path) -> int:
-    """The number in a file's name; -1 if the name is not of the pattern."""
+    """Return the number in a file's name; -1 if the name is not of the pattern."""
     before, _, after = re.split(r"(%0?\d*d)", pattern.name, maxsplit=1)
     match = re.fullmatch(rf"{re.escape(before)}(\d+){re.escape(after)}", file.name)
     return int(match[1]) if match else -1
@@ -239,7 +239,7 @@ def check_file(path: Path) -> None:
 
 
 def _find_stream(container) -> av.VideoStream:
-    """The stream of moving pictures; cover pictures are none."""
+    """Return the stream of moving pictures; cover pictures are none."""
     for stream in container.streams.video:
         if not stream.disposition & av.stream.Disposition.attached_pic:
             return stream
@@ -292,7 +292,7 @@ def _subsampling(frame: av.VideoFrame) -> str:
 
 
 def planar(frame: av.VideoFrame) -> av.VideoFrame:
-    """The frame itself if its first plane is luma; else a copy in Y'CbCr.
+    """Return the frame itself if its first plane is luma; else a copy in Y'CbCr.
 
     Red, green and blue become full-range Y'CbCr of the matrix BT.709, so that grey keeps its value.
     """
@@ -309,12 +309,12 @@ def planar(frame: av.VideoFrame) -> av.VideoFrame:
 
 
 def luma_plane(frame: av.VideoFrame) -> np.ndarray:
-    """The luma plane (H, W) of a planar frame, bytes or 16-bit numbers, as a view of its memory."""
+    """View the luma plane (H, W) of a planar frame, bytes or 16-bit numbers, in its memory."""
     return plane_view(frame.planes[0], frame.width, frame.height, frame.format.components[0].bits)
 
 
 def plane_view(plane, width: int, height: int, bits: int) -> np.ndarray:
-    """A plane of a frame as an array (height, width) that shares its memory."""
+    """Return a plane of a frame as an array (height, width) that shares its memory."""
     kind = np.uint8 if bits == 8 else np.uint16
     whole = np.frombuffer(plane, kind).reshape(-1, plane.line_size // np.dtype(kind).itemsize)
     return whole[:height, :width]

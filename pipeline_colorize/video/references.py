@@ -61,7 +61,7 @@ class Reference:
 
 
 def _correlation(first: np.ndarray, second: np.ndarray) -> float:
-    """How alike two lights (h, w) are, but for brightness and contrast: at most 1."""
+    """Return how alike two lights (h, w) are, but for brightness and contrast: at most 1."""
     planes = [cv2.blur(one, (5, 5)).astype(np.float64) for one in (first, second)]
     planes = [one - one.mean() for one in planes]
     norms = float(np.linalg.norm(planes[0]) * np.linalg.norm(planes[1]))

@@ -18,7 +18,7 @@ _SMALL, _LIKE, _MOST = (12, 16), 0.4, 3
 
 
 def scene_place(frames: int) -> int:
-    """The frame of a shot of so many frames by which it is compared with others.
+    """Return the frame of a shot of so many frames by which it is compared with others.
 
     >>> scene_place(5), scene_place(500)
     (2, 8)
@@ -57,7 +57,7 @@ class ShotLights:
         self._packed.append(cv2.imencode(".jpg", light)[1])
 
     def finished(self) -> list[np.ndarray]:
-        """The packed lights of all shots, in order; no frame comes after this."""
+        """Return the packed lights of all shots, in order; no frame comes after this."""
         if self._length:
             self._end(self._length)
             self._length = 0
@@ -96,7 +96,7 @@ def find_scenes(
 
 
 def roots(scenes: Sequence[int | None]) -> list[int]:
-    """For each shot the first shot of those that show the same.
+    """Find for each shot the first shot of those that show the same.
 
     >>> roots([None, None, 0, 2, 1])
     [0, 1, 0, 0, 1]
@@ -118,7 +118,7 @@ def _in_color(light: np.ndarray) -> np.ndarray:
 
 
 def _outline(light: np.ndarray) -> np.ndarray:
-    """The light at a very small size, without its brightness and contrast, as a unit vector."""
+    """Reduce the light to a unit vector: very small, without its brightness and contrast."""
     rows, columns = _SMALL
     plane = cv2.resize(light, (columns, rows), interpolation=cv2.INTER_AREA).astype(np.float64)
     plane -= plane.mean()

@@ -44,7 +44,7 @@ class ShotFinder:
 
 
 def find_shots(lights: Iterable[np.ndarray]) -> list[int]:
-    """The first frame of each shot among working lights, beginning with 0."""
+    """Return the first frame of each shot among working lights, beginning with 0."""
     finder, starts = ShotFinder(), [0]
     for count, light in enumerate(lights, 1):
         if (new := finder.add(light)) is not None:
@@ -61,7 +61,7 @@ class Shot:
 
 
 def shots_between(starts: list[int], frames: int) -> list[Shot]:
-    """The shots that begin at `starts` in a film of so many frames."""
+    """Return the shots that begin at `starts` in a film of so many frames."""
     inside = sorted({0, *(start for start in starts if start < frames)})
     return [Shot(*pair) for pair in zip(inside, [*inside[1:], frames], strict=True)]
 

@@ -28,7 +28,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def fingerprint(path: Path) -> str:
-    """A text that changes with a film: a file's size and the bytes at its beginning and end.
+    """Return a text that changes with a film: a file's size and the bytes at its beginning and end.
 
     For numbered stills it is made of their names, sizes and dates.
     """
@@ -64,7 +64,7 @@ class WorkFolder:
 
     @staticmethod
     def place(target: Path) -> Path:
-        """Where the folder of a result is, if there is one."""
+        """Tell where the folder of a result is, if there is one."""
         return target.with_name(f"{target.name}.work")
 
     def open(self) -> None:
@@ -95,7 +95,7 @@ class WorkFolder:
     # --- what is known of the frames --------------------------------------------------------------
 
     def read_frames(self) -> dict[str, Any] | None:
-        """What `write_frames` wrote, or `None`."""
+        """Return what `write_frames` wrote, or `None`."""
         file = self.path / "frames.json"
         return json.loads(file.read_text()) if file.exists() else None
 
@@ -106,17 +106,17 @@ class WorkFolder:
         write_atomically(self.path / "frames.json", json.dumps(frames).encode())
 
     def shots(self, frames: int) -> list[Shot]:
-        """The shots that were found."""
+        """Return the shots that were found."""
         return read_shots(self.path / "shots.csv", frames)
 
     # --- parts ------------------------------------------------------------------------------------
 
     def segment(self, number: int) -> Path:
-        """The file of a part's coloured frames."""
+        """Return the file of a part's coloured frames."""
         return self.path / f"part-{number:06d}.mkv"
 
     def part_state(self, number: int) -> dict[str, Any] | None:
-        """What was kept of a finished part, or `None` if it is not finished."""
+        """Return what was kept of a finished part, or `None` if it is not finished."""
         note = self.path / f"part-{number:06d}.json"
         if not note.exists():
             return None
@@ -135,11 +135,11 @@ class WorkFolder:
     # --- pictures of the shots --------------------------------------------------------------------
 
     def picture(self, shot: int) -> Path:
-        """The picture of a shot, which somebody may replace by one with other colours."""
+        """Return the picture of a shot, which somebody may replace by one with other colours."""
         return self.path / "keyframes" / f"shot-{shot:04d}.png"
 
     def own_picture(self, shot: int) -> str | None:
-        """The digest of a shot's picture if it is not what this program made; else `None`."""
+        """Return the digest of a shot's picture if somebody else made it; else `None`."""
         file = self.picture(shot)
         if not file.exists():
             return None
@@ -162,7 +162,7 @@ class WorkFolder:
     # --- colours that other parts begin with ------------------------------------------------------
 
     def lead(self, number: int) -> tuple[np.ndarray, np.ndarray] | None:
-        """The last light and chroma of a part, with which the next part of its shot begins."""
+        """Read the last light and chroma of a part, with which the next part of its shot begins."""
         return _read_frame(self.path / f"part-{number:06d}.npz")
 
     def keep_lead(self, number: int, light: np.ndarray, chroma: np.ndarray) -> None:
@@ -170,7 +170,7 @@ class WorkFolder:
         _write_frame(self.path / f"part-{number:06d}.npz", light, chroma)
 
     def scene(self, shot: int) -> tuple[np.ndarray, np.ndarray] | None:
-        """The light and chroma of a frame of a shot, which other shots show again."""
+        """Return the light and chroma of a frame of a shot, which other shots show again."""
         return _read_frame(self.path / f"scene-{shot:06d}.npz")
 
     def keep_scene(self, shot: int, light: np.ndarray, chroma: np.ndarray) -> None:

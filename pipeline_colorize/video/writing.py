@@ -20,7 +20,7 @@ WHOLE: Area = (0.0, 1.0, 0.0, 1.0)
 
 
 def scale_luma(luma: np.ndarray, levels: Levels, depth: int) -> np.ndarray:
-    """A luma plane in another depth; it is exact where the depth is the same or greater."""
+    """Return a luma plane in another depth; it is exact where the depth is the same or greater."""
     more = depth - levels.depth
     if more == 0:
         return luma
@@ -36,7 +36,7 @@ def scale_luma(luma: np.ndarray, levels: Levels, depth: int) -> np.ndarray:
 
 
 def area_slices(shape: tuple[int, ...], area: Area) -> tuple[slice, slice]:
-    """The rows and columns of an area of a frame (height, width), on even lines."""
+    """Return the rows and columns of an area of a frame (height, width), on even lines."""
     top, bottom, left, right = area
     ends = ((top, bottom, shape[0]), (left, right, shape[1]))
     rows, columns = (
@@ -47,7 +47,7 @@ def area_slices(shape: tuple[int, ...], area: Area) -> tuple[slice, slice]:
 
 
 def result_levels(facts: FilmFacts, depth: int) -> Levels:
-    """What the numbers of a result's planes mean: as in the film, but for the depth."""
+    """Return what the numbers of a result's planes mean: as in the film, but for the depth."""
     return Levels(depth, facts.levels.full_range, facts.levels.matrix)
 
 
@@ -202,7 +202,7 @@ class StillsWriter:
 
 
 def as_rgb(frame: av.VideoFrame, levels: Levels) -> np.ndarray:
-    """A coloured frame in red, green and blue, float32 in [0, 1], (H, W, 3)."""
+    """Return a coloured frame in red, green and blue, float32 in [0, 1], (H, W, 3)."""
     shape = frame.height, frame.width
     luma, *chroma = (
         plane_view(plane, part.width, part.height, levels.depth).astype(np.float32)
@@ -215,5 +215,5 @@ def as_rgb(frame: av.VideoFrame, levels: Levels) -> np.ndarray:
 
 
 def _plausible(rate: Fraction) -> Fraction:
-    """A rate as encoders take it; timestamps say the truth anyway."""
+    """Return a rate as encoders take it; timestamps say the truth anyway."""
     return rate.limit_denominator(100_000) if 1 <= rate <= 240 else Fraction(25)

@@ -25,7 +25,7 @@ GAP = 20  # pixels between pictures of a phone
 
 
 def open_page(browser, address: str, **options):
-    """The page, with all that it loads."""
+    """Return the page, with all that it loads."""
     page = browser.new_page(**options)
     page.set_default_timeout(WAIT)
     page.goto(address, wait_until="networkidle")

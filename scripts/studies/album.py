@@ -171,7 +171,7 @@ def _chroma_at(view: View, result: np.ndarray, points: np.ndarray) -> np.ndarray
 
 
 def measure(views: list[View], results: list[np.ndarray], photographs: list) -> dict[str, float]:
-    """The figures of a way to colour an album."""
+    """Return the figures of a way to colour an album."""
     errors = [
         np.linalg.norm(to_lab(result)[..., 1:] - to_lab(view.truth)[..., 1:], axis=-1).mean()
         for view, result in zip(views, results, strict=True)

@@ -19,7 +19,7 @@ ALLOWED = 0.15  # change of the mean C*
 
 
 def in_margins(gray: np.ndarray, share: float, level: int) -> tuple[np.ndarray, tuple]:
-    """A grey photograph (H, W) on a ground, and its box (top, bottom, left, right) there."""
+    """Return a grey photograph (H, W) on a ground, and its box (top, bottom, left, right) there."""
     rows, columns = (round(share * side) for side in gray.shape)
     height, width = gray.shape
     page = np.pad(gray, ((rows, rows), (columns, columns)), constant_values=level)
@@ -27,7 +27,7 @@ def in_margins(gray: np.ndarray, share: float, level: int) -> tuple[np.ndarray, 
 
 
 def mean_chroma(pipe, page: np.ndarray, box: tuple, seed: int = 0) -> float:
-    """The mean C* of a page (H, W) inside a box, as coloured."""
+    """Return the mean C* of a page (H, W) inside a box, as coloured."""
     generator = TorchGenerator().manual_seed(seed)
     pixels = np.asarray(pipe(page, generator=generator).images[0])
     top, bottom, left, right = box
@@ -36,7 +36,7 @@ def mean_chroma(pipe, page: np.ndarray, box: tuple, seed: int = 0) -> float:
 
 
 def ratios(gray: np.ndarray, chroma: Callable) -> dict[tuple[str, float], float]:
-    """The mean C* of a photograph by the name and share of its margins, as a ratio to the bare.
+    """Measure the mean C* by the name and share of the margins, as a ratio to the bare.
 
     Args:
         gray: (H, W), uint8.

@@ -95,7 +95,7 @@ def mend_all(truth: np.ndarray, number: int, ways: dict, seed: int) -> dict[str,
 
 
 def circle(shape: tuple[int, ...], number: int, share: float) -> np.ndarray:
-    """A circle (H, W) of which another place is taken for each photograph, as bool."""
+    """Return a circle (H, W) of which another place is taken for each photograph, as bool."""
     height, width = shape
     down, across = np.random.default_rng(number).uniform(0.3, 0.7, 2)
     y, x = np.mgrid[:height, :width]

@@ -223,7 +223,7 @@ class NetworkMatcher:
 
 
 def palette_distance(picture: np.ndarray, reference: np.ndarray) -> float:
-    """How far the a*b* of two pictures are from each other, wherever they are in them.
+    """Return how far the a*b* of two pictures are from each other, wherever they are in them.
 
     The sliced Wasserstein distance (Rabin et al. 2011) over eight directions.
     """
