@@ -1,5 +1,6 @@
 """An album agrees with itself: what its pictures share, and whose colours go where."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ pytest.importorskip("cv2")
 
 from pipeline_colorize import photo
 from pipeline_colorize.core.colorimetry import rgb_pixels_to_lab
+from pipeline_colorize.core.hints import certain_influence, draw_hints
 from pipeline_colorize.core.luminance import see
 from pipeline_colorize.core.mending import with_light_of
 from pipeline_colorize.telling import albums
@@ -75,13 +77,19 @@ def test_colours_are_handed_on_where_the_same_is_shown(crops):
     )
     assert album.hints(3) == []
     assert len(album.hints_of(crops[2])) > 10 and album.hints_of(crops[3]) == []
-    assert all(hint.confidence == 1 for hint in hints)
+    assert all(0.95 <= hint.confidence < 1 for hint in hints)
 
 
-def test_matches_that_are_nearly_certain_are_certain():
-    matches = [Match(x, 5.0, np.zeros(2), sure) for x, sure in ((5.0, 0.96), (50.0, 0.7))]
+def test_no_match_is_as_certain_as_a_colour_that_someone_sets():
+    matches = [Match(x, 5.0, np.zeros(2), sure) for x, sure in ((5.0, 1.0), (50.0, 0.96))]
     hints = choose_hints(matches, (100, 100), (0, 100, 0, 100))
-    assert [hint.confidence for hint in hints] == [1, 0.7]
+    assert hints[0].confidence < 1 and hints[1].confidence == 0.96
+    certain = [replace(hint, confidence=1.0) for hint in hints]
+    where = (100, 100), (20, 20)
+    for doubtful in (False, True):  # yet each network sees it as certain
+        assert (draw_hints(hints, *where, doubtful) == draw_hints(certain, *where)).all()
+    assert certain_influence(hints, *where).max() == 0
+    assert certain_influence(certain, *where).max() == 1
 
 
 def test_given_colours_come_before_those_that_were_invented(crops):

@@ -407,6 +407,19 @@ def test_a_network_sees_how_sure_a_hint_is(make_unet, photo, monkeypatch):
     assert torch.equal(doubtful[:, 3], 0.25 * certain[:, 3])
 
 
+@pytest.mark.parametrize("balance", [0.0, 0.5])
+def test_only_certain_hints_switch_balance_off(make_unet, photo, balance):
+    pipe = make_pipe(make_unet("hints"), default_num_candidates=4, chroma_balance=balance)
+    places = [(x, y) for x in range(6, photo.size[0], 12) for y in range(6, photo.size[1], 12)]
+    results = []
+    for confidence in (1.0, 0.99):
+        hints = [Hint(x, y, "#c02020", confidence=confidence) for x, y in places[::2]]
+        generator = torch.Generator().manual_seed(0)
+        output = pipe(photo, 1, hints=hints, generator=generator, output_type="latent")
+        results.append(output.images[0])
+    assert torch.equal(*results) == (balance == 0)
+
+
 @pytest.mark.parametrize("scheduler", [OffsetCosineScheduler, None, DDIMScheduler])
 def test_hints_are_met(make_unet, photo, scheduler):
     saturation, films = 1.5, []

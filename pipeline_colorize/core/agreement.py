@@ -51,7 +51,7 @@ def agreement_weights(
             counts alone.
         balance: how far colour is toned down where a group agrees and made stronger where it does
             not, see `balance_factor`; 0 changes nothing.
-        influence: (h, w), from `hint_influence`; the colourings meet the hints already.
+        influence: (h, w), from `certain_influence`; the colourings meet the hints already.
         second_look: how far a second look went back to noise, as a share of how far it goes by
             itself; 0 for a first look. Colourings of a second look have the balance of the first
             one already, and get `SECOND_LOOK_GAIN` instead.

@@ -9,6 +9,9 @@ import numpy as np
 
 from .colorimetry import rgb_pixels_to_lab
 
+# A network sees a hint of at least this confidence as certain: it never learned from one between.
+NEARLY_CERTAIN = 0.95
+
 # How much of the colour that the cell of a hint lacks is added to the cells around it, (17, 17): a
 # Gaussian with a standard deviation of three cells.
 HINT_FADE = np.exp(-(np.hypot(*np.mgrid[-8:9, -8:9]) ** 2) / (2 * 3**2)).astype(np.float32)
@@ -23,10 +26,11 @@ class Hint:
         y: pixels from its top edge.
         color: "#RRGGBB", or (red, green, blue) in 0..255; its lightness is not used.
         radius: in pixels of the input; `None` for the one cell of the chroma grid that holds it.
-        confidence: the probability that the colour is right, above 0 and at most 1. With 1, the
-            result has the colour there. Below, the network decides how far to follow it; one that
-            was trained without doubtful colours (`doubtful_hints`) takes .5 and more for certain
-            and leaves out the rest.
+        confidence: the probability that the colour is right, above 0 and at most 1. From .95 on,
+            the result has the colour there, and with 1, colour around it is not toned down or made
+            stronger. Below .95, the network decides how far to follow it; one that was trained
+            without doubtful colours (`doubtful_hints`) takes .5 and more for certain and leaves out
+            the rest.
 
     >>> Hint(140, 95, "#7a1f2b").chroma().round(1).tolist()
     [39.8, 15.8]
@@ -66,8 +70,9 @@ def draw_hints(
         hints: of one picture; a later hint covers an earlier one.
         size: height and width of the picture.
         grid: rows and columns of cells.
-        doubtful: whether the network knows that hints may be wrong. For one that does not, hints
-            of a confidence below .5 are left out and all others are certain.
+        doubtful: whether the network knows that hints may be wrong. For one that does, hints of a
+            confidence of .95 and more are certain; for one that does not, hints below .5 are left
+            out and all others are certain.
 
     Returns:
         (1, 3, rows, columns), float32: a*, b*, and a mask that has the confidence in the cells of a
@@ -91,8 +96,11 @@ def draw_hints(
             raise ValueError(
                 f"A hint's confidence lies above 0 and is at most 1, not {hint.confidence}."
             )
-        confidence = hint.confidence if doubtful else float(hint.confidence >= 0.5)
-        if confidence == 0:
+        if hint.confidence >= (NEARLY_CERTAIN if doubtful else 0.5):
+            confidence = 1.0
+        elif doubtful:
+            confidence = hint.confidence
+        else:
             continue
         place = (x - hint.x) ** 2 + (y - hint.y) ** 2 <= (hint.radius or 0) ** 2
         place[int(hint.y / cell[0]), int(hint.x / cell[1])] = True
@@ -117,6 +125,19 @@ def hint_influence(hints: np.ndarray) -> np.ndarray:
         around = slice(row, row + len(HINT_FADE)), slice(column, column + len(HINT_FADE))
         influence[around] += place[row, column] * HINT_FADE
     return influence[margin:-margin, margin:-margin].clip(max=1)
+
+
+def certain_influence(
+    hints: list[Hint], size: tuple[int, int], grid: tuple[int, ...]
+) -> np.ndarray:
+    """Return how far hints of confidence 1 decide the colour of each cell, (rows, columns).
+
+    Near these, colours are as strong as someone wants them. Between many hints that were found by
+    matching, the network exaggerates them as it does its own where it is sure, so balance is needed
+    there as well. Arguments are those of `draw_hints`.
+    """
+    certain = [hint for hint in hints if hint.confidence == 1]
+    return hint_influence(draw_hints(certain, size, (grid[0], grid[1])))
 
 
 def move_hints(hints: list[Hint], box: tuple[int, int, int, int]) -> list[Hint]:

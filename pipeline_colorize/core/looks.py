@@ -27,6 +27,7 @@ class Look:
     given: torch.Tensor | None = None  # (1, 2, h, w), of `color_image`, before the dials
     free: torch.Tensor | None = None  # (1, 1, h, w), 1 where they are invented anew, else 0
     mend: Mend | None = None  # what they come from, at full size
+    certain: np.ndarray | None = None  # (h, w), from `certain_influence`
     spread: torch.Tensor | None = None  # (h, w), standard deviation of several candidates
     estimates: list[torch.Tensor] = field(default_factory=list)  # (samples, 2, h, w), as shown
 

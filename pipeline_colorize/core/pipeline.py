@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 
-from .hints import Hint, hints_by_picture, move_hints, with_references
+from .hints import Hint, certain_influence, hints_by_picture, move_hints, with_references
 from .image_processor import ColorizationImageProcessor
 from .levels import Levels
 from .looks import Look, group_looks, leave_grey
@@ -364,6 +364,8 @@ class ColorizationPipeline(SavingMixin):
             look = Look(
                 luminance, seen, frame, whole, size, working, raster, generator, previous=first
             )
+            if raster is not None:
+                look.certain = certain_influence(hints, (height, width), raster.shape[2:])
             if mend is not None:
                 self._know(look, mend, options)
             looks.append(look)

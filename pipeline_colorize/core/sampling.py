@@ -131,8 +131,7 @@ class ColorSampler:
         results = []
         chromas = self.to_chroma(step.clean).split(self._drawn(step.batch))
         for look, chroma in zip(step.batch, chromas, strict=True):
-            influence = look.influence
-            order, weights = self._agreement(look, chroma, influence)
+            order, weights = self._agreement(look, chroma)
             shown = shown_chroma(look, agree(chroma[order], weights), self.dials)
             results.append(torch.from_numpy(look.frame.place(shown.numpy())))
         return torch.cat(results)
@@ -147,7 +146,7 @@ class ColorSampler:
     def _finish(self, look: Look, chroma: torch.Tensor, *estimates: torch.Tensor) -> None:
         """Let the candidates of each result agree, and note how far all of them differ."""
         influence = look.influence
-        order, weights = self._agreement(look, chroma, influence)
+        order, weights = self._agreement(look, chroma)
         if look.previous is not None:
             look.spread = look.previous.spread
         elif len(chroma) > 1:
@@ -163,16 +162,14 @@ class ColorSampler:
         """Return the number of colourings that are drawn for each picture of a batch."""
         return self.options.drawn(second_look=batch[0].previous is not None)
 
-    def _agreement(
-        self, look: Look, chroma: torch.Tensor, influence
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def _agreement(self, look: Look, chroma: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the order of the candidates, result by result, and their weights in that order."""
         second = look.previous is not None
         candidates, drawn = self.options.candidates_each(second), chroma.numpy()
         order = np.arange(len(drawn)) if second else warmth_order(drawn, candidates)
         toning = self.options.toning(self.dials.balance, second)
         weights = agreement_weights(
-            drawn[order], candidates, toning[0], influence, toning[1], look.kept
+            drawn[order], candidates, toning[0], look.certain, toning[1], look.kept
         )
         return torch.from_numpy(order), torch.from_numpy(weights)
 

@@ -18,8 +18,8 @@ from pipeline_colorize.core.agreement import agree, agreement_weights, warmth_or
 from pipeline_colorize.core.colorimetry import encode_srgb, lightness_to_y
 from pipeline_colorize.core.hints import (
     Hint,
+    certain_influence,
     draw_hints,
-    hint_influence,
     hints_by_picture,
     move_hints,
     with_references,
@@ -102,6 +102,7 @@ class _Look:
     resolution: float  # short side of the working picture
     working: np.ndarray  # (1, 1, h, w), L* as the network sees it
     hints: np.ndarray  # (1, 3, rows, columns)
+    certain: np.ndarray  # (rows, columns), from `certain_influence`
     guide: np.ndarray  # (1, 1, 8 * rows, 8 * columns)
     previous: "_Look | None" = None  # the first look, where this is the second
     spread: np.ndarray | None = None  # (rows, columns), standard deviation of several candidates
@@ -418,6 +419,7 @@ class ORTColorizationPipeline:
             resolution=resolution,
             working=Levels.measure(seen).apply(resize_plane(seen, *size)[None, None].clip(0, 100)),
             hints=drawn,
+            certain=certain_influence(hints, (height, width), grid),
             guide=resize_plane(seen, *(side * detail for side in grid))[None, None],
             previous=previous,
         )
@@ -502,8 +504,7 @@ class ORTColorizationPipeline:
         balance, share = options.toning(self.properties["chroma_balance"], second)
         candidates = options.candidates_each(second)
         order = np.arange(len(last)) if second else warmth_order(last, candidates)
-        influence = hint_influence(look.hints)
-        weights = agreement_weights(last[order], candidates, balance, influence, share, kept)
+        weights = agreement_weights(last[order], candidates, balance, look.certain, share, kept)
         look.estimates = np.stack([agree(step[order], weights) for step in look.estimates])
         look.sample = look.estimates[-1]
         [look.chroma] = self._run(["chroma"], look, sample=look.sample, saturation=factor)

@@ -252,8 +252,7 @@ class Album:
                 chroma = self._chroma_at(other, matches.theirs)
                 first = self._is_given(other)
                 found += [
-                    # Invented colours are handed on as certain, since the album is to agree.
-                    (first, sure, Match(float(x), float(y), ab, float(sure) if first else 1.0))
+                    (first, sure, Match(float(x), float(y), ab, float(sure)))
                     for (x, y), ab, sure in zip(
                         matches.ours, chroma, matches.confidence, strict=True
                     )

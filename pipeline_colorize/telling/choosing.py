@@ -12,9 +12,9 @@ from ..core.margins import Box
 # The most hints of a picture, and the share of the short side that they keep between each other.
 MOST_HINTS = 200
 _SPACING = 0.06
-# A match that is right with at least this probability is handed on as certain: so the result keeps
-# to it, and a network that never saw doubtful hints is not confused.
-_CERTAIN = 0.95
+# No match is as certain as a colour that someone sets: with this confidence the result keeps to it,
+# and is toned down between matches.
+_SUREST = 0.999
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,8 @@ def choose_hints(
 
 
 def _as_hint(match: Match) -> Hint:
-    """Return a match as a hint, certain where it is nearly so."""
-    confidence = 1.0 if match.confidence >= _CERTAIN else match.confidence
+    """Return a match as a hint."""
+    confidence = min(match.confidence, _SUREST)
     return Hint(match.x, match.y, _as_color(match.chroma), confidence=confidence)
 
 
