@@ -379,7 +379,7 @@ def mend(image: np.ndarray, invented: Invented, touches: tuple[Touch, ...], sett
     """Change the colours of `invented` in some places, one after the other."""
     for number, touch in enumerate((one for one in touches if not one.is_hint), 1):
         try:
-            mask = touch.mask(image)
+            mask = touch.mask(image, invented.chroma.shape[2:])
             given = tuple(map(astuple, touch.hints(mask))) if touch.is_color else ()
         except ValueError as error:
             raise Refused(str(error)) from error

@@ -56,8 +56,10 @@ class Touch:
         path = " ".join(f"{x:g},{y:g}" for x, y in self.path)
         return f"{path},{self.radius:g},{'thing' if self.is_thing else 'brush'},{self.what}"
 
-    def mask(self, image: np.ndarray) -> np.ndarray:
+    def mask(self, image: np.ndarray, grid: tuple[int, ...]) -> np.ndarray:
         """Tell where the place is in a photograph (H, W, C): (H, W), float32 in [0, 1].
+
+        A stroke reaches at least as far as a cell of the `grid` (h, w) on which colours lie.
 
         Raises:
             ValueError: if it lies outside.
@@ -67,7 +69,8 @@ class Touch:
             return thing_mask(image, *self.path[0], max(self.radius, 1))
         scale = min(1, DETAIL / max(height, width))
         stroke = Image.new("L", (max(1, round(width * scale)), max(1, round(height * scale))))
-        draw, radius = ImageDraw.Draw(stroke), self.radius * scale
+        radius = scale * max(self.radius, height / grid[0], width / grid[1])
+        draw = ImageDraw.Draw(stroke)
         points = [(x * scale - 0.5, y * scale - 0.5) for x, y in self.path]  # centres of pixels
         draw.line(points, 255, round(2 * radius))
         for point in points:

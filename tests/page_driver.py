@@ -94,6 +94,21 @@ def give(page, file: Path | tuple[str, bytes]) -> None:
         choose(page, file)
 
 
+def drag(page, kind: str, files: list[Path] = (), text: str = "") -> None:
+    """What a person does who drags files or text to the page: dragEnter, dragOver, drop."""
+    items = [{"mimeType": "text/plain", "data": text}] if text else []
+    data = {"items": items, "files": [str(file) for file in files], "dragOperationsMask": 1}
+    session = page.context.new_cdp_session(page)
+    session.send("Input.dispatchDragEvent", {"type": kind, "x": 300, "y": 300, "data": data})
+    session.detach()
+
+
+def drop(page, *files: Path, text: str = "") -> None:
+    """Drop files or text on the page."""
+    for kind in ("dragEnter", "dragOver", "drop"):
+        drag(page, kind, files, text)
+
+
 def trouble(page, about: str) -> str:
     """What the page complains of, when it has come to what it is `about`."""
     page.wait_for_selector(f"#trouble:visible:has-text('{about}')")
@@ -150,6 +165,61 @@ def place_color(page, name: str, x: float, y: float) -> None:
     page.locator("#place").click(position={"x": x * box["width"], "y": y * box["height"]})
 
 
+def take_from_second_answer(page, by: str) -> None:
+    """Let the middle of the photograph take the colours of the second answer.
+
+    By "mouse", "touch" or "keyboard" in the view of doubt, or by a "tool" of the mends.
+    """
+    act = page.click if by == "mouse" else page.tap
+    if by == "tool":
+        page.get_by_role("button", name="As in answer 2 here").tap()
+        with NextColors(page):
+            act("#place")
+        return
+    see(page, "unsure")
+    if by == "keyboard":
+        page.focus("#place")
+        page.keyboard.press("Enter")
+        assert page.evaluate("document.activeElement.ariaLabel") == "Answer 2 here"
+        page.keyboard.press("Escape")
+        assert page.evaluate("document.activeElement.id") == "place"
+        page.keyboard.press("Enter")
+    else:
+        act("#place")
+        assert page.get_attribute("#choices button", "aria-pressed") == "true"  # as it is
+    with NextColors(page):
+        page.keyboard.press("Enter") if by == "keyboard" else act("#choices button >> nth=1")
+    assert page.locator("#choices button").count() == 0 and page.is_checked("#see-colour")
+
+
+def check_second_answer_in_the_middle(page, by: str, folder: Path, kind=None) -> None:
+    """A place takes the colours of another answer, the rest stays, and all can be undone."""
+
+    def seen() -> np.ndarray:
+        return pixels(save(page, folder, kind)).astype(int)
+
+    with NextColors(page):
+        page.select_option("#samples", "2")
+    answers = []
+    for number in (2, 1):
+        page.click(f"#answers button:nth-child({number})")
+        answers.append(seen())
+        see(page, "answers")
+    other, first = answers
+    page.check("#brush")
+    set_range(page, "#reach", 40)
+    take_from_second_answer(page, by)
+    assert re.match("as in answer 2 at ", page.inner_text("#mend-list"))
+    mixed = seen()
+    middle = tuple(slice(size // 2 - 3, size // 2 + 3) for size in mixed.shape[:2])
+    assert np.abs(mixed - other)[middle].mean() < np.abs(mixed - first)[middle].mean()
+    assert np.abs(mixed - first)[:20].max() <= 2
+    for button, wanted in (("undo", first), ("redo", mixed)):
+        with NextColors(page):
+            page.click(f"#{button}")
+        assert np.array_equal(seen(), wanted)
+
+
 def violations(page) -> list[str]:
     """What axe-core finds wrong on the page as it is now."""
     if not AXE.is_file():
@@ -183,6 +253,9 @@ def look_at_states(page, photograph: Path, letter: Path) -> dict[str, list[str]]
     look("answers")
     see(page, "unsure")
     look("doubt")
+    page.click("#place")
+    page.wait_for_selector("#choices button >> nth=3")
+    look("choosing in a place of doubt")
     with NextColors(page):
         place_color(page, "navy", 0.5, 0.5)
     page.click("#mends button")

@@ -25,8 +25,10 @@ from firefox_driver import running_firefox
 from page_driver import (
     PATIENCE,
     NextColors,
+    check_second_answer_in_the_middle,
     choose,
     download,
+    drop,
     give,
     grey_photograph,
     launch,
@@ -556,6 +558,36 @@ def test_a_place_is_mended_and_all_else_stays(page, portrait, tmp_path):
     with NextColors(page):
         page.locator("#place").click(position={"x": 20, "y": 20})
     assert "as in answer 2" in page.inner_text("#mend-list")
+
+
+def test_the_smallest_brush_mends_a_small_photograph_that_was_dropped(page, portrait, tmp_path):
+    with NextColors(page):
+        drop(page, portrait)
+    before = pixels(save(page, tmp_path)).astype(int)
+    strength = np.ptp(before, axis=2)
+    strength[:10] = strength[-10:] = strength[:, :10] = strength[:, -10:] = 0
+    y, x = np.unravel_index(strength.argmax(), strength.shape)
+    page.check("#brush")
+    set_range(page, "#reach", 2)
+    page.get_by_role("button", name="No colour here").click()
+    box = place_in_view(page)
+    at = {"x": (x + 0.5) / 160 * box["width"], "y": (y + 0.5) / 120 * box["height"]}
+    with NextColors(page):
+        page.locator("#place").click(position=at)
+    mended = pixels(save(page, tmp_path)).astype(int)
+    assert np.ptp(mended[y, x]) < strength[y, x] / 2 and np.array_equal(mended[:5], before[:5])
+    page.keyboard.press("Escape")
+    for button, wanted in (("undo", before), ("redo", mended)):
+        with NextColors(page):
+            page.click(f"#{button}")
+        assert np.array_equal(pixels(save(page, tmp_path)), wanted)
+
+
+@pytest.mark.parametrize("by", ["mouse", "touch", "keyboard"])
+def test_a_place_takes_the_colours_of_another_answer(visit, portrait, tmp_path, by):
+    page = visit(viewport={"width": 1024, "height": 768}, has_touch=True)
+    give(page, portrait)
+    check_second_answer_in_the_middle(page, by, tmp_path)
 
 
 def test_mends_that_are_nonsense_are_refused():

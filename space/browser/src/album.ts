@@ -1,7 +1,7 @@
 /** Several photographs, one after the other; and a strip of all that was made. */
 
 import { element, make } from "./dom";
-import { type Download, type Engine, PLAIN, type Recipe, Refused, Stopped, type Tone } from "./engine";
+import { type Download, type Engine, type Look, PLAIN, type Recipe, Refused, Stopped, type Tone } from "./engine";
 import { complain, explain, give, isShown, reason, setStop, show, tell } from "./shell";
 import { type Kept, forgetAll, keep, kept } from "./store";
 import { draw } from "./viewer";
@@ -34,6 +34,8 @@ function fromKept({ id, file, name, recipe, sample, tone, thumb }: Kept): Item {
   return { id, file: whole, recipe, sample, tone, thumb, state: "done", isSaved: true };
 }
 
+const thumbOf = ({ sample, tone }: Item): Look => ({ sample, tone, longest: THUMB });
+
 export class Album {
   most = Infinity; // photographs at a time
   private items: Item[] = []; // that were given together
@@ -44,6 +46,7 @@ export class Album {
   constructor(
     private readonly engine: Engine,
     private readonly open: (item: Item) => void,
+    private readonly leave: () => void, // what else is under way
   ) {
     this.all.addEventListener("click", () => void this.saveAll());
     element("resume").addEventListener("click", () => void this.run());
@@ -77,7 +80,7 @@ export class Album {
   }
 
   show(): void {
-    this.engine.stop();
+    this.leave();
     show("album");
     this.showItems();
     void this.run();
@@ -88,9 +91,9 @@ export class Album {
   }
 
   /** A photograph has colours, or other ones than before. */
-  async took(item: Item, picture: ImageBitmap): Promise<void> {
+  async keep(item: Item): Promise<void> {
     const canvas = document.createElement("canvas");
-    draw(picture, canvas);
+    draw(await this.engine.picture(thumbOf(item)), canvas);
     item.thumb = await new Promise<Blob>((resolve) =>
       canvas.toBlob((blob) => resolve(blob!), "image/jpeg", 0.85),
     );
@@ -138,9 +141,8 @@ export class Album {
     try {
       await this.engine.open(item.file, report);
       await this.engine.colorize(item.recipe, report);
-      const look = { sample: item.sample, tone: item.tone, longest: THUMB };
-      await this.took(item, await this.engine.picture(look));
-      item.result = await this.engine.save(look, element<HTMLSelectElement>("format").value, report);
+      await this.keep(item);
+      item.result = await this.engine.save(thumbOf(item), element<HTMLSelectElement>("format").value, report);
     } catch (error) {
       item.state = error instanceof Stopped ? "waiting" : "failed";
       item.why = reason(error);

@@ -79,28 +79,33 @@ export interface Download {
 export type News = { text: string; share: number | null } | { picture: ImageBitmap };
 export type Report = (news: News) => void;
 
+/** What can be done here; in the words of the server. */
 export interface Facts {
-  about: string; // for the foot of the page
   version: string; // of pipeline-colorize
   models: string[];
-  samplers: string[];
   model: string;
-  hints: boolean; // whether the model follows given colours
-  mends: boolean; // whether it makes colours anew in a place
-  examples?: number; // that can be followed at a time; left out where none can
+  in_one_pass: boolean; // the model takes no steps, so it mends nothing
+  hints: boolean; // whether it follows given colours
+  samplers: string[];
   steps?: number; // the model's own; left out where they cannot be chosen
+  most_steps: number;
   resolution?: number;
   resolutions: [number, number];
-  mostSteps: number;
-  mostSamples: number;
-  mostPhotographs: number;
+  samples: number; // at most, as the next two
+  photographs: number;
+  references?: number; // pictures in colour; left out where they cannot be followed
+  film_seconds?: number; // left out where films cannot be coloured
+}
+
+/** What the page says of it besides. */
+export interface PageFacts extends Facts {
+  about: string; // for the foot of the page
   formats: [value: string, label: string][];
-  films?: { seconds: number }; // that can be coloured, at most; left out where none can
 }
 
 export interface Engine {
   readonly promise: string; // what becomes of photographs, for people
-  load(report: Report, model?: string): Promise<Facts>;
+  load(report: Report, model?: string): Promise<PageFacts>;
   /** Takes up a photograph: all calls from now on are about it. */
   open(file: File, report: Report): Promise<void>;
   /** Invents colours; what was under way before is stopped. */

@@ -20,9 +20,9 @@ export class Examples {
     return this.all;
   }
 
-  describe({ hints, examples = 0 }: Facts): void {
-    this.most = examples;
-    element("examples-given").hidden = !hints || !examples;
+  describe({ hints, references = 0 }: Facts): void {
+    this.most = references;
+    element("examples-given").hidden = !hints || !references;
   }
 
   show(all: Example[]): void {

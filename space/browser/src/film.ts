@@ -1,7 +1,7 @@
 /** A short film: it is coloured on a server, and plays in the page. */
 
 import { element } from "./dom";
-import { type Download, type Engine, type Facts, Refused, type Report, Stopped } from "./engine";
+import { type Download, type Engine, type Facts, Refused, type Report } from "./engine";
 import { complain, explain, give, setStop, show, tell } from "./shell";
 
 const ENDINGS = /\.(3gp|avi|dv|flv|m2ts|m4v|mkv|mov|mp4|mpe?g|mts|mxf|ogv|ts|vob|webm|wmv)$/i;
@@ -11,10 +11,10 @@ const ELSEWHERE =
 export const isFilm = ({ type, name }: File) => type.startsWith("video/") || ENDINGS.test(name);
 
 /** What is done with films here, for the beginning of the page. */
-export function describeFilms({ films }: Facts): void {
-  element("of-films").hidden = !films;
-  element("film-help").textContent = films
-    ? `or a black-and-white film of up to ${films.seconds} seconds`
+export function describeFilms({ film_seconds: seconds }: Facts): void {
+  element("of-films").hidden = !seconds;
+  element("film-help").textContent = seconds
+    ? `or a black-and-white film of up to ${seconds} seconds`
     : ELSEWHERE;
 }
 
@@ -83,7 +83,6 @@ export class Cinema {
       tell(`Done in ${((performance.now() - began) / 1000).toFixed(0)} seconds.`);
     } catch (error) {
       if (mine !== this.turn) return;
-      if (error instanceof Stopped) tell("Stopped.");
       explain(error, `“${file.name}” could not be coloured`);
     }
     setStop(undefined);

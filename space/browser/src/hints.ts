@@ -1,5 +1,6 @@
 /** Given colours, and places that are mended: choosing, placing, moving and removing them. */
 
+import { Choices } from "./choices";
 import { element, make } from "./dom";
 import type { Hint, Size, Spot, Touch } from "./engine";
 import { type Place, Viewer } from "./viewer";
@@ -48,7 +49,9 @@ export class Hints {
   private readonly pick = element<HTMLButtonElement>("pick");
   private readonly reach = element<HTMLInputElement>("reach");
   private readonly swatches: HTMLButtonElement[];
+  private readonly choices = new Choices((spot, answer) => this.mendAt(spot, answer + 1));
   private latest?: Hint | Touch;
+  private isAsking = false;
 
   /** `onTool` is called when something is about to be placed. */
   constructor(
@@ -56,7 +59,7 @@ export class Hints {
     private readonly onTool: () => void,
   ) {
     this.viewer = new Viewer({
-      onPlace: (path) => this.put(path),
+      onPlace: (path, isByKeyboard) => this.put(path, isByKeyboard),
       onMove: (index, place) =>
         this.set(this.all.map((one, i) => (i === index ? { ...one, ...this.shifted(one, place) } : one))),
       onRemove: (index) => this.set(this.all.filter((_, i) => i !== index)),
@@ -97,6 +100,22 @@ export class Hints {
   /** These places are mended from the next colours on. */
   mend(touches: Touch[]): void {
     this.places = touches;
+  }
+
+  /** Whether a touch asks what the answers have there, while no tool is chosen. */
+  set asking(value: boolean) {
+    this.isAsking = value;
+    this.expect();
+  }
+
+  /** Makes the photograph ready for the next touch. */
+  private expect(): void {
+    const isTool = this.chosen !== undefined;
+    this.choices.close();
+    this.viewer.placing = isTool || this.isAsking;
+    element("place").ariaLabel = isTool
+      ? "Place the colour: arrow keys move the cross, Enter places it"
+      : "Look at a place: arrow keys move the cross, Enter shows what the answers have there";
   }
 
   /** Offers to mend an answer, out of so many. */
@@ -164,16 +183,21 @@ export class Hints {
   }
 
   /** What the chosen tool does to a place. */
-  private put(path: Place[]): void {
-    const chosen = this.chosen!;
+  private put(path: Place[], isByKeyboard: boolean): void {
+    const { chosen } = this;
     const [first, ...rest] = thinned(path.map((place) => this.at(place)), this.radius / 2);
     const spot: Spot = { x: first![0], y: first![1], radius: this.radius, thing: !this.isBrush };
     if (rest.length) spot.path = rest;
-    if (chosen.startsWith("#")) {
+    if (!chosen) {
+      this.choices.ask(spot, this.size, this.answer);
+      if (isByKeyboard) this.choices.focus();
+    } else if (chosen.startsWith("#")) {
       this.latest = { ...spot, color: chosen };
-      return this.set([...this.all, this.latest]);
-    }
-    const what = chosen === "anew" || chosen === "grey" ? chosen : Number(chosen);
+      this.set([...this.all, this.latest]);
+    } else this.mendAt(spot, chosen === "anew" || chosen === "grey" ? chosen : Number(chosen));
+  }
+
+  private mendAt(spot: Spot, what: Touch["what"]): void {
     this.latest = { ...spot, what, answer: this.answer };
     this.set(this.all, [...this.places, this.latest]);
   }
@@ -186,7 +210,7 @@ export class Hints {
       tool.ariaPressed = "true";
       this.onTool();
     }
-    this.viewer.placing = tool !== undefined;
+    this.expect();
     const isColor = color?.startsWith("#");
     element("hint-help").textContent =
       color && isColor

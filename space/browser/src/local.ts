@@ -1,7 +1,7 @@
 /** Colours that are invented on this device, by a worker. */
 
 import { Client } from "./client";
-import type { Download, Engine, Facts, Look, Made, Recipe, Report, Size } from "./engine";
+import type { Download, Engine, Look, Made, PageFacts, Recipe, Report, Size } from "./engine";
 import type { Answers, Backend, Format, Progress } from "./protocol";
 
 declare const __SIZES__: { wasm: number; webgpu: number };
@@ -36,7 +36,7 @@ class LocalEngine implements Engine {
   private size: Size = { width: 1, height: 1 };
   private file?: Blob;
 
-  async load(report: Report): Promise<Facts> {
+  async load(report: Report): Promise<PageFacts> {
     this.loaded ??= this.fetchModel(report).catch((error: unknown) => {
       this.loaded = undefined; // the next photograph tries again
       throw error;
@@ -51,13 +51,13 @@ class LocalEngine implements Engine {
       version: model.version,
       models: [model.model],
       model: model.model,
-      samplers: [],
+      in_one_pass: false,
       hints: model.hint_channels > 0,
-      mends: true,
+      samplers: [],
+      most_steps: 0,
       resolutions: [0, 0],
-      mostSteps: 0,
-      mostSamples: MOST_SAMPLES,
-      mostPhotographs: MOST_PHOTOGRAPHS,
+      samples: MOST_SAMPLES,
+      photographs: MOST_PHOTOGRAPHS,
       formats: [
         ["jpeg", "JPEG"],
         ["png", "PNG, lossless"],

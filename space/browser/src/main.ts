@@ -4,7 +4,7 @@ import { createEngine } from "@engine";
 import { Album, newItem } from "./album";
 import { setUpCamera } from "./camera";
 import { element } from "./dom";
-import type { Facts } from "./engine";
+import type { PageFacts } from "./engine";
 import { Cinema, describeFilms, isFilm } from "./film";
 import { setUpExamples, setUpFiles } from "./files";
 import { complain, explain, isShown, show, tell } from "./shell";
@@ -13,10 +13,10 @@ import { Studio } from "./studio";
 declare const __OFFLINE__: boolean; // whether the page works without a network
 
 const engine = createEngine();
-let loaded: { model?: string; facts: Promise<Facts> } | undefined;
+let loaded: { model?: string; facts: Promise<PageFacts> } | undefined;
 
 /** Loads what colours need; another model, where one is named. */
-function load(model?: string): Promise<Facts> {
+function load(model?: string): Promise<PageFacts> {
   if (!loaded || (model && model !== loaded.model)) {
     const facts = engine.load((news) => "text" in news && tell(news.text, news.share), model);
     loaded = { model, facts: facts.then(describe) };
@@ -25,12 +25,12 @@ function load(model?: string): Promise<Facts> {
   return loaded.facts;
 }
 
-function describe(facts: Facts): Facts {
+function describe(facts: PageFacts): PageFacts {
   if (loaded) loaded.model = facts.model;
   element("promise").textContent = engine.promise;
   element("facts").textContent = facts.about;
   document.body.dataset["model"] = facts.model;
-  album.most = facts.mostPhotographs;
+  album.most = facts.photographs;
   studio.describe(facts);
   describeFilms(facts);
   return facts;
@@ -55,7 +55,7 @@ function take(given: File[]): void {
 
 const studio = new Studio(engine, load);
 const cinema = new Cinema(engine, () => load());
-const album = (studio.album = new Album(engine, (item) => void studio.open(item)));
+const album = (studio.album = new Album(engine, (item) => void studio.open(item), () => studio.leave()));
 
 element("leave").addEventListener("click", () => {
   album.clear();

@@ -8,6 +8,7 @@ import {
   type Look,
   type Made,
   type News,
+  type PageFacts,
   type Recipe,
   Refused,
   type Report,
@@ -18,6 +19,11 @@ import {
 const LIVE = 640; // pixels along the long side, while the colours come about
 const PAUSE = 1500; // milliseconds until a lost connection is tried again
 const API = "gradio_api/";
+const FORMATS: PageFacts["formats"] = [
+  ["", "same format"],
+  [".jpg", "JPEG"],
+  [".png", "PNG, lossless"],
+];
 const STAGES: Record<string, string> = {
   "looking through": "Looking through the film, frame",
   "comparing shots": "Comparing scenes",
@@ -27,23 +33,9 @@ const STAGES: Record<string, string> = {
 /** The connection broke. */
 class Lost extends Error {}
 
-interface ServerFacts {
-  version: string;
+interface ServerFacts extends Facts {
   function: number;
-  models: string[];
-  model: string;
   film_function: number;
-  film_seconds: number;
-  samplers: string[];
-  steps: number;
-  resolution: number;
-  resolutions: [number, number];
-  hints: boolean;
-  in_one_pass: boolean;
-  samples: number;
-  most_steps: number;
-  photographs: number;
-  references: number;
   megabytes: number;
   minutes: number;
 }
@@ -102,34 +94,14 @@ class ServerEngine implements Engine {
   private work = new AbortController();
   private report: Report = () => undefined;
 
-  async load(report: Report, model = ""): Promise<Facts> {
+  async load(report: Report, model = ""): Promise<PageFacts> {
     const address = `facts?${new URLSearchParams({ model })}`;
     const facts = (this.facts = await (await this.reach(address, {}, report)).json() as ServerFacts);
     this.promise =
       `Your photograph is sent to this server, which deletes it after ${facts.minutes} ` +
       `minute${facts.minutes === 1 ? "" : "s"}.`;
-    return {
-      about: `Up to ${facts.megabytes} MB for a photograph, and ${facts.photographs} of them at a time.`,
-      version: facts.version,
-      models: facts.models,
-      model: facts.model,
-      samplers: facts.in_one_pass ? [] : facts.samplers,
-      hints: facts.hints,
-      mends: !facts.in_one_pass,
-      examples: facts.references,
-      steps: facts.in_one_pass ? undefined : facts.steps,
-      resolution: facts.resolution,
-      resolutions: facts.resolutions,
-      mostSteps: facts.most_steps,
-      mostSamples: facts.samples,
-      mostPhotographs: facts.photographs,
-      formats: [
-        ["", "same format"],
-        [".jpg", "JPEG"],
-        [".png", "PNG, lossless"],
-      ],
-      films: { seconds: facts.film_seconds },
-    };
+    const about = `Up to ${facts.megabytes} MB for a photograph, and ${facts.photographs} of them at a time.`;
+    return { ...facts, about, formats: FORMATS };
   }
 
   async open(file: File, report: Report): Promise<void> {

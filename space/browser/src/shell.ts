@@ -34,9 +34,9 @@ export function reason(error: unknown): string {
   return error instanceof Refused ? message : `${message} (nobody expected that)`;
 }
 
-/** Says what went wrong, unless somebody wished it to stop. */
+/** Says what went wrong, or that it was stopped. */
 export function explain(error: unknown, what: string): void {
-  if (error instanceof Stopped) return;
+  if (error instanceof Stopped) return tell("Stopped.");
   const why = reason(error);
   tell("");
   complain(why.includes("cannot be used") ? why : `${what}: ${why}`);

@@ -2,7 +2,7 @@
 
 import type { Album, Item } from "./album";
 import { element, make } from "./dom";
-import { type Engine, type Facts, type Look, type Made, type News, type Recipe, Stopped, type Tone } from "./engine";
+import { type Engine, type Look, type Made, type News, type PageFacts, type Recipe, type Tone } from "./engine";
 import { Examples } from "./examples";
 import { Hints } from "./hints";
 import { beforeAndAfter } from "./share";
@@ -11,7 +11,6 @@ import { type Viewer, draw } from "./viewer";
 
 const SCREEN = 1600; // pixels along the long side of what is shown
 const ANSWER = 800; // of an answer in the grid
-const THUMB = 480;
 const FRAME_SECONDS = 0.4; // of a film
 
 type View = "answers" | "colour" | "compare" | "unsure" | "film";
@@ -39,7 +38,7 @@ export class Studio {
 
   constructor(
     private readonly engine: Engine,
-    private readonly load: (model?: string) => Promise<Facts>,
+    private readonly load: (model?: string) => Promise<PageFacts>,
   ) {
     this.setUpControls();
     this.setUpViews();
@@ -79,11 +78,16 @@ export class Studio {
     }
   }
 
-  /** Back to the beginning. */
-  close(): void {
+  /** Whatever is under way is no longer wanted. */
+  leave(): void {
     this.turn++;
     this.engine.stop();
     setStop(undefined);
+  }
+
+  /** Back to the beginning. */
+  close(): void {
+    this.leave();
     complain("");
     tell("");
     show("start");
@@ -111,7 +115,7 @@ export class Studio {
     if (mine !== this.turn) return;
     const seconds = ((performance.now() - began) / 1000).toFixed(1);
     this.made = made;
-    const item = Object.assign(this.item!, { recipe, sample });
+    Object.assign(this.item!, { recipe, sample });
     this.hints.reset(recipe.hints, recipe.touches ?? [], made);
     this.hints.offer(sample, recipe.samples);
     this.end();
@@ -123,17 +127,16 @@ export class Studio {
     if (!isSame && recipe.samples > 1) this.see("answers");
     else if (this.view !== "compare" && (this.view !== "answers" || recipe.samples === 1)) this.see("colour");
     await this.repaint();
-    await this.keep(item);
+    await this.keep();
     if (mine !== this.turn) return;
-    const notes = made.notes.map((note) => `${item.file.name} ${note}.`);
+    const notes = made.notes.map((note) => `${this.item!.file.name} ${note}.`);
     if (recipe.examples?.length && !made.references) notes.push("Nothing in the example was found here.");
     tell([...notes, `Done in ${seconds} seconds.`].join(" "));
     document.body.dataset["made"] = String(this.count++); // how often there were colours
   }
 
-  private async keep(item: Item): Promise<void> {
-    const picture = await this.engine.picture({ ...this.look, longest: THUMB }).catch(() => undefined);
-    if (picture) await this.album.took(item, picture);
+  private keep(): Promise<void> {
+    return this.album.keep(this.item!).catch(() => undefined);
   }
 
   private hear(news: News): void {
@@ -148,7 +151,6 @@ export class Studio {
 
   /** However it went: every button works again, and what was there before is there. */
   private end(error?: unknown, what = ""): void {
-    if (error instanceof Stopped && document.body.hasAttribute("data-busy")) tell("Stopped.");
     if (error) explain(error, what);
     setStop(undefined);
     if (error && this.item) {
@@ -166,14 +168,17 @@ export class Studio {
     const isReady = Boolean(this.made) && !isBusy;
     for (const one of document.querySelectorAll<HTMLInputElement>("#work .ready")) one.disabled = !isReady;
     for (const id of ["hints", "mending", "shape", "examples-given"]) element<HTMLFieldSetElement>(id).disabled = !this.made;
-    const several = Boolean(this.made) && (this.item?.recipe.samples ?? 1) > 1;
-    element("see-answers").parentElement!.hidden = element("see-unsure").parentElement!.hidden = !several;
+    element("see-answers").parentElement!.hidden = !this.hasSeveral;
     element("see-film").parentElement!.hidden = (this.made?.frames ?? 0) < 2;
     element<HTMLButtonElement>("undo").disabled = !isReady || this.step < 1;
     element<HTMLButtonElement>("redo").disabled = !isReady || this.step >= this.steps.length - 1;
   }
 
   // --- answers -----------------------------------------------------------------------------------
+
+  private get hasSeveral(): boolean {
+    return Boolean(this.made) && this.item!.recipe.samples > 1;
+  }
 
   private async showAnswers(count: number, mine: number): Promise<void> {
     const buttons: HTMLButtonElement[] = [];
@@ -205,7 +210,7 @@ export class Studio {
     if (this.view !== "compare") this.see("colour");
     this.note();
     await this.repaint();
-    await this.keep(this.item);
+    await this.keep();
   }
 
   // --- what is seen ------------------------------------------------------------------------------
@@ -218,6 +223,7 @@ export class Studio {
     input(`see-${view}`).checked = true;
     element("work").dataset["view"] = view;
     this.viewer.comparing = view === "compare";
+    this.hints.asking = view === "unsure" && this.hasSeveral;
     element("reel").hidden = view !== "film";
     input("frame-number").max = input("frame-number").value = String(this.made?.frames ?? 1);
   }
@@ -263,7 +269,7 @@ export class Studio {
     while (this.isStale && this.made) {
       this.isStale = false;
       const mine = this.turn;
-      const isUnsure = this.view === "unsure";
+      const isUnsure = this.view === "unsure" && this.hasSeveral;
       try {
         const picture = await (isUnsure ? this.engine.unsure(SCREEN) : this.engine.picture(this.look));
         if (mine === this.turn) this.viewer.show(picture);
@@ -301,14 +307,18 @@ export class Studio {
   private setUpControls(): void {
     const afresh = () => {
       this.hints.mend([]); // they belong to colours that go
-      void this.recolor();
+      return this.recolor();
     };
-    const again = (samples: number) => {
-      select("samples").value = String(samples);
+    element("again").addEventListener("click", () => {
       input("seed").value = String((this.read().seed + 1) % 2 ** 32);
-      afresh();
-    };
-    element("again").addEventListener("click", () => again(Number(select("samples").value)));
+      void afresh();
+    });
+    element("more-answers").addEventListener("click", async () => {
+      select("samples").value = element<HTMLButtonElement>("more-answers").value;
+      await afresh();
+      if (this.hasSeveral) this.see("unsure");
+      void this.repaint();
+    });
     for (const id of ["samples", "seed", "steps", "sampler", "resolution"]) {
       element(id).addEventListener("change", afresh);
     }
@@ -325,7 +335,7 @@ export class Studio {
       });
       input(id).addEventListener("change", () => {
         this.note();
-        void this.repaint().then(() => this.keep(this.item!));
+        void this.repaint().then(() => this.keep());
       });
     }
     const look = () => ({ ...this.look, frame: undefined });
@@ -338,23 +348,27 @@ export class Studio {
   }
 
   /** What a model can do. */
-  describe(facts: Facts): void {
+  describe(facts: PageFacts): void {
+    const samplers = facts.in_one_pass ? [] : facts.samplers;
     this.version = facts.version;
     fill("model", facts.models.map((one) => [one, one]), facts.model);
-    fill("sampler", [["", "the model's own"], ...facts.samplers.map((one): [string, string] => [one, one])]);
-    fill("samples", [1, 2, 3, 4, 6, 8].filter((one) => one <= facts.mostSamples).map((one) => [`${one}`, `${one}`]));
+    fill("sampler", [["", "the model's own"], ...samplers.map((one): [string, string] => [one, one])]);
+    fill("samples", [1, 2, 3, 4, 6, 8].filter((one) => one <= facts.samples).map((one) => [`${one}`, `${one}`]));
     if (!select("format").options.length) fill("format", facts.formats);
     element("of-model").hidden = facts.models.length < 2;
-    element("of-sampler").hidden = facts.samplers.length === 0;
-    element("of-steps").hidden = facts.steps === undefined;
+    element("of-sampler").hidden = !samplers.length;
+    element("of-steps").hidden = facts.in_one_pass || facts.steps === undefined;
     element("of-resolution").hidden = facts.resolution === undefined;
-    Object.assign(input("steps"), { max: String(facts.mostSteps), placeholder: String(facts.steps ?? "") });
+    Object.assign(input("steps"), { max: String(facts.most_steps), placeholder: String(facts.steps ?? "") });
     const [min, max] = facts.resolutions.map(String);
     Object.assign(input("resolution"), { min, max, placeholder: String(facts.resolution ?? "") });
     element("hints").hidden = !facts.hints;
     this.examples.describe(facts);
-    element("mending").hidden = !facts.mends;
-    element("shape").hidden = !facts.hints && !facts.mends;
+    element("mending").hidden = facts.in_one_pass;
+    element("see-unsure").parentElement!.hidden = facts.in_one_pass || facts.samples < 2;
+    const value = String(Math.min(4, facts.samples));
+    Object.assign(element("more-answers"), { value, textContent: `Make ${value} answers` });
+    element("shape").hidden = !facts.hints && facts.in_one_pass;
   }
 
   private get tone(): Tone {

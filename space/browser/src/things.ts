@@ -23,11 +23,12 @@ export const pathOf = ({ x, y, path = [] }: Spot): [number, number][] => [[x, y]
 
 function stroke(spot: Spot, photo: Size, grid: Size): Float32Array {
   const [wide, high] = [photo.width / grid.width, photo.height / grid.height];
+  const radius = Math.max(spot.radius, wide, high); // colours are no finer
   const points = pathOf(spot);
   return Float32Array.from({ length: grid.width * grid.height }, (_, at) => {
     const [x, y] = [((at % grid.width) + 0.5) * wide, (Math.floor(at / grid.width) + 0.5) * high];
     const away = Math.min(...points.map((point, i) => distance(x, y, points[Math.max(i - 1, 0)]!, point)));
-    return Math.min(Math.max((spot.radius - away) / Math.max(wide, high) + 0.5, 0), 1);
+    return Math.min(Math.max((radius - away) / Math.max(wide, high) + 0.5, 0), 1);
   });
 }
 

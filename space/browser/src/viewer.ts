@@ -18,7 +18,7 @@ export interface Place {
 }
 
 export interface PointEvents {
-  onPlace: (path: Place[]) => void;
+  onPlace: (path: Place[], isByKeyboard: boolean) => void;
   onMove: (index: number, place: Place) => void;
   onRemove: (index: number) => void;
 }
@@ -42,10 +42,10 @@ export class Viewer {
   constructor(private readonly events: PointEvents) {
     this.divider.addEventListener("input", () => this.layOut());
     this.target.addEventListener("click", (event) => {
-      if (event.detail === 0) events.onPlace([this.cross]); // by keyboard
+      if (event.detail === 0) events.onPlace([this.cross], true);
     });
     this.setUpTouch();
-    this.target.addEventListener("keydown", (event) => this.moveCross(event));
+    this.target.addEventListener("keydown", (event) => this.steerCross(event));
     this.setUpZoom();
     this.setUpHold();
     new ResizeObserver(() => this.layOut()).observe(this.frame);
@@ -110,7 +110,10 @@ export class Viewer {
     });
     target.addEventListener("pointerup", (event) => {
       const isPan = !this.brush && path[0] && this.isAway(path[0], inside(this.at(event)));
-      if (path.length && !isPan && event.isPrimary) this.events.onPlace(path);
+      if (path.length && !isPan && event.isPrimary) {
+        this.moveCross(path[path.length >> 1]!);
+        this.events.onPlace(path, false);
+      }
       path = [];
       this.showStroke([]);
     });
@@ -285,12 +288,16 @@ export class Viewer {
     };
   }
 
-  private moveCross(event: KeyboardEvent): void {
+  private steerCross(event: KeyboardEvent): void {
     const arrow = ARROWS[event.key];
     if (!arrow) return;
     event.preventDefault();
     const pace = event.shiftKey ? 0.1 : 0.02;
-    this.cross = inside({ x: this.cross.x + pace * arrow[0], y: this.cross.y + pace * arrow[1] });
+    this.moveCross({ x: this.cross.x + pace * arrow[0], y: this.cross.y + pace * arrow[1] });
+  }
+
+  private moveCross(place: Place): void {
+    this.cross = inside(place);
     put(element("cross"), this.cross);
   }
 }
