@@ -24,7 +24,7 @@ def rewrite(text: str) -> str:
 
 
 def fence(example: re.Match) -> str:
-    """An example as a block of code, as far in as it stands."""
+    """Return an example as a block of code, as far in as it stands."""
     lines = example[0].rstrip("\n").replace("\\*", "*")
     space = " " * (len(lines) - len(lines.lstrip()))
     return f"{space}```pycon\n{lines}\n{space}```\n"

@@ -96,7 +96,7 @@ def rgb_to_lab(rgb: torch.Tensor) -> torch.Tensor:
 
 
 def lab_to_rgb(lab: torch.Tensor) -> torch.Tensor:
-    """L*a*b* (..., 3, H, W) to sRGB, outside [0, 1] where the colour is out of gamut."""
+    """Convert L*a*b* (..., 3, H, W) to sRGB, outside [0, 1] where the colour is out of gamut."""
     return linear_to_srgb(xyz_to_linear(lab_to_xyz(lab)))
 
 
