@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import load_script
+from firefox_driver import running_firefox
 from page_driver import (
     DAB,
     NextColors,
@@ -728,6 +729,25 @@ def test_a_place_takes_the_colours_of_another_answer(visit, small, tmp_path, by)
     give(page, small)
     check_second_answer_in_the_middle(page, by, tmp_path, "png")
     assert not page.errors
+
+
+@pytest.mark.skipif(not shutil.which("firefox"), reason="there is no Firefox here")
+def test_a_place_takes_the_colours_of_another_answer_in_firefox(serve, small, tmp_path):
+    with running_firefox("firefox", tmp_path) as firefox:
+        firefox.open(serve()[0])
+        firefox.wait_until("document.body.dataset.backend === 'wasm'")
+        firefox.choose("#file", small)
+        firefox.wait_until("document.body.dataset.made === '1'")
+        firefox.click("#views label:has(#see-unsure)")
+        firefox.click("#more-answers")
+        firefox.wait_until("document.body.dataset.made === '2'")
+        firefox.wait_until("!document.querySelector('#place').hidden")
+        firefox.click("#place")
+        firefox.click("#choices button:nth-child(3)")
+        firefox.wait_until("document.body.dataset.made === '3'")
+        mended = firefox.evaluate("document.querySelector('#mend-list li').textContent")
+        assert mended.startswith("as in answer 3 at ")
+        assert firefox.evaluate("document.querySelector('#trouble').hidden")
 
 
 def test_one_answer_is_joined_by_more_to_compare_it_with(page, small):
