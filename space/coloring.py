@@ -299,11 +299,13 @@ def check_work(settings: Settings, limits: Limits, photographs: int) -> None:
     candidates = settings.candidates or own.default_num_candidates
     candidates = share_candidates(candidates, settings.samples)
     resolution = settings.processing_resolution or own.default_processing_resolution
-    each = work(settings.samples, steps, candidates, resolution or RESOLUTIONS[1])
+    # A step costs what its cells cost; more luminance in each of them is read only once.
+    resolution = (resolution or RESOLUTIONS[1]) * min(1, 4 / pipe.image_processor.chroma_stride)
+    each = work(settings.samples, steps, candidates, resolution)
     if photographs * each > limits.max_work:
         raise Refused(
-            f"That is too much for one job: photographs x colourings x steps x {candidates} "
-            f"candidates x working resolution² is {photographs * each:.0f} million, and at most "
+            f"That is too much for one job: photographs, colourings, {steps} steps and "
+            f"{candidates} candidates make {photographs * each:.0f} million working pixels, and at most "
             f"{limits.max_work} million are allowed. Ask for fewer, or for a smaller resolution."
         )
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, get_type_hints
 
-RESOLUTIONS = (64, 512)  # short side at which colours are invented, least and most
+RESOLUTIONS = (64, 1024)  # short side at which colours are invented, least and most
 LONGEST_POINTS = 10_000  # characters
 MOST_POINTS = 200
 
@@ -36,8 +36,8 @@ class Range:
         return int(number) if self.whole else float(number)
 
 
-def work(samples: int, steps: int, candidates: int, resolution: int) -> float:
-    """Count what a photograph costs: millions of working pixels that the network sees."""
+def work(samples: int, steps: int, candidates: int, resolution: float) -> float:
+    """Count what a photograph costs: millions of working pixels, of which a cell has 4 x 4."""
     return samples * steps * candidates * resolution**2 / 1e6
 
 

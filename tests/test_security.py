@@ -875,13 +875,13 @@ def test_names_of_files_stay_names(space, visitor, stored):
             assert "<" not in refusal(visitor, order(visitor, path))
 
 
-LONG = {"samples": 8, "steps": 100, "resolution": 96}  # takes a while, within the budget
+LONG = {"samples": 8, "steps": 100, "resolution": 192}  # takes a while, within the budget
 
 
 def test_a_job_is_no_longer_than_the_budget(space, visitor):
     coloring = pytest.importorskip("coloring")
     path = upload(visitor, photograph())
-    said = refusal(visitor, order(visitor, path, samples=8, steps=100, resolution=512))
+    said = refusal(visitor, order(visitor, path, samples=8, steps=100, resolution=1024))
     assert "too much for one job" in said and "839 million" in said and "40 million" in said
     limits, models = coloring.Limits(), ["default"]
     assert coloring.read_settings(LONG, models, limits)

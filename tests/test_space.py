@@ -218,7 +218,7 @@ def test_every_control_reaches_the_model(client, pipe, album):
         ({"samples": 99}, "number of colourings lies between 1 and 8"),
         ({"samples": 0}, "number of colourings"),
         ({"steps": 5000}, "number of steps lies between 1 and 100"),
-        ({"resolution": 4000}, "working resolution lies between 64 and 512"),
+        ({"resolution": 4000}, "working resolution lies between 64 and 1024"),
         ({"saturation": -1}, "saturation"),
         ({"sampler": "magic"}, "no sampler magic"),
         ({"model": "/etc"}, "no model /etc here; default"),
@@ -704,7 +704,7 @@ def test_a_point_outside_and_too_much_are_said_and_all_stays(page, portrait, tmp
     give(page, portrait)
     before = pixels(save(page, tmp_path))
     page.eval_on_selector("#experts", "(one) => (one.open = true)")
-    page.eval_on_selector("#resolution", "(one) => (one.value = 512)")
+    page.eval_on_selector("#resolution", "(one) => (one.value = 1024)")
     page.eval_on_selector("#steps", "(one) => (one.value = 100)")
     page.select_option("#samples", "8")
     assert "too much for one job" in trouble(page, "too much")

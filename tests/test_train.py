@@ -813,7 +813,7 @@ def test_a_wrong_name_is_found_before_the_first_step(pictures, tmp_path):
 
 
 def test_a_model_that_ships_is_a_start_by_its_name(pictures, tmp_path):
-    left_open = {"model": {}, "scheduler": {}, "resolution": 32, "noise_levels": 1}
+    left_open = {"model": {}, "scheduler": {}, "resolution": 64, "noise_levels": 1}
     left_open["doubtful_probability"] = 0.5
     still = {"learning_rate": 0.0, "weight_decay": 0.0, "max_train_steps": 1}
     run = train(pictures, tmp_path, init_from="default", **left_open, **still)
@@ -821,7 +821,7 @@ def test_a_model_that_ships_is_a_start_by_its_name(pictures, tmp_path):
     assert_same(released(run), shipped.unet.state_dict())
     trained = ColorizationPipeline.from_pretrained(run / "model", torch_dtype=torch.float32)
     assert trained.unet.config["hint_channels"] == 3
-    assert trained.unet.config["doubtful_hints"] and not shipped.unet.config["doubtful_hints"]
+    assert trained.unet.config["doubtful_hints"] and shipped.unet.config["doubtful_hints"]
     assert trained.scheduler.config.prediction_type == "v_prediction"
     names = [name for name in shipped.config if name.startswith(("default_", "chroma_"))]
     assert len(names) > 5
@@ -1064,10 +1064,10 @@ def test_the_next_default_begins_with_the_weights_of_the_present_one(pictures, t
         "base": str(ROOT / "configs" / "next" / "general-256.yaml"),
         "datasets": [str(pictures)],
         "output_dir": str(tmp_path / "run"),
-        "resolution": 32,
-        "load_size": 32,
+        "dataset_weights": [],
+        "resolution": 64,
+        "load_size": 64,
         "batch_size": 4,
-        "gradient_accumulation_steps": 1,
         "noise_levels": 1,
         "max_train_steps": 2,
         "guidance_start": 1,

@@ -32,11 +32,15 @@ def measure_ranges(pipe: Any, images: Iterable, tail: float = 1e-5) -> dict[str,
         tail: share of the values at either end of one call that may lie outside.
 
     Returns:
-        For the name of each convolution but the outermost four numbers: least and greatest value
-        before it, and after it.
+        For the name of each convolution but the outermost, and those of a trunk, four numbers:
+        least and greatest value before it, and after it.
     """
     convolutions = {
-        name: module for name, module in pipe.unet.named_modules() if isinstance(module, nn.Conv2d)
+        name: module
+        for name, module in pipe.unet.named_modules()
+        # The channels of a trunk have ranges too different for the same 256 levels; in 8 bits it
+        # moves colours by three times as much, and saves a twentieth of the time.
+        if isinstance(module, nn.Conv2d) and not name.startswith("encoder.trunk.")
     }
     extremes = {name: _Extremes(tail) for name in convolutions}
     hooks = [convolutions[name].register_forward_hook(one) for name, one in extremes.items()]

@@ -237,9 +237,12 @@ def whole_number_convolution(g: Graph, x: str, name: str, **attributes) -> str:
     """Add a convolution that runtimes compute in 8 bits: all around it is rounded to them."""
     low, high, low_after, high_after = g.ranges[name]
     weight = g.weights[f"{name}.weight"].astype(np.float32)
+    bias, step = g.weights[f"{name}.bias"].astype(np.float32), _levels(low, high)[0]
     scale = np.maximum(np.abs(weight).max(axis=(1, 2, 3)) / WEIGHT_LEVELS, 1e-8)
-    bias_scale = scale * _levels(low, high)[0]
-    bias = np.rint(g.weights[f"{name}.bias"].astype(np.float32) / bias_scale)
+    # A bias is a whole number of 32 bits, also where a channel has hardly any weights.
+    scale = np.maximum(scale, np.abs(bias) / (step * 2**30))
+    bias_scale = scale * step
+    bias = np.rint(bias / bias_scale)
     g.used.add(f"{name}.bias")
     given = [
         rounded(g, x, low, high),
