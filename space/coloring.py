@@ -305,8 +305,9 @@ def check_work(settings: Settings, limits: Limits, photographs: int) -> None:
     if photographs * each > limits.max_work:
         raise Refused(
             f"That is too much for one job: photographs, colourings, {steps} steps and "
-            f"{candidates} candidates make {photographs * each:.0f} million working pixels, and at "
-            f"most {limits.max_work} million are allowed. Ask for fewer, or for a smaller resolution."
+            f"{candidates} candidates make {photographs * each:.0f} million working pixels, "
+            f"and at most {limits.max_work} million are allowed. Ask for fewer, or for a smaller "
+            "resolution."
         )
 
 
