@@ -30,7 +30,7 @@ export class Choices {
         return button;
       }),
     );
-    this.help.textContent = "Choose the answer whose colours come there.";
+    this.help.textContent = "Choose the answer whose colours this place should have.";
     element("doubt").scrollIntoView({ block: "nearest" });
   }
 
