@@ -1,9 +1,11 @@
 """The script that makes sets from collections: reading, cleaning, splitting, terms."""
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from click.testing import CliRunner
@@ -79,6 +81,12 @@ def run(clones, output, *arguments, table=TABLE):
     return CliRunner().invoke(collect_pictures.main, words, catch_exceptions=False)
 
 
+def pool(output: Path) -> list[str]:
+    """Names of the clean pictures of the film."""
+    file = output / "collections" / "film.parquet"
+    return [image["path"] for image in pq.read_table(file)["image"].to_pylist()]
+
+
 def names(folder: Path) -> dict[str, list[str]]:
     """Names of the pictures of a set by split."""
     data = load_dataset(str(folder), cache_dir=str(folder.parent / "cache"))
@@ -118,6 +126,27 @@ def test_what_is_held_out_stays_and_its_series_leaves(clones, apart, tmp_path):
         cache_dir=str(tmp_path / "cache"),
     )["train"]
     assert len(table) == 8 - 2 * len(held)
+
+
+def test_deleted_pictures_are_read_from_an_older_commit(clones, tmp_path):
+    film, bare = tmp_path / "film", clones / "else" / "film.git"
+    head = ["git", "rev-parse", "HEAD"]
+    older = subprocess.run(head, cwd=film, check=True, capture_output=True, text=True).stdout
+    for command in (["rm", "-q", "*.jpg"], ["commit", "-q", "-m", "Remove the pictures"]):
+        identity = ["-c", "user.name=A", "-c", "user.email=a@example.org"]
+        subprocess.run(["git", *identity, *command], cwd=film, check=True)
+    shutil.rmtree(bare)
+    subprocess.run(["git", "clone", "-q", "--bare", film, bare], check=True)
+    table = {"film": {**TABLE["film"], "commit": older.strip()}}
+    assert run(clones, tmp_path / "bare", table=table).exit_code == 0
+    assert len(pool(tmp_path / "bare")) == 8
+    shutil.rmtree(bare)
+    subprocess.run(["git", "clone", "-q", film, bare.with_suffix("")], check=True)
+    assert run(clones, tmp_path / "tree", table=table).exit_code == 0
+    assert len(pool(tmp_path / "tree")) == 8
+    table["film"]["commit"] = "0" * 40
+    result = run(clones, tmp_path / "none", table=table)
+    assert result.exit_code == 1 and "clone without --depth" in result.output
 
 
 def test_nothing_seen_in_training_is_held_out(clones, tmp_path):

@@ -70,6 +70,7 @@ class Collection:
     files: list[str]  # glob patterns; * matches slashes, too
     set: str  # that its training pictures join
     terms: str  # the column `terms`
+    commit: str = "HEAD"  # one that still has the pictures, if the newest has not
     skip: list[str] = dataclasses.field(default_factory=list)  # glob patterns
     terms_file: str = ""  # path of the text that names the terms of picture {name}
     label: str = ""  # regular expression; its group, found in a path, is the column `label`
@@ -115,16 +116,24 @@ class Folder:
 
 
 class BareClone:
-    """The files of the newest commit of a bare Git repository."""
+    """The files of a commit of a bare Git repository."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, commit: str):
+        self.path, self.commit = path, commit
         self.git = ["git", f"--git-dir={path}"]
 
     def names(self) -> list[str]:
-        """List the paths in the tree."""
-        command = [*self.git, "ls-tree", "-r", "-z", "--name-only", "HEAD"]
-        listing = subprocess.run(command, check=True, capture_output=True).stdout
-        return sorted(name for name in listing.decode("utf-8", "replace").split("\0") if name)
+        """List the paths in the tree.
+
+        Raises:
+            ValueError: if the clone lacks the commit.
+        """
+        command = [*self.git, "ls-tree", "-r", "-z", "--name-only", self.commit]
+        listing = subprocess.run(command, capture_output=True)
+        if listing.returncode:
+            raise ValueError(f"{self.path} lacks the commit {self.commit}: clone without --depth.")
+        names = listing.stdout.decode("utf-8", "replace").split("\0")
+        return sorted(name for name in names if name)
 
     def read(self, names: list[str]) -> Iterator[tuple[str, bytes]]:
         """Yield names and contents; a file whose content the clone lacks is left out."""
@@ -133,7 +142,7 @@ class BareClone:
             asked, answered = process.stdin, process.stdout
             assert asked and answered  # since both are pipes
             for name in names:
-                asked.write(f"HEAD:{name}\n".encode())
+                asked.write(f"{self.commit}:{name}\n".encode())
                 asked.flush()
                 *_, kind, size = answered.readline().split()
                 if kind == b"blob":
@@ -142,12 +151,14 @@ class BareClone:
             asked.close()
 
 
-def open_clone(root: Path, repository: str) -> Folder | BareClone | None:
-    """Open the clone of OWNER/NAME below `root`, bare or not; `None` if there is none."""
-    bare = root / f"{repository}.git"
+def open_clone(root: Path, collection: Collection) -> Folder | BareClone | None:
+    """Open the clone of a collection below `root`, bare or not; `None` if there is none."""
+    bare, folder = root / f"{collection.repository}.git", root / collection.repository
+    if not bare.is_dir() and collection.commit != "HEAD":
+        bare = folder / ".git"  # the work tree has the files of another commit
     if bare.is_dir():
-        return BareClone(bare)
-    return Folder(root / repository) if (root / repository).is_dir() else None
+        return BareClone(bare, collection.commit)
+    return Folder(folder) if folder.is_dir() else None
 
 
 # Pools: the clean pictures of a collection
@@ -228,7 +239,7 @@ def make_pool(collection: Collection, clones: Path, pools: Path) -> bool:
     file = pools / f"{collection.name}.parquet"
     if file.exists():
         return True
-    clone = open_clone(clones, collection.repository)
+    clone = open_clone(clones, collection)
     if clone is None:
         return False
     rows, left_out = gather(collection, clone)
