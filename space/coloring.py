@@ -38,7 +38,7 @@ from pipeline_colorize import ColorizationPipeline, photo
 from pipeline_colorize.command.provenance import given_colors, provenance
 from pipeline_colorize.command.report import one_line
 from pipeline_colorize.command.settings import Settings, parse_hint
-from pipeline_colorize.core.options import share_candidates
+from pipeline_colorize.core.options import LEAST_CANDIDATES, share_candidates
 from pipeline_colorize.photo.display import as_picture
 from pipeline_colorize.registry import SAMPLERS, sampler_class, shipped_models
 from pipeline_colorize.telling.references import reference_album
@@ -399,9 +399,14 @@ def mend(image: np.ndarray, invented: Invented, touches: tuple[Touch, ...], sett
 
 @on_gpu
 def invent_anew(image: np.ndarray, old: torch.Tensor, mask: np.ndarray, settings: Settings):
-    """Other colours (2, h, w) in a place, in agreement with those around it."""
-    options = {"color_image": old.numpy(), "mask_image": mask}
-    return call(own_copy(settings), image, replace(settings, samples=1), None, **options).images[0]
+    """Other colours (2, h, w) in a place, in agreement with those around it.
+
+    The colours around it leave less to disagree on, so fewer candidates do.
+    """
+    pipe, options = own_copy(settings), {"color_image": old.numpy(), "mask_image": mask}
+    few = settings.candidates or min(pipe.config.default_num_candidates, LEAST_CANDIDATES)
+    settings = replace(settings, samples=1, candidates=few)
+    return call(pipe, image, settings, None, **options).images[0]
 
 
 def colored(pipe: ColorizationPipeline, shown: Image.Image, chroma: torch.Tensor) -> Image.Image:

@@ -1,5 +1,7 @@
 """Mending: colours outside a mask stay to the bit, those inside are invented anew."""
 
+from types import SimpleNamespace
+
 import diffusers
 import numpy as np
 import pytest
@@ -167,6 +169,31 @@ def test_variations_are_the_nearer_the_weaker(pipe, grey, colored, second_look):
     assert distances[0] < distances[1] < distances[2]
 
 
+def test_a_picture_is_encoded_once_for_all_its_mends(folder, grey, colored, mask):
+    """What is kept of the last picture gives the same mend, and serves no other picture or hint."""
+    pipe = ORTColorizationPipeline(folder / "full.onnx")
+    given = {"color_image": colored, "mask_image": mask}
+    hint = [Hint(40, 30, "#2040c0", 6)]
+    fresh = [
+        call(ORTColorizationPipeline(folder / "full.onnx"), grey, 5, **given, hints=hints).images
+        for hints in (None, hint)
+    ]
+    for before in (grey, grey.transpose(Image.Transpose.FLIP_LEFT_RIGHT)):
+        call(pipe, before, 3)
+        assert [call(pipe, grey, 5, **given, hints=hints).images for hints in (None, hint)] == fresh
+    runs = []
+    session, pipe._session = (
+        pipe._session,
+        SimpleNamespace(
+            run=lambda names, given: (
+                runs.append(given["features"].size) or session.run(names, given)
+            )
+        ),
+    )
+    call(pipe, grey, 5, **given, hints=hint)
+    assert all(runs)
+
+
 def test_nothing_to_mend_gives_the_picture_back(pipe, grey, colored):
     black = Image.new("L", grey.size)
     assert call(pipe, grey, color_image=colored, mask_image=black).images[0] == colored
@@ -328,7 +355,9 @@ def test_a_weight_keeps_to_the_mask_and_ends_where_the_thing_ends():
     luminance[:, 80:] = 75  # a thing that ends at column 80
     mask = np.zeros((120, 160), np.float32)
     mask[30:90, 40:80] = 1  # its right edge is that of the thing
-    weight = Mend(np.zeros((120, 160, 3), np.uint8), mask).weight(luminance, cell=8)
+    overlay = Mend(np.zeros((120, 160, 3), np.uint8), mask).overlay(luminance, cell=8)
+    weight = np.zeros_like(mask)
+    weight[overlay.inside] = overlay.weight
     assert (weight[mask == 0] == 0).all()
     assert weight[60, 60] == 1
     assert weight[60, 79] > 0.85  # at the edge in the light

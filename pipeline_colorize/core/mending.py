@@ -3,6 +3,7 @@
 torch's engine and the one without torch share it; it needs NumPy and Pillow alone.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +20,7 @@ from .colorimetry import (
     rgb_pixels_to_lab,
 )
 from .finishing import TEXTURE_HALF_POINT
-from .margins import Frame
+from .margins import Box, Frame
 from .options import per_picture
 from .pictures import upright_srgb
 from .sizes import row_chunks
@@ -96,29 +97,50 @@ class Mend:
         pixels = PIL.Image.fromarray(_converted(self.colors, np.dtype(np.uint8)))
         return Mend(np.asarray(pixels.resize(new, PIL.Image.Resampling.BOX)), mask)
 
-    def overlay(self, luminance: np.ndarray, cell: float) -> "Overlay":
-        """Return the pixels that are there, with the light of a photograph; see `weight`."""
-        return Overlay(with_light_of(self.colors, luminance), self.weight(luminance, cell))
+    def box(self, cell: float) -> Box:
+        """Find what gets new colours: `(top, bottom, left, right)`, with two cells around it.
 
-    def weight(self, luminance: np.ndarray, cell: float) -> np.ndarray:
-        """Return how far the new colours count at each pixel, (H, W), float32 in [0, 1].
+        Args:
+            cell: pixels along the side of a cell of the chroma grid.
+        """
+        sides: list[int] = []
+        for axis in (1, 0):
+            found = np.flatnonzero(self.mask.any(axis))
+            least, most = (found[0], found[-1] + 1) if len(found) else (0, 0)
+            around = math.ceil(2 * cell) if len(found) else 0
+            sides += [max(least - around, 0), min(most + around, self.mask.shape[1 - axis])]
+        return sides[0], sides[1], sides[2], sides[3]
 
-        It is 0 wherever the mask is, and never above it. Towards the edge of the mask it fades
-        over about a cell, but for edges that the light has as well (He and Sun 2015).
+    def overlay(self, luminance: np.ndarray, cell: float, old: Pixels | None = None) -> "Overlay":
+        """Return the pixels that are there, and how far new ones count where there are some.
+
+        New ones count for nothing where the mask is 0, and never for more than it says. Towards its
+        edge they fade over about a cell, but for edges that the light has as well (He and Sun
+        2015).
 
         Args:
             luminance: (H, W), L* of the whole picture.
             cell: pixels along the side of a cell of the chroma grid.
+            old: the pixels, if they have the light of the photograph already.
         """
-        if self.is_everywhere:
-            return self.mask
-        slope, offset = _fit_mask(self.mask > 0, luminance, cell)
-        weight = np.empty_like(self.mask)
-        for rows in row_chunks(*luminance.shape):
-            near = _rows_of(slope, rows, luminance.shape) * luminance[rows]
-            near += _rows_of(offset, rows, luminance.shape)
-            weight[rows] = np.minimum(self.mask[rows], (2 * near - 1).clip(0, 1))
-        return weight
+        if old is None:
+            old = with_light_of(self.colors, luminance)
+        top, bottom, left, right = self.box(cell)
+        inside = slice(top, bottom), slice(left, right)
+        return Overlay(old, inside, _weight(self.mask[inside], luminance[inside], cell))
+
+
+def _weight(mask: np.ndarray, luminance: np.ndarray, cell: float) -> np.ndarray:
+    """Fade a mask (H, W) towards its edges, but for those that the light has as well."""
+    if mask.size == 0 or mask.min() == 1:
+        return mask
+    slope, offset = _fit_mask(mask > 0, luminance, cell)
+    weight = np.empty_like(mask)
+    for rows in row_chunks(*luminance.shape):
+        near = _rows_of(slope, rows, luminance.shape) * luminance[rows]
+        near += _rows_of(offset, rows, luminance.shape)
+        weight[rows] = np.minimum(mask[rows], (2 * near - 1).clip(0, 1))
+    return weight
 
 
 def _resize(plane: np.ndarray, grid: Sequence[int], frame: Frame) -> np.ndarray:
@@ -165,14 +187,23 @@ def _rows_of(plane: np.ndarray, rows: slice, size: tuple[int, ...]) -> np.ndarra
 
 @dataclass(frozen=True)
 class Overlay:
-    """The pixels that a picture had before, and how far new ones count."""
+    """The pixels that a picture had before, and how far new ones count.
+
+    Args:
+        old: (H, W, 3), of the whole picture.
+        inside: the rows and columns in which there are new ones.
+        weight: (rows, columns), how far these count, float32 in [0, 1].
+    """
 
     old: Pixels
-    weight: np.ndarray  # (H, W), float32 in [0, 1]
+    inside: tuple[slice, slice]
+    weight: np.ndarray
 
     def under(self, new: Pixels) -> Pixels:
         """Return the picture with new colours where they count, of the kind of `new`."""
-        return blend(_converted(self.old, new.dtype), new, self.weight)
+        result = _converted(self.old, new.dtype).copy()
+        result[self.inside] = blend(result[self.inside], new[self.inside], self.weight)
+        return result
 
 
 def _converted(pixels: Pixels, kind: np.dtype) -> Pixels:

@@ -108,14 +108,14 @@ class ResultMaker:
         if frame.size != look.frame.size:
             luminance = self.processor.resize(look.whole_luminance, frame.size)[0].numpy()
         cell = frame.inner_size[0] / look.chroma.shape[2]
+        old = None
         if mend.is_chroma:
             chroma = torch.from_numpy(mend.chroma_on(look.chroma.shape[2:], look.frame))
             if self.options.output_type == "pil":
                 old = self._pixels(look, chroma, self.options.match_input_resolution)
             else:
                 old = self._float_pixels(look, chroma)
-            return Overlay(old, mend.resized(frame.size).weight(luminance, cell))
-        return mend.resized(frame.size).overlay(luminance, cell)
+        return mend.resized(frame.size).overlay(luminance, cell, old)
 
     def _float_pixels(self, look: Look, chroma: torch.Tensor) -> np.ndarray:
         """Return a photograph in colour, in its neutral margins, (H, W, 3) in [0, 1]."""

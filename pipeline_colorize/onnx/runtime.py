@@ -104,6 +104,7 @@ class _Look:
     hints: np.ndarray  # (1, 3, rows, columns)
     certain: np.ndarray  # (rows, columns), from `certain_influence`
     guide: np.ndarray  # (1, 1, 8 * rows, 8 * columns)
+    features: np.ndarray  # (F,), what the encoder found; none until the network has seen it
     previous: "_Look | None" = None  # the first look, where this is the second
     spread: np.ndarray | None = None  # (rows, columns), standard deviation of several candidates
     mend: Mend | None = None  # colours that are there already, at full size
@@ -239,10 +240,12 @@ class ORTColorizationPipeline:
 
     def _open(self) -> None:
         self._session, self._process = _open_session(self._model), os.getpid()
+        # Of the last picture, so that mends of what was coloured just now need not encode it again.
+        self._encoded: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
 
     def __getstate__(self) -> dict:
         state = self.__dict__.copy()
-        del state["_session"], state["_process"]
+        del state["_session"], state["_process"], state["_encoded"]
         return state
 
     def __setstate__(self, state: dict) -> None:
@@ -356,6 +359,7 @@ class ORTColorizationPipeline:
             noise = self._noise(look, generator, len(schedule), options)
             self._invent_chroma(look, noise, schedule, factor, options.strength)
             self._agree(look, options, factor)
+        self._encoded = [(look.working, look.hints, look.features) for look in looks]
         look = looks[-1]
         output.boxes.append(look.frame.box)
         output.images += self._finish(look, factor, options)
@@ -411,18 +415,27 @@ class ORTColorizationPipeline:
         doubtful = self.properties.get("doubtful_hints", False)
         drawn = draw_hints(hints, (height, width), grid, doubtful)
         drawn[:, :2] /= self.config.default_saturation  # which multiplies what comes out
+        working = Levels.measure(seen).apply(resize_plane(seen, *size)[None, None].clip(0, 100))
         return _Look(
             luminance=luminance,
             seen=seen,
             frame=frame,
             whole_luminance=light.luminance,
             resolution=resolution,
-            working=Levels.measure(seen).apply(resize_plane(seen, *size)[None, None].clip(0, 100)),
+            working=working,
             hints=drawn,
+            features=self._features(working, drawn),
             certain=certain_influence(hints, (height, width), grid),
             guide=resize_plane(seen, *(side * detail for side in grid))[None, None],
             previous=previous,
         )
+
+    def _features(self, working: np.ndarray, hints: np.ndarray) -> np.ndarray:
+        """Return what the encoder found in a picture with these hints, if it was the last one."""
+        for seen, given, features in self._encoded:
+            if np.array_equal(seen, working) and np.array_equal(given, hints):
+                return features
+        return np.empty(0, np.float32)
 
     def _noise(
         self, look: _Look, generator: TorchGenerator, steps: int, options: ColorizationOptions
@@ -444,7 +457,7 @@ class ORTColorizationPipeline:
             "luminance": look.working,
             "noise": np.empty((0, samples, 2, *grid), np.float32),
             "schedule": np.empty((0, 6), np.float32),
-            "features": np.empty(0, np.float32),
+            "features": look.features,
             "guide": look.guide,
             "rows": np.empty((1, 1, 0, 0), np.float32),
             "place": np.zeros(2, np.int64),
@@ -458,19 +471,21 @@ class ORTColorizationPipeline:
 
     def _invent_chroma(self, look: _Look, noise, schedule, factor, strength: float) -> None:
         """Run all steps of a look, which may begin with colours that are there."""
-        names, start = ["next_sample", "chroma", "estimates"], noise[0]
+        names, start = ["next_sample", "chroma", "estimates", "next_features"], noise[0]
         if (before := self._colors_before(look, strength)) is not None:
             signal, rate = schedule[0, 1:3] if len(schedule) else (1, 0)
             start = signal * np.repeat(before, len(start) // len(before), axis=0) + rate * start
         if look.given is not None and look.free is not None:
             run = partial(self._run, look=look, saturation=factor)
             steps = start.astype(np.float32), noise, schedule
-            look.sample, look.estimates = sample_around(run, look.given, look.free, *steps)
+            mended = sample_around(run, look.given, look.free, *steps, features=look.features)
+            look.sample, look.estimates, look.features = mended
             [look.chroma] = run(["chroma"], sample=look.estimates[-1])
             return
-        look.sample, look.chroma, look.estimates = self._run(
+        results = self._run(
             names, look, sample=start, noise=noise[1:], schedule=schedule, saturation=factor
         )
+        look.sample, look.chroma, look.estimates, look.features = results
 
     def _colors_before(self, look: _Look, strength: float) -> np.ndarray | None:
         """Find the colours that a look begins with, (N, 2, h, w) in the network's units, or `None`.
@@ -516,17 +531,27 @@ class ORTColorizationPipeline:
         kind = np.uint8 if options.output_type == "pil" else np.float32
         before = self._before(look, factor, kind)
         results: list = []
+        wanted = slice(None) if before is None else before.inside[0]
         for sample in look.sample:
-            pixels = self._pixels(look, sample, factor, kind)
+            pixels = self._pixels(look, sample, factor, kind, wanted)
             pixels = pixels if before is None else before.under(pixels)
             results.append(PIL.Image.fromarray(pixels) if kind == np.uint8 else pixels)
         return results
 
-    def _pixels(self, look: _Look, sample: np.ndarray, factor, kind: type) -> np.ndarray:
-        """Turn a sample (2, h, w) into pixels (H, W, 3), uint8 or float32, with neutral margins."""
+    def _pixels(
+        self, look: _Look, sample: np.ndarray, factor, kind: type, wanted: slice = slice(None)
+    ) -> np.ndarray:
+        """Turn a sample (2, h, w) into pixels (H, W, 3), uint8 or float32, with neutral margins.
+
+        Only the rows of the whole picture that are wanted get their pixels.
+        """
         whole = _grey_canvas(look.whole_luminance, look.frame, kind)
         result = whole[look.frame.inside]
-        for rows in row_chunks(*look.luminance.shape):
+        first, last = (end - look.frame.box[0] for end in wanted.indices(len(whole))[:2])
+        height, width = look.luminance.shape
+        first, last = max(first, 0), min(last, height)
+        for chunk in row_chunks(last - first, width):
+            rows = slice(first + chunk.start, first + chunk.stop)
             name = "rgb" if kind is np.uint8 else "rgb_float"
             colored = self._rows(name, look, sample[None], factor, look.luminance, rows)[0]
             result[rows] = colored if kind is np.uint8 else np.moveaxis(colored, 0, -1)
@@ -555,7 +580,7 @@ class ORTColorizationPipeline:
         hints[0, :2] = mend.chroma_on(grid, look.frame) / self.config.default_saturation
         factor = np.array([self.config.default_saturation], np.float32)
         old = self._pixels(replace(look, hints=hints), look.given[0], factor, kind)
-        return Overlay(old, mend.weight(look.whole_luminance, cell))
+        return mend.overlay(look.whole_luminance, cell, old)
 
     def _rows(self, name: str, look: _Look, sample, factor, luminance, rows: slice):
         """Rows of one or several samples in colour."""

@@ -3,6 +3,8 @@
 Light is never touched: colours of one luminance are mixed.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import PIL.Image
 
@@ -60,5 +62,5 @@ def fade_colors(
     assert base is not None  # since there is a picture
     grey = np.rint(255 * encode_srgb(lightness_to_y(light))).astype(np.uint8)
     overlay = base.overlay(light, min(light.shape) / _CELLS)
-    faded = type(overlay)(overlay.old, (amount * overlay.weight).astype(np.float32))
+    faded = replace(overlay, weight=(amount * overlay.weight).astype(np.float32))
     return PIL.Image.fromarray(faded.under(np.repeat(grey[..., None], 3, axis=2)))

@@ -221,7 +221,8 @@ export class Pipeline {
     const { model } = this.ready;
     const { looks } = this.current;
     const one = { ...ask, samples: 1 };
-    const prepared = this.prepare(looks.at(-1)!, one, false, new TorchGenerator(ask.seed));
+    const generator = new TorchGenerator(ask.seed);
+    const prepared = this.prepare(looks.at(-1)!, one, false, generator, model.least_candidates);
     const before = (row: number[], drawn: Float32Array) => {
       const start = drawn.slice();
       blend(start, old, row); // signal and noise of the colours that stay, before the step
@@ -259,6 +260,7 @@ export class Pipeline {
     ask: Asks["colorize"],
     isSecond: boolean,
     generator: TorchGenerator,
+    most = Infinity, // candidates
   ): Prepared {
     const { model } = this.ready;
     const grid = gridOf(working, model);
@@ -269,7 +271,7 @@ export class Pipeline {
     const hints = rasterizeHints(inFrame, sizeOf(frame), grid, (hint) =>
       this.cover(ask.hints[inFrame.indexOf(hint)]!, grid),
     );
-    const each = candidatesEach(model, ask.samples, isSecond);
+    const each = Math.min(candidatesEach(model, ask.samples, isSecond), most);
     return {
       isSecond,
       schedule,
