@@ -2,6 +2,7 @@
 
     python scripts/illustrate.py sheets --photographs FOLDER --color FOLDER --large FILE
     python scripts/illustrate.py screenshots browser --output FOLDER
+    python scripts/illustrate.py states space --output FOLDER
 
 Only pictures in the public domain or under free licences belong into the documentation.
 """
@@ -90,6 +91,20 @@ def screenshots(what, output):
     from illustrations.screenshots import TAKES, take
 
     take(list(what or TAKES), output)
+
+
+@main.command()
+@click.argument("engine", type=click.Choice(["space", "browser"]))
+@click.option("--output", required=True, type=click.Path(path_type=Path, file_okay=False))
+@click.option("--only", multiple=True, help="Name of a state, such as 15-doubt; repeatable.")
+def states(engine, output, only):
+    """Draw every state of the page on three widths, in light and dark, to look at each of them.
+
+    The PNG files are called after state, width and scheme. Takes what `screenshots` takes.
+    """
+    from illustrations.states import take
+
+    take(engine, output, only)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import time
 import types
 import zipfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import av
@@ -649,6 +650,43 @@ def test_strength_and_warmth_need_no_other_run(page, pipe, portrait, tmp_path):
     sync_api.expect(page.locator("#warmth")).to_have_value("0")
     assert np.array_equal(pixels(save(page, tmp_path)), plain)
     assert asked == []
+
+
+def colorfulness(page, selector: str) -> list[float]:
+    """How far the channels of some canvases of the page lie apart, in the mean."""
+    return page.eval_on_selector_all(
+        selector,
+        """(all) => all.map((one) => {
+            const copy = new OffscreenCanvas(one.width, one.height).getContext("2d");
+            copy.drawImage(one, 0, 0);
+            const { data } = copy.getImageData(0, 0, one.width, one.height);
+            let sum = 0;
+            for (let at = 0; at < data.length; at += 4) {
+                const pixel = data.subarray(at, at + 3);
+                sum += Math.max(...pixel) - Math.min(...pixel);
+            }
+            return (4 * sum) / data.length;
+        })""",
+    )
+
+
+def test_small_pictures_follow_strength(page, portrait):
+    def wait_for(wanted: Callable[[list[float]], bool]) -> None:
+        until = time.monotonic() + WAIT / 1000
+        while not wanted(found := colorfulness(page, "#answers canvas, #choices canvas")):
+            assert time.monotonic() < until, found
+            page.wait_for_timeout(100)
+
+    give(page, portrait)
+    with NextColors(page):
+        page.select_option("#samples", "2")
+    see(page, "unsure")
+    page.click("#place")
+    wait_for(lambda all_of_them: len(all_of_them) == 4 and min(all_of_them) > 5)
+    set_range(page, "#saturation", 0)
+    wait_for(lambda all_of_them: len(all_of_them) == 4 and max(all_of_them) < 1)
+    page.click("#undo")  # which leaves the view of doubt
+    wait_for(lambda all_of_them: len(all_of_them) == 2 and min(all_of_them) > 5)
 
 
 def test_settings_for_experts_reach_the_model(page, pipe, portrait, tmp_path):

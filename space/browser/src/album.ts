@@ -1,9 +1,9 @@
 /** Several photographs, one after the other; and a strip of all that was made. */
 
-import { element, make } from "./dom";
+import { element, image, make } from "./dom";
 import { type Download, type Engine, type Look, PLAIN, type Recipe, Refused, Stopped, type Tone } from "./engine";
 import { complain, explain, give, isShown, reason, setStop, show, tell } from "./shell";
-import { type Kept, forgetAll, keep, kept } from "./store";
+import { forgetAll, keep, kept } from "./store";
 import { draw } from "./viewer";
 import { zip } from "./zip";
 
@@ -27,11 +27,6 @@ export function newItem(file: File, seed = 0): Item {
   const id = `${Date.now()}-${Math.random()}`;
   const recipe = { seed, samples: 1, hints: [] };
   return { id, file, recipe, sample: 0, tone: PLAIN, state: "waiting", isSaved: false };
-}
-
-function fromKept({ id, file, name, recipe, sample, tone, thumb }: Kept): Item {
-  const whole = new File([file], name, { type: file.type });
-  return { id, file: whole, recipe, sample, tone, thumb, state: "done", isSaved: true };
 }
 
 const thumbOf = ({ sample, tone }: Item): Look => ({ sample, tone, longest: THUMB });
@@ -60,7 +55,7 @@ export class Album {
       if (this.made.some(({ isSaved }) => !isSaved)) event.preventDefault();
     });
     void kept().then((all) => {
-      this.made.push(...all.map(fromKept));
+      this.made.push(...all);
       this.showStrip();
     });
   }
@@ -102,8 +97,7 @@ export class Album {
     item.isSaved = false;
     this.made = [item, ...this.made.filter((one) => one !== item && one.id !== item.id)];
     this.showStrip();
-    const { id, file, recipe, sample, tone, thumb } = item;
-    void keep({ id, file, name: file.name, recipe, sample, tone, thumb, when: Date.now() });
+    void keep(item);
   }
 
   // --- one after the other -----------------------------------------------------------------------
@@ -175,9 +169,9 @@ export class Album {
   // --- what is shown -----------------------------------------------------------------------------
 
   private showItems(): void {
-    const focused = (document.activeElement as HTMLElement | null)?.dataset["key"];
+    const focused = document.activeElement?.id;
     element("items").replaceChildren(...this.items.map((item) => this.tile(item)));
-    if (focused) document.querySelector<HTMLElement>(`[data-key="${focused}"]`)?.focus();
+    if (focused) document.getElementById(focused)?.focus();
     this.all.disabled = !this.items.some(({ state }) => state === "done");
     element("resume").hidden = this.isRunning || !this.next();
   }
@@ -187,45 +181,30 @@ export class Album {
     const word = { waiting: "waits", working: "at work …", done: "", failed: why ?? "" }[state];
     const name = make("span", { className: "name" }, file.name);
     const picture = thumb && state === "done" ? image(thumb) : make("span", { className: "blank" });
-    const large = make("button", { type: "button", className: "large", disabled: state === "failed" }, picture, name);
-    large.dataset["key"] = `open ${id}`;
-    large.addEventListener("click", () => this.open(item));
-    const parts: Node[] = [large];
-    if (word) parts.push(make("p", { className: "quiet" }, word));
-    if (state === "done") parts.push(this.tools(item));
-    return make("li", { className: state }, ...parts);
+    const options = { id: `open-${id}`, className: "large", disabled: state === "failed" };
+    const large = make("button", { ...options, onclick: () => this.open(item) }, picture, name);
+    const below = state === "done" ? this.tools(item) : make("p", { className: "quiet" }, word);
+    return make("li", { className: state }, large, below);
   }
 
   private tools(item: Item): HTMLElement {
-    const again = make("button", { type: "button", ariaLabel: `Another try for ${item.file.name}` }, "Another try");
-    again.dataset["key"] = `again ${item.id}`;
-    again.addEventListener("click", () => this.again(item));
-    const save = make("button", { type: "button", ariaLabel: `Download ${item.file.name}` }, "Download");
-    save.disabled = !item.result;
-    save.dataset["key"] = `save ${item.id}`;
-    save.addEventListener("click", () => {
-      give(item.result!.file, item.result!.name);
+    const { id, file, result } = item;
+    const save = () => {
+      give(result!.file, result!.name);
       item.isSaved = true;
-    });
-    return make("p", { className: "row" }, again, save);
+    };
+    const again = { id: `again-${id}`, ariaLabel: `Another try for ${file.name}`, onclick: () => this.again(item) };
+    const saving = { id: `save-${id}`, ariaLabel: `Download ${file.name}`, disabled: !result, onclick: save };
+    return make("p", { className: "row" }, make("button", again, "Another try"), make("button", saving, "Download"));
   }
 
   private showStrip(): void {
     element("strip").hidden = this.made.length === 0;
-    element("made").replaceChildren(
-      ...this.made
-        .filter(({ thumb }) => thumb)
-        .map((item) => {
-          const button = make("button", { type: "button", ariaLabel: item.file.name }, image(item.thumb!));
-          button.addEventListener("click", () => this.open(item));
-          return make("li", {}, button);
-        }),
-    );
+    const buttons = this.made.map((item) => {
+      const options = { ariaLabel: item.file.name, onclick: () => this.open(item) };
+      return make("li", {}, make("button", options, image(item.thumb!)));
+    });
+    element("made").replaceChildren(...buttons);
   }
 }
 
-function image(picture: Blob): HTMLImageElement {
-  const made = make("img", { alt: "", src: URL.createObjectURL(picture) });
-  made.addEventListener("load", () => URL.revokeObjectURL(made.src), { once: true });
-  return made;
-}

@@ -11,10 +11,13 @@ export class Choices {
   private readonly patches = element("choices");
   private readonly help = element("doubt-help");
 
+  private asked?: [Spot, Size, number];
+
   constructor(private readonly onChoice: (spot: Spot, answer: number) => void) {}
 
   /** Shows what the answers have in a place of a photograph, marking the one that is looked at. */
   ask(spot: Spot, photo: Size, answer: number): void {
+    this.asked = [spot, photo, answer];
     const pictures = document.querySelectorAll<HTMLCanvasElement>("#answers canvas");
     this.patches.replaceChildren(
       ...[...pictures].map((picture, index) => {
@@ -34,6 +37,11 @@ export class Choices {
     element("doubt").scrollIntoView({ block: "nearest" });
   }
 
+  /** The answers look otherwise now. */
+  refresh(): void {
+    if (this.asked) this.ask(...this.asked);
+  }
+
   focus(): void {
     this.patches.querySelector<HTMLElement>("[aria-pressed='false']")?.focus({ preventScroll: true });
   }
@@ -42,6 +50,7 @@ export class Choices {
     const several = element("answers").childElementCount > 1;
     if (this.patches.contains(document.activeElement)) element("place").focus({ preventScroll: true });
     this.patches.replaceChildren();
+    this.asked = undefined;
     element("more-answers").hidden = several;
     this.help.textContent = several
       ? "Touch a place that glows, and choose among what the answers have there."

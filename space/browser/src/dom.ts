@@ -15,3 +15,11 @@ export function make<K extends keyof HTMLElementTagNameMap>(
   made.append(...children);
   return made;
 }
+
+/** A small picture out of a file; nothing where the browser cannot show it. */
+export function image(file: Blob): HTMLImageElement {
+  const made = make("img", { alt: "", src: URL.createObjectURL(file) });
+  made.onload = () => URL.revokeObjectURL(made.src);
+  made.onerror = () => made.remove();
+  return made;
+}

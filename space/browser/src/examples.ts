@@ -1,6 +1,6 @@
 /** Photographs in colour, whose colours come to what is the same in the photograph. */
 
-import { element, make } from "./dom";
+import { element, image, make } from "./dom";
 import type { Example, Facts } from "./engine";
 
 export class Examples {
@@ -38,14 +38,11 @@ export class Examples {
 
   private line(one: Example): HTMLLIElement {
     const { name } = one.file;
-    const picture = make("img", { alt: "", src: URL.createObjectURL(one.file) });
-    for (const kind of ["load", "error"]) picture.addEventListener(kind, () => URL.revokeObjectURL(picture.src), { once: true });
-    picture.addEventListener("error", () => picture.remove()); // the browser cannot show it
-    const remove = make("button", { type: "button", ariaLabel: `Remove ${name}` }, "Remove");
-    remove.addEventListener("click", () => {
+    const onclick = () => {
       this.set(this.all.filter((other) => other !== one));
       this.input.focus({ preventScroll: true }); // its own button is gone
-    });
-    return make("li", {}, picture, make("span", { className: "name" }, name), remove);
+    };
+    const remove = make("button", { type: "button", ariaLabel: `Remove ${name}`, onclick }, "Remove");
+    return make("li", {}, image(one.file), make("span", { className: "name" }, name), remove);
   }
 }

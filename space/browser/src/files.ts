@@ -64,9 +64,8 @@ export async function setUpExamples(onFiles: OnFiles): Promise<void> {
     ...list.map(({ file, title, author, date }) => {
       const image = make("img", { loading: "lazy", src: `examples/${file}`, alt: "" });
       const credit = make("small", {}, `${author}, ${date}`);
-      const button = make("button", { type: "button" }, image, make("span", {}, title), credit);
-      button.addEventListener("click", () => void openExample(file, onFiles));
-      return make("li", {}, button);
+      const onclick = () => void openExample(file, onFiles);
+      return make("li", {}, make("button", { type: "button", onclick }, image, make("span", {}, title), credit));
     }),
   );
   element("try").hidden = list.length === 0;

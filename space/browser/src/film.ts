@@ -14,7 +14,7 @@ export const isFilm = ({ type, name }: File) => type.startsWith("video/") || END
 export function describeFilms({ film_seconds: seconds }: Facts): void {
   element("of-films").hidden = !seconds;
   element("film-help").textContent = seconds
-    ? `or a black-and-white film of up to ${seconds} seconds`
+    ? `black and white, up to ${seconds} seconds`
     : ELSEWHERE;
 }
 

@@ -24,6 +24,12 @@ function nameOf(color: string): string {
   return SWATCHES.find(([, one]) => one === color)?.[0] ?? color;
 }
 
+function dotOf(color: string): HTMLElement {
+  const dot = make("span", { className: "dot" });
+  dot.style.background = color;
+  return dot;
+}
+
 function wordOf(what: Touch["what"]): string {
   if (what === "anew") return "other colours";
   return what === "grey" ? "no colour" : `as in answer ${what}`;
@@ -49,7 +55,7 @@ export class Hints {
   private readonly pick = element<HTMLButtonElement>("pick");
   private readonly reach = element<HTMLInputElement>("reach");
   private readonly swatches: HTMLButtonElement[];
-  private readonly choices = new Choices((spot, answer) => this.mendAt(spot, answer + 1));
+  readonly choices = new Choices((spot, answer) => this.mendAt(spot, answer + 1));
   private latest?: Hint | Touch;
   private isAsking = false;
 
@@ -61,14 +67,12 @@ export class Hints {
     this.viewer = new Viewer({
       onPlace: (path, isByKeyboard) => this.put(path, isByKeyboard),
       onMove: (index, place) =>
-        this.set(this.all.map((one, i) => (i === index ? { ...one, ...this.shifted(one, place) } : one))),
-      onRemove: (index) => this.set(this.all.filter((_, i) => i !== index)),
+        this.set(this.all.with(index, this.shifted(this.all[index]!, place))),
+      onRemove: (index) => this.set(this.all.toSpliced(index, 1)),
     });
-    this.swatches = SWATCHES.map(([name, color]) => {
-      const dot = make("span", { className: "dot" });
-      dot.style.background = color;
-      return make("button", { type: "button", value: color, ariaPressed: "false" }, dot, name);
-    });
+    this.swatches = SWATCHES.map(([name, color]) =>
+      make("button", { type: "button", value: color, ariaPressed: "false" }, dotOf(color), name),
+    );
     element("swatches").prepend(...this.swatches);
     this.color.addEventListener("input", () => {
       this.pick.value = this.color.value;
@@ -174,12 +178,10 @@ export class Hints {
   private resize(): void {
     const { latest, radius } = this;
     if (!latest || latest.thing === this.isBrush) return;
-    const changed = <One extends Spot>(list: One[]) =>
-      list.map((one): One => (one === (latest as Spot) ? Object.assign({}, one, { radius }) : one));
-    const at = [this.all.indexOf(latest as Hint), this.places.indexOf(latest as Touch)] as const;
-    if (Math.max(...at) < 0) return;
-    this.set(changed(this.all), changed(this.places));
-    this.latest = this.all[at[0]] ?? this.places[at[1]];
+    const [hint, touch] = [this.all.indexOf(latest as Hint), this.places.indexOf(latest as Touch)];
+    this.latest = { ...latest, radius };
+    if (hint >= 0) this.set(this.all.with(hint, this.latest as Hint));
+    if (touch >= 0) this.set(this.all, this.places.with(touch, this.latest as Touch));
   }
 
   /** What the chosen tool does to a place. */
@@ -226,9 +228,10 @@ export class Hints {
     return [Math.floor(x * this.size.width), Math.floor(y * this.size.height)];
   }
 
-  private shifted({ x, y, path }: Spot, place: Place): Partial<Spot> {
-    const [newX, newY] = this.at(place);
-    return { x: newX, y: newY, path: path?.map((one) => [one[0] + newX - x, one[1] + newY - y]) };
+  private shifted(hint: Hint, place: Place): Hint {
+    const [x, y] = this.at(place);
+    const path = hint.path?.map((one): [number, number] => [one[0] + x - hint.x, one[1] + y - hint.y]);
+    return { ...hint, x, y, path };
   }
 
   private set(hints: Hint[], touches = this.places): void {
@@ -238,29 +241,24 @@ export class Hints {
   }
 
   private show(): void {
-    this.viewer.showPoints(this.all, this.size, (hint) => `${nameOf(hint.color)} at ${hint.x}, ${hint.y}`);
-    element("hint-list").replaceChildren(
-      ...this.all.map((hint, index) => {
-        const dot = make("span", { className: "dot" });
-        dot.style.background = hint.color;
-        const name = `${nameOf(hint.color)} at ${hint.x}, ${hint.y}`;
-        return this.line(name, () => this.set(this.all.filter((_, i) => i !== index)), dot);
-      }),
+    const names = this.all.map(({ color, x, y }) => `${nameOf(color)} at ${x}, ${y}`);
+    this.viewer.showPoints(this.all, this.size, names);
+    const hints = this.all.map((hint, index) =>
+      this.line(names[index]!, () => this.set(this.all.toSpliced(index, 1)), dotOf(hint.color)),
     );
-    element("mend-list").replaceChildren(
-      ...this.places.map((one, index) => {
-        const name = `${wordOf(one.what)} at ${one.x}, ${one.y}`;
-        return this.line(name, () => this.set(this.all, this.places.filter((_, i) => i !== index)));
-      }),
+    const mends = this.places.map(({ what, x, y }, index) =>
+      this.line(`${wordOf(what)} at ${x}, ${y}`, () => this.set(this.all, this.places.toSpliced(index, 1))),
     );
+    element("hint-list").replaceChildren(...hints);
+    element("mend-list").replaceChildren(...mends);
   }
 
   private line(name: string, onRemove: () => void, ...before: Node[]): HTMLLIElement {
-    const remove = make("button", { type: "button", ariaLabel: `Remove ${name}` }, "Remove");
-    remove.addEventListener("click", () => {
+    const onclick = () => {
       onRemove();
       element("swatches").querySelector("button")!.focus({ preventScroll: true }); // its own is gone
-    });
+    };
+    const remove = make("button", { type: "button", ariaLabel: `Remove ${name}`, onclick }, "Remove");
     return make("li", {}, ...before, name, remove);
   }
 }

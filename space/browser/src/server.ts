@@ -3,7 +3,6 @@
 import {
   type Download,
   type Engine,
-  type Example,
   type Facts,
   type Look,
   type Made,
@@ -57,9 +56,6 @@ interface Message {
   output?: { data?: unknown[]; error?: string | null };
 }
 
-/** A file on the server, as Gradio takes it. */
-const onServer = (path: string) => ({ path, meta: { _type: "gradio.FileData" } });
-
 const randomName = () =>
   [...crypto.getRandomValues(new Uint8Array(16))].map((one) => one.toString(16).padStart(2, "0")).join("");
 
@@ -87,8 +83,7 @@ class ServerEngine implements Engine {
   promise = "Your photograph is sent to this server.";
   private facts?: ServerFacts;
   private file?: File;
-  private path?: string; // of the file, on the server
-  private readonly examples = new Map<string, string>(); // the same of examples, by their ids
+  private sent = new WeakMap<File, string>(); // where files are on the server
   private name?: string; // of the result, on the server
   private recipe?: Recipe;
   private work = new AbortController();
@@ -107,69 +102,60 @@ class ServerEngine implements Engine {
   async open(file: File, report: Report): Promise<void> {
     this.stop();
     this.forget();
-    this.path = this.recipe = undefined;
+    this.recipe = undefined;
     this.file = file;
-    await this.send(report);
+    this.sent.delete(file);
+    await this.send(file, "photograph", report);
   }
 
-  /** Brings the file to the server. */
-  private async send(report: Report): Promise<string> {
-    report({ text: "Sending the photograph …", share: null });
-    return (this.path = await this.upload(this.file!, report));
-  }
-
-  /** An example on the server, as Gradio takes it. */
-  private async sendExample({ id, file }: Example, report: Report): Promise<object> {
-    if (!this.examples.has(id)) {
-      report({ text: "Sending the example …", share: null });
-      this.examples.set(id, await this.upload(file, report));
+  /** Brings a file to the server, unless it is there; returns it as Gradio takes it. */
+  private async send(file: File, what: string, report: Report): Promise<object> {
+    if (!this.sent.has(file)) {
+      report({ text: `Sending the ${what} …`, share: null });
+      const body = new FormData();
+      body.append("files", file, file.name);
+      const response = await this.reach(`${API}upload`, { method: "POST", body }, report);
+      if (response.status === 413) {
+        throw new Refused(`It has more than ${this.facts?.megabytes ?? ""} MB, the limit here.`);
+      }
+      if (!response.ok) throw new Refused("The server does not take this file.");
+      const [path] = (await response.json()) as [string];
+      this.sent.set(file, path);
     }
-    return onServer(this.examples.get(id)!);
+    return { path: this.sent.get(file), meta: { _type: "gradio.FileData" } };
   }
 
-  private async upload(file: File, report: Report): Promise<string> {
-    const body = new FormData();
-    body.append("files", file, file.name);
-    const response = await this.reach(`${API}upload`, { method: "POST", body }, report);
-    if (response.status === 413) {
-      throw new Refused(`It has more than ${this.facts?.megabytes ?? ""} MB, the limit here.`);
-    }
-    if (!response.ok) throw new Refused("The server does not take this file.");
-    return ((await response.json()) as [string])[0];
-  }
-
-  async colorize(recipe: Recipe, report: Report): Promise<Made> {
-    this.stop();
+  /** Does something again where the connection was lost; `reach` waits until it is back. */
+  private async persist<T>(work: () => Promise<T>): Promise<T> {
     const { signal } = this.work;
-    this.report = report;
-    for (let isOld = Boolean(this.path), tries = 0; ; tries++) {
+    for (;;) {
       try {
-        const path = this.path ?? (await this.send(report));
-        const examples: object[] = [];
-        for (const one of recipe.examples ?? []) examples.push(await this.sendExample(one, report));
-        const { made, name } = await this.job(path, examples, recipe, report);
-        this.forget();
-        [this.name, this.recipe] = [name, recipe];
-        return made;
+        return await work();
       } catch (error) {
         if (signal.aborted) throw new Stopped();
-        if (error instanceof Lost) continue; // `reach` waits until the connection is back
-        if (!isOld || tries > 0) throw error;
-        [isOld, this.path] = [false, undefined]; // it may have expired
-        this.examples.clear();
+        if (!(error instanceof Lost)) throw error;
       }
     }
   }
 
+  async colorize(recipe: Recipe, report: Report): Promise<Made> {
+    this.stop();
+    this.report = report;
+    const isOld = this.sent.has(this.file!);
+    const work = () => this.persist(() => this.job(recipe, report));
+    return work().catch((error: unknown) => {
+      if (!isOld || error instanceof Stopped) throw error;
+      this.sent = new WeakMap(); // the files may have expired
+      return work();
+    });
+  }
+
   /** A turn in the queue. */
-  private async job(
-    path: string,
-    examples: object[],
-    recipe: Recipe,
-    report: Report,
-  ): Promise<{ made: Made; name: string }> {
+  private async job(recipe: Recipe, report: Report): Promise<Made> {
     const [name, { signal }] = [randomName(), this.work];
-    const file = onServer(path);
+    const file = await this.send(this.file!, "photograph", report);
+    const examples: object[] = [];
+    for (const one of recipe.examples ?? []) examples.push(await this.send(one.file, "example", report));
     const hints = recipe.hints.map((one) => ({ ...one, what: one.color, answer: 0 }));
     const touches = [...hints, ...(recipe.touches ?? [])].map(lineOf).join("\n");
     const { samples, seed, steps = null, sampler = "", resolution = null, model = "" } = recipe;
@@ -182,7 +168,9 @@ class ServerEngine implements Engine {
       void this.showLive(name, report).catch(() => undefined);
     });
     signal.removeEventListener("abort", drop);
-    return { made, name };
+    this.forget();
+    [this.name, this.recipe] = [name, recipe];
+    return made;
   }
 
   /** Takes a place in the queue; the session that is returned hears what becomes of it. */
@@ -198,25 +186,21 @@ class ServerEngine implements Engine {
 
   async colorizeFilm(file: File, seed: number, report: Report): Promise<Download> {
     this.stop();
+    return this.persist(() => this.filmJob(file, seed, report));
+  }
+
+  private async filmJob(file: File, seed: number, report: Report): Promise<Download> {
+    this.sent.delete(file); // a server that comes back may have lost it
+    const data = [await this.send(file, "film", report), seed, ""];
+    const session = await this.join(this.facts!.film_function, data, report);
     const { signal } = this.work;
-    for (;;) {
-      try {
-        report({ text: "Sending the film …", share: null });
-        const path = await this.upload(file, report);
-        const data = [onServer(path), seed, ""];
-        const session = await this.join(this.facts!.film_function, data, report);
-        const made = await listen<ServerFile>(session, signal, report, "Reading the film …", (done, all, stage) =>
-          report({ text: `${STAGES[stage] ?? stage} ${done} of ${all}`, share: done / all }),
-        );
-        report({ text: "Fetching the film …", share: null });
-        const response = await this.reach(`${API}file=${encodeURI(made.path)}`, {}, report);
-        if (!response.ok) throw new Refused("The server has deleted it already.");
-        return { file: await response.blob(), name: made.orig_name };
-      } catch (error) {
-        if (signal.aborted) throw new Stopped();
-        if (!(error instanceof Lost)) throw error; // else `reach` waits until the connection is back
-      }
-    }
+    const made = await listen<ServerFile>(session, signal, report, "Reading the film …", (done, all, stage) =>
+      report({ text: `${STAGES[stage] ?? stage} ${done} of ${all}`, share: done / all }),
+    );
+    report({ text: "Fetching the film …", share: null });
+    const response = await this.reach(`${API}file=${encodeURI(made.path)}`, {}, report);
+    if (!response.ok) throw new Refused("The server has deleted it already.");
+    return { file: await response.blob(), name: made.orig_name };
   }
 
   private async showLive(name: string, report: Report): Promise<void> {
@@ -295,10 +279,8 @@ function lineOf({ x, y, path = [], radius, thing, what, answer }: Omit<Touch, "w
 }
 
 function wishOf({ sample, frame, tone, longest }: Look): Record<string, string> {
-  const wish = { sample, step: frame, size: longest, ...tone };
-  return Object.fromEntries(
-    Object.entries(wish).filter(([, value]) => value !== undefined).map(([key, value]) => [key, String(value)]),
-  );
+  const wish = { sample, size: longest, ...tone, ...(frame && { step: frame }) };
+  return Object.fromEntries(Object.entries(wish).map(([key, value]) => [key, String(value)]));
 }
 
 /** What becomes of a job, until it is done. `onStep` hears which step of how many of which stage is done. */

@@ -120,7 +120,7 @@ export class Studio {
     this.hints.offer(sample, recipe.samples);
     this.end();
     this.note();
-    await this.showAnswers(recipe.samples, mine);
+    await this.showAnswers();
     if (mine !== this.turn) return;
     const isSame = recipe.samples === this.seen; // given colours and mends stay at their answer
     this.seen = recipe.samples;
@@ -131,7 +131,7 @@ export class Studio {
     if (mine !== this.turn) return;
     const notes = made.notes.map((note) => `${this.item!.file.name} ${note}.`);
     if (recipe.examples?.length && !made.references) notes.push("Nothing in the example was found here.");
-    tell([...notes, `Done in ${seconds} seconds.`].join(" "));
+    tell(notes.join(" ") || `Done in ${seconds} seconds.`);
     document.body.dataset["made"] = String(this.count++); // how often there were colours
   }
 
@@ -180,20 +180,23 @@ export class Studio {
     return Boolean(this.made) && this.item!.recipe.samples > 1;
   }
 
-  private async showAnswers(count: number, mine: number): Promise<void> {
+  /** Shows all answers small, unless there are other colours or another tone before it is done. */
+  private async showAnswers(): Promise<void> {
+    const { recipe, tone } = this.item!;
+    const [mine, count] = [this.turn, recipe.samples > 1 ? recipe.samples : 0];
     const buttons: HTMLButtonElement[] = [];
-    for (let sample = 0; count > 1 && sample < count; sample++) {
-      const picture = await this.engine.picture({ ...this.look, sample, longest: ANSWER });
-      if (mine !== this.turn) return;
+    for (let sample = 0; sample < count; sample++) {
+      const picture = await this.engine.picture({ sample, tone, longest: ANSWER });
+      if (mine !== this.turn || tone !== this.item!.tone) return;
       const canvas = make("canvas", {});
       draw(picture, canvas);
-      const label = `Answer ${sample + 1} of ${count}`;
-      const button = make("button", { type: "button", ariaLabel: label }, canvas);
-      button.addEventListener("click", () => void this.choose(sample));
-      buttons.push(button);
+      const ariaLabel = `Answer ${sample + 1} of ${count}`;
+      const onclick = () => void this.choose(sample);
+      buttons.push(make("button", { type: "button", ariaLabel, onclick }, canvas));
     }
     element("answers").replaceChildren(...buttons);
     this.markAnswer();
+    this.hints.choices.refresh();
   }
 
   private markAnswer(): void {
@@ -251,8 +254,7 @@ export class Studio {
 
   private get look(): Look {
     const { sample, tone } = this.item!;
-    const frame = this.view === "film" ? Number(input("frame-number").value) : undefined;
-    return { sample, tone, frame, longest: SCREEN };
+    return { sample, tone, longest: SCREEN };
   }
 
   private painting?: Promise<void>;
@@ -270,8 +272,9 @@ export class Studio {
       this.isStale = false;
       const mine = this.turn;
       const isUnsure = this.view === "unsure" && this.hasSeveral;
+      const frame = this.view === "film" ? Number(input("frame-number").value) : undefined;
       try {
-        const picture = await (isUnsure ? this.engine.unsure(SCREEN) : this.engine.picture(this.look));
+        const picture = await (isUnsure ? this.engine.unsure(SCREEN) : this.engine.picture({ ...this.look, frame }));
         if (mine === this.turn) this.viewer.show(picture);
       } catch (error) {
         if (mine === this.turn) explain(error, "It cannot be shown");
@@ -335,13 +338,11 @@ export class Studio {
       });
       input(id).addEventListener("change", () => {
         this.note();
-        void this.repaint().then(() => this.keep());
+        void this.repaint().then(() => this.keepTone());
       });
     }
-    const look = () => ({ ...this.look, frame: undefined });
     element("save").addEventListener("click", () => {
-      const report = (news: News) => this.hear(news);
-      void this.save(() => this.engine.save(look(), select("format").value, report));
+      void this.save(() => this.engine.save(this.look, select("format").value, (news) => this.hear(news)));
     });
     element("share").addEventListener("click", () => void this.save(() => this.share(), false));
     element("close").addEventListener("click", () => this.close());
@@ -373,6 +374,13 @@ export class Studio {
 
   private get tone(): Tone {
     return { saturation: Number(input("saturation").value) / 100, warmth: Number(input("warmth").value) / 100 };
+  }
+
+  /** The answers and what is kept follow the tone of what is shown. */
+  private async keepTone(): Promise<void> {
+    const mine = this.turn;
+    await this.showAnswers().catch((error: unknown) => mine === this.turn && explain(error, "It cannot be shown"));
+    if (mine === this.turn) await this.keep();
   }
 
   private showTone(): void {
@@ -443,8 +451,8 @@ export class Studio {
     this.item.tone = step.tone;
     this.write({ ...this.item, ...step });
     this.showState();
-    if (isSame) return void this.choose(step.sample);
-    await this.attempt(step.recipe, step.sample, "It could not be undone");
+    if (isSame) void this.choose(step.sample).then(() => this.keepTone());
+    else await this.attempt(step.recipe, step.sample, "It could not be undone");
   }
 }
 

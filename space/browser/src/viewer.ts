@@ -235,11 +235,11 @@ export class Viewer {
 
   // --- points ------------------------------------------------------------------------------------
 
-  showPoints(hints: Hint[], size: Size, name: (hint: Hint) => string): void {
+  showPoints(hints: Hint[], size: Size, names: string[]): void {
     const isFocused = [...this.points.children].indexOf(document.activeElement!);
     this.points.replaceChildren(
       ...hints.map((hint, index) => {
-        const label = `${name(hint)}: drag or arrow keys move it, Delete removes it`;
+        const label = `${names[index]}: drag or arrow keys move it, Delete removes it`;
         const point = make("button", { type: "button", className: "point", ariaLabel: label });
         point.style.background = hint.color;
         put(point, { x: (hint.x + 0.5) / size.width, y: (hint.y + 0.5) / size.height });
