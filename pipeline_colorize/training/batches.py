@@ -121,9 +121,10 @@ def make_batch(
         hints = torch.zeros(len(lab), 3, *color.shape[2:])
         if generators is not None and layout.color_channels == 2:
             if others is not None:
-                others = F.avg_pool2d(
-                    network_color(bytes_to_lab(others), layout), layout.chroma_stride
-                )
+                # Doubtful colours need not be exact: the mean of a cell is taken first, since it is
+                # quicker.
+                cells = F.avg_pool2d(others.float(), layout.chroma_stride).round().byte()
+                others = network_color(bytes_to_lab(cells), layout)
             hints = draw_hints(color, others, generators, config)
         condition = with_hints(condition, hints)
     batch = {"condition": condition, "color": color}
