@@ -20,7 +20,7 @@ from space_server import find_browser, running_space
 PHOTOGRAPH = EXAMPLES / "young-mother-oklahoma-1937.jpg"
 OTHERS = [EXAMPLES / f"{name}.jpg" for name in ("mark-twain-1907", "wright-flyer-1903")]
 IN_COLOR = EXAMPLES / "color" / "kodim04.jpg"
-WINDOWS = {
+WINDOWS: dict[str, dict] = {
     "phone": {
         "viewport": {"width": 390, "height": 844},
         "has_touch": True,
@@ -260,8 +260,7 @@ def take(engine: str, output: Path, only: tuple[str, ...]) -> None:
 
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as name, sync_playwright() as playwright:
-        launch = {"executable_path": find_browser(), "args": ["--no-sandbox"]}
-        browser = playwright.chromium.launch(**launch)
+        browser = playwright.chromium.launch(executable_path=find_browser(), args=["--no-sandbox"])
         with running(engine, Path(name)) as address:
             for window, sizes in SIZES.items():
                 page = open_page(browser, address, **WINDOWS[window])
