@@ -61,9 +61,8 @@ class Camera:
 
 def write_clip(path: Path) -> Path:
     """Write a film of a second, over which the camera moves along a photograph."""
-    wide = np.asarray(
-        Image.open(EXAMPLES / "wright-flyer-1903.jpg").convert("L").resize((400, 240))
-    )
+    photograph = Image.open(EXAMPLES / "wright-flyer-1903.jpg", formats=["JPEG"])
+    wide = np.asarray(photograph.convert("L").resize((400, 240)))
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=25)
         stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
