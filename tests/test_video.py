@@ -270,7 +270,7 @@ def test_stream_keeps_kind_count_and_luma():
     frames = [*pan(1, 12), *pan(2, 9)]
     pipe = FakeORTPipeline()
     colored = list(VideoColorizer(pipe).stream(iter(frames)))
-    assert len(colored) == 21 and pipe.calls == 4
+    assert len(colored) == 21 and pipe.calls == 5
     weights = np.array([0.2126, 0.7152, 0.0722])
     for frame, rgb in zip(frames, colored, strict=True):
         assert np.abs(rgb @ weights - frame).max() <= 1

@@ -4,7 +4,6 @@ Frames are 8-bit sRGB arrays (H, W, 3). A dull film is a steady one, so the figu
 stand beside colourfulness, and beside those of the true film.
 """
 
-import copy
 from collections.abc import Iterator, Sequence
 from itertools import islice, pairwise
 from pathlib import Path
@@ -240,12 +239,7 @@ def evaluate_film(
 
 def _colored_alone(colorizer: VideoColorizer, lights: list[np.ndarray]) -> list[np.ndarray]:
     """Return the chroma of frames that know nothing of each other: not even the noise is shared."""
-    own = copy.copy(colorizer)
-    chroma = []
-    for number, light in enumerate(lights):
-        own.seed = colorizer.seed + number
-        chroma.append(own.color_keyframe(light))
-    return chroma
+    return [colorizer.color_keyframe(light, place) for place, light in enumerate(lights)]
 
 
 def filter_in_time(chroma: Sequence[np.ndarray]) -> list[np.ndarray]:

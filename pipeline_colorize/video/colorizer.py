@@ -24,8 +24,9 @@ from .propagation import (
 )
 from .shots import ShotFinder
 
-# Frames from one keyframe to the next.
-KEYFRAME_INTERVAL = 24
+# Frames from one keyframe to the next. The strength of the network's colours changes within about
+# as many, so fewer keyframes would by chance be duller or brighter than the rest of their shot.
+KEYFRAME_INTERVAL = 10
 # The most frames that are worked on together; longer shots are taken in parts.
 PART_FRAMES = 240
 # The share of a frame's places without believable colours from which on they are invented there,
@@ -74,9 +75,9 @@ class Seen:
 class VideoColorizer:
     """Colours films with a pipeline for photographs, so that their colours are steady.
 
-    Keyframes of a shot are coloured by the pipeline from the same noise, and made to agree where
-    the optical flow connects them. Chroma is then carried from them, on its small grid, to the
-    frames between, from both sides.
+    Keyframes of a shot are coloured by the pipeline, each from noise of its own, and made to agree
+    where the optical flow connects them. Chroma is then carried from them, on its small grid, to
+    the frames between, from both sides.
 
     Args:
         pipe: an `ORTColorizationPipeline` or a `ColorizationPipeline`.
@@ -133,7 +134,7 @@ class VideoColorizer:
             lights = [lead[0], *lights]
             given = {0: lead[1], **{place + 1: chroma for place, chroma in given.items()}}
         keys = sorted({*keyframe_places(len(lights), self.keyframe_interval), *given})
-        chroma = [given[k] if k in given else self._keyframe(lights[k], seen) for k in keys]
+        chroma = [given[k] if k in given else self._keyframe(lights[k], k, seen) for k in keys]
         if len(lights) == 1:
             return chroma
         fixed = {index for index, key in enumerate(keys) if key in given}
@@ -183,38 +184,39 @@ class VideoColorizer:
         mask = mend_mask(sure, *light.shape)
         return _last(self.color_keyframe(light, color_image=_first(plane), mask_image=mask))
 
-    def _keyframe(self, light: np.ndarray, seen: Sequence[Seen]) -> np.ndarray:
+    def _keyframe(self, light: np.ndarray, place: int, seen: Sequence[Seen]) -> np.ndarray:
         """Colour a keyframe, (2, rows, columns), with the colours of what was seen before."""
         if not seen:
-            return self.color_keyframe(light)
+            return self.color_keyframe(light, place)
         pictures = [*self._options.get("reference_images", ()), *(one.picture for one in seen)]
-        chroma = _last(self.color_keyframe(light, reference_images=pictures))
+        chroma = _last(self.color_keyframe(light, place, reference_images=pictures))
         for one in seen:
             if one.light is not None and one.chroma is not None and one.light.shape == light.shape:
                 chroma = seen_again(chroma, light, _last(one.chroma), one.light)
         return _first(chroma)
 
-    def color_keyframe(self, light: np.ndarray, **options: Any) -> np.ndarray:
+    def color_keyframe(self, light: np.ndarray, place: int = 0, **options: Any) -> np.ndarray:
         """Return chroma a*b* (2, rows, columns) of one frame, as the pipeline colours it alone.
 
         Args:
             light: (h, w), from `working_light`.
+            place: of the frame in its part; each place has noise of its own.
             options: further arguments of the pipeline's call.
         """
         output = self.pipe(
             light_to_signal(light),
-            generator=self._generator(),
+            generator=self._generator(self.seed + place),
             output_type="latent",
             **{**self._options, **options},
         )
         return np.asarray(output.images[0], np.float32)
 
-    def _generator(self):
+    def _generator(self, seed: int):
         if type(self.pipe).__name__.startswith("ORT"):
-            return TorchGenerator().manual_seed(self.seed)
+            return TorchGenerator().manual_seed(seed)
         import torch
 
-        return torch.Generator().manual_seed(self.seed)
+        return torch.Generator().manual_seed(seed)
 
     # --- frames in, frames out --------------------------------------------------------------------
 

@@ -240,7 +240,7 @@ class _Film:
         if self.options.shots:
             options["shots"] = Path(self.options.shots).read_text()
         return {
-            "version": 2,
+            "version": 3,
             "source": fingerprint(self.source),
             "mark": self.options.mark,
             **options,

@@ -16,7 +16,7 @@ _LAST_RESORT = 0.01
 # Confidence below which a keyframe farther away says nothing about another one.
 _LEAST = 0.05
 # How many keyframes on each side a keyframe agrees with, and what one that is fixed counts.
-_REACH, _FIXED = 4, 30.0
+_REACH, _FIXED = 8, 30.0
 # Confidence below which colours that were carried to a place are not believed.
 _BELIEVED = 0.15
 
