@@ -153,7 +153,7 @@ def color_keyframe(light: np.ndarray, settings: Settings, options: dict[str, Any
 class _Keyframes:
     """The pipeline as `VideoColorizer` calls it, keyframe by keyframe, for as long as it is wanted.
 
-    The random numbers are made where the model runs, from the seed in the settings.
+    The random numbers are made where the model runs, from the generator's seed.
     """
 
     def __init__(self, settings: Settings, watch: _Watch):
@@ -162,7 +162,8 @@ class _Keyframes:
     def __call__(self, light: np.ndarray, generator, output_type: str, **options: Any):
         """Colour one keyframe; its chroma is the only one of `images`."""
         self._watch.check()
-        return SimpleNamespace(images=[color_keyframe(light, self._settings, options)])
+        settings = replace(self._settings, seed=generator.initial_seed())
+        return SimpleNamespace(images=[color_keyframe(light, settings, options)])
 
 
 # --- sound ---------------------------------------------------------------------------------------

@@ -118,10 +118,10 @@ class _Counting(VideoColorizer):
         super().__init__(pipe)
         self._parts = parts
 
-    def color_keyframe(self, light: np.ndarray, **options: Any) -> np.ndarray:
+    def color_keyframe(self, light: np.ndarray, place: int = 0, **options: Any) -> np.ndarray:
         """As its parent's."""
         call = super().color_keyframe
-        return self._parts.timed("colour", lambda: call(light, **options))
+        return self._parts.timed("colour", lambda: call(light, place, **options))
 
 
 def each_alone(film: Path, folder: Path) -> tuple[float, float, float]:
